@@ -1,0 +1,72 @@
+"""Reading the books: what the ledger says, and whether it balances over the whole lake.
+
+Writing the ledger belongs to `sluice.ingest`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sluice.lake import Lake, quoted
+
+
+@dataclass(frozen=True)
+class SourceBooks:
+    """A source over all its current batches; rows in bronze and dead letters counted, not booked."""
+
+    source: str
+    batches: int
+    refused: int
+    rows_read: int
+    rows_accepted: int
+    rows_dead_lettered: int
+    rows_duplicate: int
+    rows_in_bronze: int
+    rows_in_dead_letters: int
+
+    @property
+    def balanced(self) -> bool:
+        """Conservation law, and the ledger agreeing with the tables."""
+        return (
+            self.rows_read == self.rows_accepted + self.rows_dead_lettered + self.rows_duplicate
+            and self.rows_accepted == self.rows_in_bronze
+            and self.rows_dead_lettered == self.rows_in_dead_letters
+        )
+
+
+def books(lake: Lake, sources: list[str]) -> list[SourceBooks]:
+    """The books of each source that has a bronze table, in the order given."""
+    found = []
+    with lake.reading() as con:
+        present = {
+            row[0]
+            for row in con.execute(
+                "SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = 'bronze'"
+            ).fetchall()
+        }
+        for source in sources:
+            if source not in present:
+                continue
+            row = con.execute(
+                "WITH current AS (SELECT * FROM ops.ledger WHERE source = $source AND superseded_by IS NULL) "
+                "SELECT count(*), count(*) FILTER (status = 'refused'), coalesce(sum(rows_read), 0)::BIGINT, "
+                "coalesce(sum(rows_accepted), 0)::BIGINT, coalesce(sum(rows_dead_lettered), 0)::BIGINT, "
+                f"coalesce(sum(rows_duplicate), 0)::BIGINT, (SELECT count(*) FROM bronze.{quoted(source)}), "
+                "(SELECT coalesce(sum(rows), 0)::BIGINT FROM ops.dead_letters WHERE batch_id IN (SELECT batch_id FROM current)) "
+                "FROM current",
+                {"source": source},
+            ).fetchone()
+            assert row is not None, "an aggregate has a row"
+            found.append(SourceBooks(source, *row))
+    return found
+
+
+def dead_letter_reasons(lake: Lake, source: str) -> list[tuple[str, str, int, str]]:
+    """Open dead letters of a source by rule and column: rule, column, rows, one sample of the raw text."""
+    with lake.reading() as con:
+        return con.execute(
+            'SELECT r."rule", coalesce(r."column", \'\'), sum(rows)::BIGINT, coalesce(any_value(left(raw, 120)), \'\') FROM '
+            "(SELECT rows, raw, unnest(reasons) AS r FROM ops.dead_letters WHERE source = ? AND status = 'open') "
+            "GROUP BY ALL ORDER BY 3 DESC, 1, 2",
+            [source],
+        ).fetchall()

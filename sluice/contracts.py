@@ -1,0 +1,445 @@
+"""Data contracts: the only place a source is described.
+
+Reads Open Data Contract Standard (ODCS) v3 YAML and turns it into the small, checked model the rest of the engine
+works from. A key the standard does not know is an error here, not a silently ignored typo. What to do with a
+contract (SQL, assets, dbt sources) does not belong here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+from open_data_contract_standard.model import OpenDataContractStandard, SchemaObject, SchemaProperty
+
+from sluice.errors import ContractError
+
+SUFFIX = ".odcs.yaml"
+
+FORMATS = ("csv", "jsonl", "parquet")
+
+_SCALAR_TYPES = frozenset(
+    "VARCHAR BOOLEAN TINYINT SMALLINT INTEGER BIGINT HUGEINT DOUBLE DATE TIMESTAMP UUID".split()
+)
+_DECIMAL = re.compile(r"DECIMAL\((\d{1,2}),\s?(\d{1,2})\)")
+_PATH_TOKEN = re.compile(r"\{(\w+)\}")
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a source: what it is called where it comes from and in bronze, and what a value must meet."""
+
+    name: str
+    source_name: str
+    type: str
+    description: str = ""
+    required: bool = False
+    unique: bool = False
+    primary_key: bool = False
+    pattern: str | None = None
+    minimum: Any = None
+    maximum: Any = None
+    exclusive_minimum: Any = None
+    exclusive_maximum: Any = None
+    min_length: int | None = None
+    max_length: int | None = None
+    enum: tuple[str, ...] = ()
+    format: str | None = None
+    classification: str | None = None
+
+    @property
+    def scale(self) -> int | None:
+        """Decimal places of a DECIMAL column, else None."""
+        match = _DECIMAL.fullmatch(self.type)
+        return int(match.group(2)) if match else None
+
+
+@dataclass(frozen=True)
+class RowRule:
+    """A named SQL condition every row must meet; it sees the typed columns. A null result counts as met."""
+
+    name: str
+    column: str
+    condition: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class CsvDialect:
+    """How a source's CSV files are written. Declared once, never guessed from a file."""
+
+    delimiter: str = ","
+    quote: str = '"'
+    header: bool = True
+    multiline: bool = False
+    encoding: str = "utf-8"
+
+
+@dataclass(frozen=True)
+class ChangeFeed:
+    """The rows are change events in an envelope; the order is `sequence`, valid from `valid_from`."""
+
+    envelope: str
+    sequence: str
+    valid_from: str
+
+
+@dataclass(frozen=True)
+class Landing:
+    """Where a source's files lie and how their path says which partition they belong to.
+
+    `path` holds tokens: `{date}` is the daily partition, a token listed in `partitions` takes only the values given
+    there, any other token is free and becomes a column only.
+    """
+
+    path: str
+    formats: tuple[str, ...]
+    partitions: Mapping[str, tuple[str, ...]]
+    csv: CsvDialect
+    duplicates: str
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Names of the tokens in `path`, in order."""
+        return tuple(_PATH_TOKEN.findall(self.path))
+
+    @property
+    def prefix(self) -> str:
+        """The leading part of `path` that is the same for every file."""
+        return self.path.split("{")[0].rpartition("/")[0]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A source as its contract describes it. `hash` changes with any change that can change a row's fate."""
+
+    name: str
+    version: str
+    title: str
+    description: str
+    granularity: str
+    domain: str
+    owners: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rules: tuple[RowRule, ...]
+    landing: Landing
+    change_feed: ChangeFeed | None
+    max_rejected_share: float
+    latency_hours: float | None
+    path: Path = field(compare=False)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Names of the primary key's columns."""
+        return tuple(c.name for c in self.columns if c.primary_key)
+
+    @property
+    def static_dimension(self) -> str | None:
+        """The path token that fans a day out into several partitions, such as `region`; None when a day is one."""
+        return next(iter(self.landing.partitions), None)
+
+    @cached_property
+    def hash(self) -> str:
+        """First 16 hex digits of the SHA-256 of everything that decides a row's fate."""
+        rules = repr((self.columns, self.rules, self.landing, self.change_feed, self.max_rejected_share))
+        return hashlib.sha256(rules.encode()).hexdigest()[:16]
+
+
+def load_contracts(folder: Path) -> dict[str, Contract]:
+    """Read every `*.odcs.yaml` in `folder`, by source name.
+
+    Raises:
+        ContractError: the folder is missing or empty, a file is not a valid contract, or two name the same source.
+    """
+    paths = sorted(folder.glob(f"*{SUFFIX}"))
+    if not paths:
+        raise ContractError(
+            f"No contract (*{SUFFIX}) in {folder}. Set SLUICE_CONTRACTS to the folder that holds them."
+        )
+    contracts: dict[str, Contract] = {}
+    for path in paths:
+        contract = load_contract(path)
+        if contract.name in contracts:
+            raise ContractError(
+                f"{path.name} and {contracts[contract.name].path.name} both describe the source {contract.name!r}. "
+                "Rename the schema object of one of them."
+            )
+        contracts[contract.name] = contract
+    return contracts
+
+
+def load_contract(path: Path) -> Contract:
+    """Read one contract file.
+
+    Raises:
+        ContractError: it is no YAML, breaks the standard, or asks for something Sluice does not offer; the message
+            names the file, the place in it and what to write instead.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContractError(f"{path}: cannot be read: {error}. Check the path, its rights and its encoding.") from error
+    except yaml.YAMLError as error:
+        raise ContractError(f"{path}: not valid YAML: {error}. Mend the line it names.") from error
+    if not isinstance(raw, dict):
+        raise ContractError(f"{path}: holds no contract. See docs/contracts.md for the shape.")
+    _check_against_standard(path, raw)
+    document = OpenDataContractStandard(**raw)
+    if not document.schema_ or len(document.schema_) != 1:
+        raise ContractError(
+            f"{path}: needs exactly one schema object, has {len(document.schema_ or [])}. One file, one source."
+        )
+    return _Reader(path, document, document.schema_[0]).contract()
+
+
+def _check_against_standard(path: Path, raw: dict[str, Any]) -> None:
+    """Refuse what the JSON schema of the standard refuses, with the nearest known key for a typo."""
+    validator = jsonschema.Draft201909Validator(json.loads(OpenDataContractStandard.json_schema()))
+    # Deepest first: the branches of a oneOf report a parent's failure besides the one that names the typo.
+    errors = sorted(_leaves(validator.iter_errors(raw)), key=lambda e: -len(e.absolute_path))
+    if not errors:
+        return
+    error = errors[0]
+    where = ".".join(str(part) for part in error.absolute_path) or "the top level"
+    hint = ""
+    unexpected = re.findall(r"'(\w+)'(?=.*\b(?:was|were) unexpected)", error.message)
+    if unexpected:
+        close = difflib.get_close_matches(unexpected[0], _known_keys(validator.schema), n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else f" Remove {unexpected[0]!r} or put it in customProperties."
+    raise ContractError(f"{path}: at {where}: {error.message}.{hint}")
+
+
+def _leaves(errors: Any) -> list[jsonschema.ValidationError]:
+    """Flatten the tree of errors that combined schemas (oneOf, anyOf, allOf) report."""
+    found: list[jsonschema.ValidationError] = []
+    for error in errors:
+        found.extend(_leaves(error.context) if error.context else [error])
+    return found
+
+
+def _known_keys(schema: Any) -> set[str]:
+    """Every property name the standard's schema defines anywhere."""
+    keys: set[str] = set()
+    if isinstance(schema, dict):
+        keys |= set(schema.get("properties", {}) if isinstance(schema.get("properties"), dict) else {})
+        for value in schema.values():
+            keys |= _known_keys(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            keys |= _known_keys(value)
+    return keys
+
+
+class _Reader:
+    """Turns one parsed document into a `Contract`, naming the file and place in each complaint."""
+
+    def __init__(self, path: Path, document: OpenDataContractStandard, schema: SchemaObject) -> None:
+        self.path, self.document, self.schema = path, document, schema
+
+    def fail(self, message: str) -> ContractError:
+        return ContractError(f"{self.path}: {message}")
+
+    def contract(self) -> Contract:
+        name = self.schema.name or ""
+        if not _IDENTIFIER.fullmatch(name):
+            raise self.fail(f"schema name {name!r} must be lower-case letters, digits and underscores.")
+        custom = self._custom("landing", "changeFeed", "gates")
+        columns, rules = self._columns()
+        landing = self._landing(custom.get("landing"))
+        taken = {c.name for c in columns} & set(landing.tokens)
+        if taken:
+            raise self.fail(f"{sorted(taken)} are both columns and tokens of landing.path. Rename one.")
+        feed = self._change_feed(custom.get("changeFeed"))
+        if feed and not any(c.primary_key for c in columns):
+            raise self.fail("a change feed needs a primary key. Mark its column with primaryKey: true.")
+        if feed and set(landing.formats) != {"jsonl"}:
+            raise self.fail("a change feed arrives as JSON lines. Set landing.formats to [jsonl].")
+        purpose = self.document.description.purpose if self.document.description else None
+        return Contract(
+            name=name,
+            version=self.document.version or "",
+            title=self.document.name or name,
+            description=(self.schema.description or purpose or "").strip(),
+            granularity=(self.schema.dataGranularityDescription or "").strip(),
+            domain=self.document.domain or "default",
+            owners=self._owners(),
+            columns=columns,
+            rules=rules,
+            landing=landing,
+            change_feed=feed,
+            max_rejected_share=self._max_rejected_share(custom.get("gates")),
+            latency_hours=self._latency_hours(),
+            path=self.path,
+        )
+
+    def _custom(self, *known: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for item in self.schema.customProperties or []:
+            if item.property not in known:
+                close = difflib.get_close_matches(item.property or "", known, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else f" Known are {', '.join(known)}."
+                raise self.fail(f"customProperties has {item.property!r}, which Sluice does not know.{hint}")
+            found[item.property] = item.value
+        return found
+
+    def _mapping(self, value: Any, where: str, known: tuple[str, ...]) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self.fail(f"{where} must be a mapping.")
+        for key in value:
+            if key not in known:
+                close = difflib.get_close_matches(str(key), known, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else f" Known are {', '.join(known)}."
+                raise self.fail(f"{where} has {key!r}, which Sluice does not know.{hint}")
+        return value
+
+    def _columns(self) -> tuple[tuple[Column, ...], tuple[RowRule, ...]]:
+        columns: list[Column] = []
+        rules: list[RowRule] = []
+        for item in self.schema.properties or []:
+            column, own = self._column(item)
+            if any(column.name == c.name for c in columns):
+                raise self.fail(f"column {column.name!r} stands twice.")
+            columns.append(column)
+            rules.extend(own)
+        if not columns:
+            raise self.fail("the schema has no properties. List the source's columns.")
+        return tuple(columns), tuple(rules)
+
+    def _column(self, item: SchemaProperty) -> tuple[Column, list[RowRule]]:
+        name = item.name or ""
+        if not _IDENTIFIER.fullmatch(name):
+            raise self.fail(
+                f"column name {name!r} must be lower-case letters, digits and underscores; "
+                "the name in the files goes into physicalName."
+            )
+        options = dict(item.logicalTypeOptions or {})
+        known = "pattern minimum maximum exclusiveMinimum exclusiveMaximum minLength maxLength format timezone".split()
+        self._mapping(options, f"logicalTypeOptions of {name}", tuple(known))
+        pattern = options.get("pattern")
+        if pattern is not None:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise self.fail(f"the pattern of {name} is no regular expression: {error}.") from error
+        enum: tuple[str, ...] = ()
+        rules: list[RowRule] = []
+        for check in item.quality or []:
+            if check.type == "custom" and check.engine == "sluice" and isinstance(check.implementation, str):
+                if not check.name:
+                    raise self.fail(f"a quality rule of {name} has no name. Name it; dead letters are told by it.")
+                rules.append(RowRule(check.name, name, check.implementation, check.description or ""))
+            elif check.type == "library" and check.metric == "invalidValues" and check.mustBe == 0:
+                values = (check.arguments or {}).get("validValues")
+                if not isinstance(values, list):
+                    raise self.fail(f"invalidValues of {name} needs arguments.validValues, a list.")
+                enum = tuple(str(value) for value in values)
+            else:
+                raise self.fail(
+                    f"a quality rule of {name} is of a kind Sluice does not evaluate (type {check.type!r}, metric "
+                    f"{check.metric!r}). Use invalidValues with mustBe: 0, or type: custom, engine: sluice."
+                )
+        column = Column(
+            name=name,
+            source_name=item.physicalName or name,
+            type=self._type(name, item),
+            description=(item.description or "").strip(),
+            required=bool(item.required),
+            unique=bool(item.unique),
+            primary_key=bool(item.primaryKey),
+            pattern=pattern,
+            minimum=options.get("minimum"),
+            maximum=options.get("maximum"),
+            exclusive_minimum=options.get("exclusiveMinimum"),
+            exclusive_maximum=options.get("exclusiveMaximum"),
+            min_length=options.get("minLength"),
+            max_length=options.get("maxLength"),
+            enum=enum,
+            format=options.get("format"),
+            classification=item.classification,
+        )
+        return column, rules
+
+    def _type(self, name: str, item: SchemaProperty) -> str:
+        given = (item.physicalType or "").upper().strip()
+        if given in _SCALAR_TYPES:
+            return given
+        match = _DECIMAL.fullmatch(given)
+        if match and 1 <= int(match.group(1)) <= 38 and int(match.group(2)) <= int(match.group(1)):
+            return f"DECIMAL({match.group(1)},{match.group(2)})"
+        offered = ", ".join(sorted(_SCALAR_TYPES))
+        raise self.fail(f"physicalType {item.physicalType!r} of {name} is not offered. Use DECIMAL(p,s) or {offered}.")
+
+    def _landing(self, value: Any) -> Landing:
+        given = self._mapping(
+            value, "customProperties.landing", ("path", "formats", "partitions", "csv", "duplicates")
+        )
+        path = str(given.get("path", "")).strip("/")
+        tokens = _PATH_TOKEN.findall(path)
+        if "date" not in tokens or len(set(tokens)) != len(tokens):
+            raise self.fail(f"landing.path {path!r} needs the token {{date}}, and each token once.")
+        if not path.split("{")[0].rpartition("/")[0] or ".." in path.split("/"):
+            raise self.fail(f"landing.path {path!r} must begin with a folder of its own and stay inside the landing area.")
+        formats = tuple(given.get("formats") or ())
+        if not formats or set(formats) - set(FORMATS):
+            raise self.fail(f"landing.formats must list some of {', '.join(FORMATS)}; it is {list(formats)}.")
+        partitions = self._mapping(given.get("partitions") or {}, "landing.partitions", tuple(tokens))
+        if len(partitions) > 1:
+            raise self.fail("landing.partitions takes one static dimension besides {date}: Dagster's limit is two.")
+        csv = self._mapping(
+            given.get("csv") or {}, "landing.csv", ("delimiter", "quote", "header", "multiline", "encoding")
+        )
+        for key in ("delimiter", "quote"):
+            if key in csv and len(str(csv[key])) != 1:
+                raise self.fail(f"landing.csv.{key} must be one character.")
+        duplicates = given.get("duplicates", "file")
+        if duplicates not in ("file", "batch"):
+            raise self.fail(f"landing.duplicates is {duplicates!r}; it must be file or batch.")
+        return Landing(
+            path=path,
+            formats=formats,
+            partitions={k: tuple(str(v) for v in values) for k, values in partitions.items()},
+            csv=CsvDialect(**csv),
+            duplicates=duplicates,
+        )
+
+    def _change_feed(self, value: Any) -> ChangeFeed | None:
+        if value is None:
+            return None
+        given = self._mapping(value, "customProperties.changeFeed", ("envelope", "sequence", "validFrom"))
+        if given.get("envelope") != "debezium":
+            raise self.fail(f"changeFeed.envelope {given.get('envelope')!r} is not offered. Use debezium.")
+        for key in ("sequence", "validFrom"):
+            if not re.fullmatch(r"\w+(\.\w+)*", str(given.get(key) or "")):
+                raise self.fail(f"changeFeed.{key} must be a path in the envelope such as source.lsn.")
+        return ChangeFeed(given["envelope"], given["sequence"], given["validFrom"])
+
+    def _max_rejected_share(self, value: Any) -> float:
+        given = self._mapping(value or {}, "customProperties.gates", ("maxRejectedShare",))
+        share = given.get("maxRejectedShare", 0.0)
+        if not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise self.fail(f"gates.maxRejectedShare must be a number from 0 to 1; it is {share!r}.")
+        return float(share)
+
+    def _latency_hours(self) -> float | None:
+        hours = {"h": 1.0, "hours": 1.0, "hour": 1.0, "d": 24.0, "days": 24.0, "day": 24.0}
+        for sla in self.document.slaProperties or []:
+            if sla.property == "latency":
+                if sla.unit not in hours or not isinstance(sla.value, int | float):
+                    raise self.fail(f"slaProperties latency {sla.value!r} {sla.unit!r}: give a number of h or d.")
+                return float(sla.value) * hours[sla.unit]
+        return None
+
+    def _owners(self) -> tuple[str, ...]:
+        team = self.document.team
+        members = (team if isinstance(team, list) else team.members if team else None) or []
+        return tuple(m.username for m in members if m.username and m.role == "owner")

@@ -1,0 +1,37 @@
+"""The errors Sluice raises on purpose.
+
+Every one says what went wrong, where, and what to do about it; the class says whether trying again can help.
+Bad rows are no errors: they are dead letters (see `sluice.ingest`). No other module defines exception classes.
+"""
+
+
+class SluiceError(Exception):
+    """Base of every error Sluice raises on purpose. The message ends with what to do."""
+
+
+class ConfigurationError(SluiceError):
+    """A setting is missing or wrong. Persistent: only a person can mend it."""
+
+
+class ContractError(SluiceError):
+    """A contract cannot be read or asks for what Sluice does not offer. Persistent."""
+
+
+class LandingError(SluiceError):
+    """The landing area is not there or cannot be listed. Persistent until someone mends the path or the mount."""
+
+
+class LakeUnavailableError(SluiceError):
+    """The lake's catalog or its data cannot be reached, or stayed locked through every retry. Transient."""
+
+
+class StorageFullError(SluiceError):
+    """No room to write data or to spill. Nothing was committed. Persistent until someone makes room."""
+
+
+class BooksDoNotBalanceError(SluiceError):
+    """Rows read differ from rows accepted, dead-lettered and dropped as duplicates. A defect; nothing was committed."""
+
+
+class PublicationError(SluiceError):
+    """There is nothing that may be published, or nothing has been published yet."""

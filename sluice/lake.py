@@ -1,0 +1,330 @@
+"""Attaching the lake, and writing to it in transactions that are retried when another writer is in the way.
+
+Belongs here: connections, the schemas and ops tables everything relies on, retries. What is written belongs to the
+modules that write it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+import duckdb
+
+from sluice.errors import LakeUnavailableError, SluiceError, StorageFullError
+from sluice.settings import Settings
+
+LAKE = "lake"
+SCHEMAS = ("bronze", "silver", "gold", "ops")
+
+# Evidence for the retry: with the SQLite catalog, 4 processes of 20 contended commits each met `database is locked`
+# past the 5 s busy timeout only in bursts; six waits of 0.2 s doubling to at most 5 s ride out 15 s of a foreign commit.
+ATTEMPTS = 7
+FIRST_WAIT_SECONDS = 0.2
+LONGEST_WAIT_SECONDS = 5.0
+
+_TRANSIENT = re.compile(
+    r"database is locked|transaction conflict|conflict(ing)? (with|in)|could not serialize|deadlock detected"
+    r"|connection (refused|reset|timed out)|server closed the connection|could not connect|too many clients",
+    re.IGNORECASE,
+)
+_FULL = re.compile(r"no space left|disk full|database or disk is full|disk quota|failed to offload|out of disk", re.IGNORECASE)
+_UNREACHABLE = re.compile(
+    r"unable to open database|cannot open|could not connect|connection refused|could not translate host"
+    r"|not a database|disk image is malformed|password authentication failed|does not exist.*database",
+    re.IGNORECASE,
+)
+_PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)
+
+T = TypeVar("T")
+
+OPS_TABLES = {
+    # One row per batch: what was read and what became of it. The books: read = accepted + dead-lettered + duplicate.
+    "ledger": """
+        batch_id VARCHAR, source VARCHAR, partition_key VARCHAR, status VARCHAR, files BIGINT,
+        rows_read BIGINT, rows_accepted BIGINT, rows_dead_lettered BIGINT, rows_duplicate BIGINT,
+        contract_version VARCHAR, contract_hash VARCHAR, run_id VARCHAR, ingested_at TIMESTAMP, superseded_by VARCHAR
+    """,
+    # One row per rejected row, or per rejected file with the number of rows it stands for.
+    "dead_letters": """
+        dead_letter_id VARCHAR, batch_id VARCHAR, source VARCHAR, partition_key VARCHAR, file VARCHAR, line BIGINT,
+        rows BIGINT, raw VARCHAR, raw_encoding VARCHAR,
+        reasons STRUCT("rule" VARCHAR, "column" VARCHAR, "value" VARCHAR, detail VARCHAR)[],
+        error_class VARCHAR, contract_version VARCHAR, first_failed_at TIMESTAMP, status VARCHAR
+    """,
+    # One row per landing file as last read: how the sensor knows what is new.
+    "positions": """
+        source VARCHAR, partition_key VARCHAR, batch_id VARCHAR, file VARCHAR, size BIGINT, mtime_ns BIGINT,
+        sha256 VARCHAR, rows BIGINT
+    """,
+    # One row per complete build of the warehouse: did every gate pass, and at which snapshot.
+    "audits": """
+        snapshot_id BIGINT, run_id VARCHAR, passed BOOLEAN, checks_passed BIGINT, checks_failed BIGINT,
+        failed VARCHAR[], audited_at TIMESTAMP
+    """,
+    # One row per publication; the newest is what readers see.
+    "publications": """
+        publication_id BIGINT, snapshot_id BIGINT, run_id VARCHAR, reason VARCHAR, published_at TIMESTAMP
+    """,
+}
+
+
+def quoted(identifier: str) -> str:
+    """An SQL identifier in double quotes."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def literal(value: str) -> str:
+    """An SQL string literal, for the places where DuckDB binds no values (ATTACH, table functions' options)."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def temp_table(con: duckdb.DuckDBPyConnection, name: str, columns: str, rows: list[tuple[object, ...]]) -> None:
+    """Make a temporary table of what Python knows about files and batches (never of their rows).
+
+    Args:
+        con: the connection that will own it.
+        name: of the table; one of that name is replaced.
+        columns: `name TYPE, name TYPE`, each quoted by this function; types are scalars or lists (`VARCHAR[]`).
+        rows: values that JSON can carry, one tuple per row.
+    """
+    pairs = [part.rsplit(" ", 1) for part in columns.split(", ")]
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {name} ({', '.join(f'{quoted(n)} {kind}' for n, kind in pairs)})")
+    if rows:
+        shape = {n: [kind[:-2]] if kind.endswith("[]") else kind for n, kind in pairs}
+        values = [dict(zip(shape, row, strict=True)) for row in rows]
+        con.execute(
+            f"INSERT INTO {name} SELECT item.* FROM (SELECT unnest(from_json(?, ?)) AS item)",
+            [json.dumps(values), json.dumps([shape])],
+        )
+
+
+def install_extensions() -> None:
+    """Put the packaged DuckDB extensions where DuckDB (and so dbt) loads them from. Nothing is downloaded.
+
+    A copy already there is kept when it is of the same package version: replacing a file other processes have
+    mapped would be a race for nothing.
+    """
+    # Deferred: five readers of settings need no extension machinery.
+    from duckdb_extensions import import_extension
+
+    for name in ("ducklake", "sqlite_scanner", "postgres_scanner", "httpfs"):
+        with duckdb.connect() as con:
+            row = con.execute(
+                "SELECT installed, extension_version FROM duckdb_extensions() WHERE extension_name = ?", [name]
+            ).fetchone()
+            if not (row and row[0]):
+                import_extension(name, con=con)
+
+
+def scrub(message: str) -> str:
+    """Hide passwords of connection strings in a message."""
+    return _PASSWORD.sub(r"\1***", message)
+
+
+def explain(error: Exception, settings: Settings) -> SluiceError | None:
+    """Turn a low-level error into one that says what to do; None if the error is not about the lake's outside."""
+    message = scrub(str(error)).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if _FULL.search(str(error)):
+        free = shutil.disk_usage(settings.home).free if settings.home.exists() else 0
+        return StorageFullError(
+            f"The disk under {settings.home} is full ({free / 1e6:.0f} MB free): {message}. Nothing of this batch was "
+            "committed. Make room (docs/operations.md, 'The disk is full') and run it again."
+        )
+    where = "PostgreSQL catalog" if settings.uses_postgres else f"catalog {settings.catalog_path}"
+    if _TRANSIENT.search(str(error)):
+        return LakeUnavailableError(
+            f"The {where} stayed locked or unreachable: {message}. Nothing of this batch was committed. "
+            "See who else writes, or whether the server runs, then run it again."
+        )
+    if _UNREACHABLE.search(str(error)):
+        return LakeUnavailableError(
+            f"The {where} cannot be opened: {message}. Check SLUICE_HOME and SLUICE_CATALOG, that the folder or server "
+            "is there and that you may write to it."
+        )
+    return None
+
+
+class Lake:
+    """The lake of these settings. Cheap to make; each `connect` is a connection of its own.
+
+    Raises (every method that talks to the lake):
+        LakeUnavailableError: the catalog cannot be reached, or stayed locked through every retry.
+        StorageFullError: no room; nothing of the transaction was committed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def connect(self, *, read_only: bool = False, snapshot: int | None = None) -> duckdb.DuckDBPyConnection:
+        """A DuckDB connection with the lake attached as `lake` and made the default catalog.
+
+        Args:
+            read_only: refuse writes; the lake must exist.
+            snapshot: pin the connection to this snapshot of the lake.
+        """
+        if not read_only:
+            self._make_folders()
+        elif not self.settings.uses_postgres and not self.settings.catalog_path.exists():
+            raise LakeUnavailableError(
+                f"There is no lake at {self.settings.catalog_path} yet. Run `make demo`, or load something with "
+                "`make dev`; or point SLUICE_HOME at the lake you mean."
+            )
+        return self._retry(lambda: self._attach(read_only, snapshot))
+
+    def _make_folders(self) -> None:
+        try:
+            for folder in (self.settings.home / "lake", self.settings.temp_path):
+                folder.mkdir(parents=True, exist_ok=True)
+            if "://" not in self.settings.lake_data_path:
+                Path(self.settings.lake_data_path).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise explain(error, self.settings) or LakeUnavailableError(
+                f"Cannot write to {self.settings.home}: {error}. Check SLUICE_HOME and its rights."
+            ) from error
+
+    def _attach(self, read_only: bool, snapshot: int | None) -> duckdb.DuckDBPyConnection:
+        settings = self.settings
+        options = [f"DATA_PATH {literal(settings.lake_data_path)}"]
+        if not settings.uses_postgres:
+            # WAL lets many read while one writes; the busy timeout rides out a short commit of somebody else.
+            options += ["META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 5000"]
+        if read_only:
+            options.append("READ_ONLY")
+        if snapshot is not None:
+            options.append(f"SNAPSHOT_VERSION {int(snapshot)}")
+        con = duckdb.connect()
+        try:
+            con.execute("SET TimeZone = 'UTC'")
+            con.execute(f"SET temp_directory = {literal(str(settings.temp_path))}")
+            if settings.threads:
+                con.execute(f"SET threads = {settings.threads}")
+            if settings.memory_limit:
+                con.execute(f"SET memory_limit = {literal(settings.memory_limit)}")
+            if settings.data_path.startswith("s3://"):
+                # Credentials, region and endpoint come from the usual AWS_ variables.
+                con.execute("CREATE SECRET (TYPE s3, PROVIDER config" + _s3_options() + ")")
+            con.execute(f"ATTACH {literal(settings.attach_path)} AS {LAKE} ({', '.join(options)})")
+            con.execute(f"USE {LAKE}")
+        except BaseException:
+            con.close()
+            raise
+        return con
+
+    @contextmanager
+    def reading(self, snapshot: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A read-only connection that is closed at the end."""
+        with self.connect(read_only=True, snapshot=snapshot) as con:
+            yield con
+
+    def write(self, work: Callable[[duckdb.DuckDBPyConnection], T], message: str) -> T:
+        """Run `work` in one transaction and commit; on a conflict or a lock roll back and do all of it again.
+
+        Args:
+            work: writes through the connection it is given; must be repeatable, for it may run several times.
+            message: what the commit did, kept with the snapshot.
+
+        Returns:
+            What `work` returned in the run that was committed.
+        """
+        with self.connect() as con:
+            return self.transaction(con, work, message)
+
+    def transaction(
+        self, con: duckdb.DuckDBPyConnection, work: Callable[[duckdb.DuckDBPyConnection], T], message: str
+    ) -> T:
+        """As `write`, on a connection that is already there (with temporary tables `work` reads)."""
+
+        def attempt() -> T:
+            con.execute("BEGIN")
+            try:
+                result = work(con)
+                con.execute("CALL ducklake_set_commit_message(?, 'sluice', ?)", [LAKE, message])
+                con.execute("COMMIT")
+            except BaseException:
+                _rollback(con)
+                raise
+            return result
+
+        return self._retry(attempt)
+
+    def _retry(self, attempt: Callable[[], T]) -> T:
+        """Call `attempt` until it succeeds, an error is not transient, or the attempts run out."""
+        wait = FIRST_WAIT_SECONDS
+        for number in range(1, ATTEMPTS + 1):
+            try:
+                return attempt()
+            except (duckdb.Error, OSError) as error:
+                transient = bool(_TRANSIENT.search(str(error)))
+                if number == ATTEMPTS or not transient:
+                    told = explain(error, self.settings)
+                    if told is None:
+                        raise
+                    raise told from error
+            time.sleep(wait * random.uniform(0.5, 1.5))
+            wait = min(wait * 2, LONGEST_WAIT_SECONDS)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def create(self) -> None:
+        """Make schemas and ops tables that are not there yet. Safe to call any number of times, from several processes."""
+        install_extensions()
+        with self.connect() as con:
+            present = {
+                (schema, table)
+                for schema, table in con.execute(
+                    "SELECT schema_name, NULL FROM duckdb_schemas() WHERE database_name = ? "
+                    "UNION ALL SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ?",
+                    [LAKE, LAKE],
+                ).fetchall()
+            }
+        missing = [f"CREATE SCHEMA IF NOT EXISTS {s}" for s in SCHEMAS if (s, None) not in present]
+        missing += [
+            f"CREATE TABLE IF NOT EXISTS ops.{table} ({columns})"
+            for table, columns in OPS_TABLES.items()
+            if ("ops", table) not in present
+        ]
+        if missing:
+            self.write(lambda con: [con.execute(statement) for statement in missing] and None, "create schemas and ops tables")
+
+    def current_snapshot(self, con: duckdb.DuckDBPyConnection) -> int:
+        """The number of the newest snapshot this connection sees."""
+        row = con.execute(f"SELECT id FROM {LAKE}.current_snapshot()").fetchone()
+        assert row is not None, "every lake has a snapshot from its creation on"
+        return int(row[0])
+
+
+def _rollback(con: duckdb.DuckDBPyConnection) -> None:
+    """Roll back; a failed COMMIT has already ended the transaction, which is no further error."""
+    try:
+        con.execute("ROLLBACK")
+    except duckdb.TransactionException as error:
+        if "no transaction is active" not in str(error):
+            raise
+
+
+def _s3_options() -> str:
+    import os
+
+    names = {
+        "KEY_ID": "AWS_ACCESS_KEY_ID",
+        "SECRET": "AWS_SECRET_ACCESS_KEY",
+        "SESSION_TOKEN": "AWS_SESSION_TOKEN",
+        "REGION": "AWS_REGION",
+        "ENDPOINT": "SLUICE_S3_ENDPOINT",
+        "URL_STYLE": "SLUICE_S3_URL_STYLE",
+        "USE_SSL": "SLUICE_S3_USE_SSL",
+    }
+    return "".join(f", {key} {literal(os.environ[name])}" for key, name in names.items() if os.environ.get(name))
+
+
+def ducklake_version() -> str:
+    """Version of the packaged DuckLake extension."""
+    return version("duckdb-extension-ducklake")

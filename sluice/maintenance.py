@@ -1,0 +1,68 @@
+"""Keeping the lake small: merge small files, expire snapshots nobody needs, remove files nobody refers to.
+
+Never touches what is published or may still be (see `sluice.publication.kept_snapshots`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sluice.lake import LAKE, Lake
+from sluice.publication import kept_snapshots
+
+
+@dataclass(frozen=True)
+class Maintenance:
+    """What one round did."""
+
+    files_before: int
+    files_after: int
+    bytes_before: int
+    bytes_after: int
+    snapshots_expired: int
+    files_removed: int
+    orphans_removed: int
+
+
+def maintain(lake: Lake, *, keep_days: int = 7, orphan_age_hours: float = 24.0) -> Maintenance:
+    """Do one round of maintenance.
+
+    Args:
+        lake: to tidy.
+        keep_days: snapshots younger than this stay, so that a reader pinned to a fairly recent one is not cut off.
+        orphan_age_hours: files of aborted transactions are removed when older; a running one may still own younger.
+
+    Raises:
+        LakeUnavailableError, StorageFullError: as `Lake`.
+    """
+    lake.create()
+    now = datetime.now(UTC)
+    with lake.connect() as con:
+        before = _size(con)
+        lake.transaction(
+            con, lambda c: c.execute(f"CALL ducklake_flush_inlined_data('{LAKE}')"), "maintenance: flush inlined rows"
+        )
+        lake.transaction(con, lambda c: c.execute(f"CALL ducklake_merge_adjacent_files('{LAKE}')"), "maintenance: merge files")
+        rows = con.execute(
+            "SELECT snapshot_id FROM ducklake_snapshots(?) WHERE snapshot_time < ? AND snapshot_id NOT IN (SELECT unnest(?)) "
+            "AND snapshot_id < (SELECT max(snapshot_id) FROM ducklake_snapshots(?)) ORDER BY snapshot_id",
+            [LAKE, now - timedelta(days=keep_days), kept_snapshots(con), LAKE],
+        ).fetchall()
+        expired = [row[0] for row in rows]
+        if expired:
+            con.execute(f"CALL ducklake_expire_snapshots('{LAKE}', versions => {expired!r})")
+        removed = con.execute(f"CALL ducklake_cleanup_old_files('{LAKE}', cleanup_all => true)").fetchall()
+        orphans = con.execute(
+            f"CALL ducklake_delete_orphaned_files('{LAKE}', older_than => ?)", [now - timedelta(hours=orphan_age_hours)]
+        ).fetchall()
+        after = _size(con)
+    return Maintenance(before[0], after[0], before[1], after[1], len(expired), len(removed), len(orphans))
+
+
+def _size(con: object) -> tuple[int, int]:
+    row = con.execute(  # type: ignore[attr-defined]
+        "SELECT coalesce(sum(file_count), 0)::BIGINT, coalesce(sum(file_size_bytes), 0)::BIGINT FROM ducklake_table_info(?)",
+        [LAKE],
+    ).fetchone()
+    return row[0], row[1]

@@ -1,0 +1,251 @@
+"""Reading a file's bytes once before SQL does: fingerprint, number of lines, and whether SQL can read it as it is.
+
+DuckDB reads lines fast but fails a whole scan on one bad byte. Here each file is hashed, unpacked and checked; a file
+with such lines is rewritten beside, each offending line replaced by an empty one and handed over with its reason, so
+that one bad line never costs more than itself. The count of lines made here is the control total SQL must meet.
+What a line means does not belong here.
+"""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sluice.landing import LandingFile
+
+# Read size: below the longest line, so that only lines running over a block's edge need measuring.
+_BLOCK = 1024 * 1024
+
+# DuckDB's default max_line_size is 2,000,000 bytes; longer lines make its scan fail.
+LONGEST_LINE_BYTES = 1_900_000
+
+# ASCII unit separator: the delimiter given to DuckDB's reader so that a line is one column. A line that holds it is
+# set aside, for DuckDB would cut it there.
+UNIT_SEPARATOR = "\x1f"
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """A line no text reader can take: where, why and its bytes (base64)."""
+
+    line: int
+    rule: str
+    detail: str
+    raw_base64: str
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A landing file with what its bytes said.
+
+    `readable` is the path SQL reads (the file itself, or the copy made without its bad lines); None when the file
+    cannot be read at all, and `problem` says why.
+    """
+
+    file: LandingFile
+    sha256: str
+    lines: int
+    unpacked_bytes: int
+    readable: Path | None
+    problem: str | None = None
+    bad_lines: tuple[BadLine, ...] = ()
+
+
+def inspect_all(
+    files: list[LandingFile], landing: Path, temp: Path, encoding_of: Callable[[LandingFile], str], threads: int
+) -> list[Inspected]:
+    """Inspect many files, in order. Hashing, unpacking and decoding release the interpreter, so threads help."""
+    with ThreadPoolExecutor(max(threads, 1), thread_name_prefix="preflight") as pool:
+        return list(pool.map(lambda f: inspect(f, landing, temp, encoding_of(f)), files))
+
+
+def inspect(file: LandingFile, landing: Path, temp: Path, encoding: str = "utf-8") -> Inspected:
+    """Read a file's bytes once; where it needs it, write a clean copy below `temp`."""
+    path = landing / file.path
+    try:
+        if file.format == "parquet":
+            return _inspect_parquet(file, path)
+        facts = _Facts()
+        with path.open("rb") as raw:
+            hashing = _HashingReader(raw)
+            for block in _blocks(hashing, file.gzipped):
+                facts.add(block)
+            facts.end()
+            sha256 = hashing.hexdigest()
+    except (OSError, EOFError, zlib.error) as error:
+        return _unreadable(file, path, error)
+    done = Inspected(file, sha256, facts.lines, facts.bytes, path)
+    if facts.bytes == 0:
+        return replace(done, readable=None, problem="empty_file")
+    if facts.clean and _is_utf8(encoding):
+        return done
+    copy, bad = _rewrite(path, file, temp / f"{sha256}-{abs(hash(file.path)):x}.txt", encoding)
+    return replace(done, readable=copy, bad_lines=tuple(bad))
+
+
+def _is_utf8(encoding: str) -> bool:
+    return codecs.lookup(encoding).name == "utf-8"
+
+
+def _unreadable(file: LandingFile, path: Path, error: Exception) -> Inspected:
+    """Still fingerprint the bytes, so that an unreadable file is recognised when it comes again."""
+    try:
+        with path.open("rb") as raw:
+            sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
+    except OSError:
+        sha256 = hashlib.sha256(f"{file.path}:{file.size}:{file.mtime_ns}".encode()).hexdigest()
+    what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return Inspected(file, sha256, 0, 0, None, f"{type(error).__name__}: {what}")
+
+
+def _inspect_parquet(file: LandingFile, path: Path) -> Inspected:
+    with path.open("rb") as raw:
+        sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
+        if file.size == 0:
+            return Inspected(file, sha256, 0, 0, None, "empty_file")
+        raw.seek(0)
+        head = raw.read(4)
+        raw.seek(max(file.size - 4, 0))
+        tail = raw.read(4)
+    if head != b"PAR1" or tail != b"PAR1":
+        return Inspected(file, sha256, 0, file.size, None, "not a complete Parquet file (its magic bytes are missing)")
+    return Inspected(file, sha256, 0, file.size, path)
+
+
+class _HashingReader(io.RawIOBase):
+    """Passes bytes through and keeps their SHA-256."""
+
+    def __init__(self, source: io.BufferedReader) -> None:
+        self._source, self._hash = source, hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._source.read(size)
+        self._hash.update(block)
+        return block
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]
+        block = self.read(len(view))
+        view[: len(block)] = block
+        return len(block)
+
+    def hexdigest(self) -> str:
+        """Of all bytes, those behind the last gzip member included."""
+        while self.read(_BLOCK):
+            continue
+        return self._hash.hexdigest()
+
+
+def _blocks(raw: io.RawIOBase, gzipped: bool) -> Iterator[bytes]:
+    stream = gzip.GzipFile(fileobj=io.BufferedReader(raw, _BLOCK)) if gzipped else raw  # type: ignore[arg-type, type-var]
+    while block := stream.read(_BLOCK):
+        yield block
+
+
+class _Facts:
+    """What one pass over unpacked bytes finds out."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.lines = 0
+        self.clean = True
+        self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
+        self._unfinished = 0  # bytes since the last line end
+        self._after_return = False
+        self._feeds = self._returns = self._pairs = 0
+
+    def add(self, block: bytes) -> None:
+        self.bytes += len(block)
+        feeds, returns = block.count(b"\n"), block.count(b"\r")
+        pairs = block.count(b"\r\n")
+        if self._after_return and block.startswith(b"\n"):
+            pairs += 1  # the two bytes of one line end fell into two blocks
+        self.lines += feeds + returns - pairs
+        self._pairs += pairs
+        self._returns += returns
+        self._feeds += feeds
+        self._after_return = block.endswith(b"\r")
+        first, last = (block.find(b"\n"), block.rfind(b"\n")) if feeds else (-1, -1)
+        if returns:
+            first = min(i for i in (first, block.find(b"\r")) if i >= 0)
+            last = max(last, block.rfind(b"\r"))
+        if self._unfinished + (first if first >= 0 else len(block)) > LONGEST_LINE_BYTES:
+            self.clean = False
+        self._unfinished = len(block) - last - 1 if last >= 0 else self._unfinished + len(block)
+        if self.clean:
+            if UNIT_SEPARATOR.encode() in block:
+                self.clean = False
+            try:
+                self._decoder.decode(block)
+            except UnicodeDecodeError:
+                self.clean = False
+
+    def end(self) -> None:
+        if self._unfinished:
+            self.lines += 1
+        if self._returns and not self._returns == self._pairs == self._feeds:
+            # DuckDB miscounts blank lines where kinds of line end mix.
+            self.clean = False
+        if self.clean:
+            try:
+                self._decoder.decode(b"", final=True)
+            except UnicodeDecodeError:
+                self.clean = False
+
+
+def _rewrite(path: Path, file: LandingFile, copy: Path, encoding: str) -> tuple[Path, list[BadLine]]:
+    """Write the file as UTF-8 without the lines that cannot be text; return the copy and those lines."""
+    bad: list[BadLine] = []
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("rb") as raw, copy.open("wb") as out:
+        number = 0
+        for line in _lines(_blocks(raw, file.gzipped)):  # type: ignore[arg-type]
+            number += 1
+            rule = detail = ""
+            text = b""
+            if len(line) > LONGEST_LINE_BYTES:
+                rule, detail = "too_long", f"{len(line):,} bytes; at most {LONGEST_LINE_BYTES:,} are read"
+            else:
+                try:
+                    text = line.decode(encoding).encode("utf-8")
+                except UnicodeDecodeError as error:
+                    rule, detail = "encoding", f"not {encoding}: {error.reason} at byte {error.start + 1}"
+                if UNIT_SEPARATOR.encode() in text:
+                    rule, detail = "encoding", "holds the control character U+001F"
+            if rule:
+                bad.append(BadLine(number, rule, detail, base64.b64encode(line).decode("ascii")))
+            else:
+                out.write(text)
+            out.write(b"\n")
+    return copy, bad
+
+
+def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Lines without their ends; a line ends at LF, CR LF or a lone CR."""
+    pending: list[bytes] = []
+    carried = b""
+    for block in blocks:
+        block = carried + block
+        carried = b""
+        if block.endswith(b"\r"):  # the LF may open the next block
+            block, carried = block[:-1], b"\r"
+        for piece in block.splitlines(keepends=True):
+            body = piece.rstrip(b"\r\n")
+            if len(body) == len(piece):
+                pending.append(piece)
+                continue
+            yield b"".join([*pending, body])
+            pending = []
+    if carried or pending:
+        yield b"".join(pending)

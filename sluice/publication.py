@@ -1,0 +1,179 @@
+"""Publication: which snapshot of the lake readers see, and who may move it there.
+
+Gates are recorded as audits: a complete build of the warehouse, at the snapshot it left, passed or failed. Publishing
+moves a number to the newest passed audit; readers pin themselves to that number. No data is copied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from sluice.errors import LakeUnavailableError, PublicationError
+from sluice.lake import LAKE, Lake, literal, scrub
+from sluice.settings import Settings, load_settings
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A complete build of the warehouse: at which snapshot it ended, and whether every gate passed."""
+
+    snapshot_id: int
+    run_id: str
+    passed: bool
+    checks_passed: int
+    checks_failed: int
+    failed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What readers see from some moment on."""
+
+    publication_id: int
+    snapshot_id: int
+    run_id: str
+    reason: str
+    published_at: datetime
+
+
+def record_audit(lake: Lake, *, run_id: str, checks_passed: int, failed: list[str]) -> Audit:
+    """Note that a complete build ended at the lake's present snapshot, and how its gates went.
+
+    Call it while still holding the writer's place: the snapshot must be the one the build left.
+    """
+
+    def work(con: duckdb.DuckDBPyConnection) -> Audit:
+        audit = Audit(lake.current_snapshot(con), run_id, not failed, checks_passed, len(failed), tuple(failed))
+        con.execute(
+            "INSERT INTO ops.audits VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [audit.snapshot_id, run_id, audit.passed, checks_passed, len(failed), failed, _now()],
+        )
+        return audit
+
+    return lake.write(work, f"audit: {'passed' if not failed else 'failed'}")
+
+
+def latest_audit(lake: Lake) -> Audit | None:
+    """The newest audit, passed or failed; None before the first."""
+    with lake.reading() as con:
+        return _audit(con, only_passed=False)
+
+
+def publish(lake: Lake, *, run_id: str, reason: str = "") -> tuple[Publication, bool]:
+    """Move readers to the snapshot of the newest audit, if it passed.
+
+    Returns:
+        The publication in force, and whether it is new (false: readers were there already).
+
+    Raises:
+        PublicationError: there is no audit yet, or the newest one failed; readers stay where they were.
+    """
+
+    def work(con: duckdb.DuckDBPyConnection) -> tuple[Publication, bool]:
+        audit = _audit(con, only_passed=False)
+        current = _current(con)
+        stay = f"Readers stay at snapshot {current.snapshot_id}." if current else "Nothing is published yet."
+        if audit is None:
+            raise PublicationError(f"The warehouse has never been built whole. {stay} Materialize silver and gold first.")
+        if not audit.passed:
+            raise PublicationError(
+                f"The newest build (snapshot {audit.snapshot_id}) failed {audit.checks_failed} of its gates: "
+                f"{', '.join(audit.failed[:5])}. {stay} Mend the data or the gate and build again."
+            )
+        if current is not None and current.snapshot_id == audit.snapshot_id:
+            return current, False
+        return _insert(con, audit.snapshot_id, run_id, reason), True
+
+    return lake.write(work, "publish")
+
+
+def _insert(con: duckdb.DuckDBPyConnection, snapshot: int, run_id: str, reason: str) -> Publication:
+    row = con.execute("SELECT coalesce(max(publication_id), 0) + 1 FROM ops.publications").fetchone()
+    assert row is not None, "an aggregate has a row"
+    new = Publication(row[0], snapshot, run_id, reason, _now())
+    con.execute(
+        "INSERT INTO ops.publications VALUES (?, ?, ?, ?, ?)",
+        [new.publication_id, new.snapshot_id, new.run_id, new.reason, new.published_at],
+    )
+    return new
+
+
+def _audit(con: duckdb.DuckDBPyConnection, *, only_passed: bool) -> Audit | None:
+    row = con.execute(
+        "SELECT snapshot_id, run_id, passed, checks_passed, checks_failed, failed FROM ops.audits "
+        f"{'WHERE passed ' if only_passed else ''}ORDER BY snapshot_id DESC LIMIT 1"
+    ).fetchone()
+    return Audit(*row[:5], tuple(row[5])) if row else None
+
+
+def _current(con: duckdb.DuckDBPyConnection) -> Publication | None:
+    row = con.execute("SELECT * FROM ops.publications ORDER BY publication_id DESC LIMIT 1").fetchone()
+    return Publication(*row) if row else None
+
+
+def current_publication(lake: Lake) -> Publication | None:
+    """What readers see now; None before the first publication."""
+    with lake.reading() as con:
+        return _current(con)
+
+
+def kept_snapshots(con: duckdb.DuckDBPyConnection) -> list[int]:
+    """Snapshots that maintenance must keep: every published one, and the newest passed audit that may yet be."""
+    audit = _audit(con, only_passed=True)
+    kept = [row[0] for row in con.execute("SELECT DISTINCT snapshot_id FROM ops.publications").fetchall()]
+    return sorted({*kept, *([audit.snapshot_id] if audit else [])})
+
+
+def connect(settings: Settings | None = None) -> duckdb.DuckDBPyConnection:
+    """A read-only DuckDB connection pinned to the published snapshot, the lake attached as `lake`, schema gold in use.
+
+    Every table is seen as of one instant, at which all gates had passed; loads going on meanwhile are not seen. Connect
+    again to see a later publication.
+
+    Raises:
+        PublicationError: nothing has been published yet.
+        LakeUnavailableError: there is no lake, or its catalog cannot be reached.
+    """
+    lake = Lake(settings or load_settings())
+    publication = current_publication(lake)
+    if publication is None:
+        raise PublicationError("Nothing has been published yet. Run `make demo`, or materialize everything in the UI.")
+    try:
+        con = lake.connect(read_only=True, snapshot=publication.snapshot_id)
+    except duckdb.Error as error:
+        raise LakeUnavailableError(
+            f"Snapshot {publication.snapshot_id} is published but cannot be attached: {scrub(str(error))}"
+        ) from error
+    con.execute(f"USE {LAKE}.gold")
+    return con
+
+
+def write_reader_script(settings: Settings) -> Path:
+    """Write `published.sql` to the home folder: it pins any DuckDB client to what is published when it runs.
+
+    The script holds no state: it asks the lake for the published number each time. With a PostgreSQL catalog it takes
+    the connection's secrets from the PG environment variables (PGPASSWORD …) and holds none itself.
+    """
+    attach = scrub(settings.attach_path)
+    data = literal(settings.lake_data_path)
+    lines = [
+        "-- Attaches the lake read-only at the published snapshot, as `lake`: duckdb -init published.sql",
+        f"ATTACH {literal(attach)} AS head (READ_ONLY, DATA_PATH {data});",
+        "SET VARIABLE published = (SELECT snapshot_id FROM head.ops.publications ORDER BY publication_id DESC LIMIT 1);",
+        f"ATTACH {literal(attach)} AS {LAKE} (READ_ONLY, DATA_PATH {data}, SNAPSHOT_VERSION getvariable('published'));",
+        f"USE {LAKE}.gold;",
+        "DETACH head;",
+    ]
+    path = settings.home / "published.sql"
+    temporary = path.with_suffix(".sql.tmp")
+    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)

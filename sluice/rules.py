@@ -1,0 +1,184 @@
+"""From a contract to SQL: how a text becomes a typed value, and what makes a row a dead letter.
+
+Pure: takes a contract, gives SQL text. Each rule stands once, as a condition that is true for a violating row; both
+the quick yes or no over all rows and the reasons of the rejected ones are made from it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from sluice.contracts import Column, Contract
+from sluice.lake import literal, quoted
+from sluice.records import OPERATION, SEQUENCE, SOURCE_TS
+
+# Operations of a Debezium envelope: create, update, delete, read (snapshot).
+OPERATIONS = ("c", "u", "d", "r")
+
+_WHOLE = frozenset(["TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"])
+
+# ISO 8601 with a T or a blank; DuckDB's own cast would also take 'epoch', 'infinity' and drop a zone's offset.
+_ISO_TIMESTAMP = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?(Z|[+-]\d{2}(:?\d{2})?)?"
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A rule as SQL: `condition` is true for a row that breaks it (null counts as kept)."""
+
+    rule: str
+    column: str
+    condition: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class TypedColumn:
+    """A column of bronze that comes from the file: name, SQL type, and the SQL that makes its value from the text."""
+
+    name: str
+    type: str
+    expression: str
+
+
+def text(name: str) -> str:
+    """The column of `records` that holds a column's text."""
+    return quoted(f"t_{name}")
+
+
+def value(name: str) -> str:
+    """The column beside it that holds the typed value."""
+    return quoted(f"v_{name}")
+
+
+def typed_columns(contract: Contract) -> list[TypedColumn]:
+    """The bronze columns that come from a file's content, change feed columns first."""
+    columns = []
+    if contract.change_feed:
+        columns += [
+            TypedColumn(OPERATION, "VARCHAR", text(OPERATION)),
+            TypedColumn(SEQUENCE, "BIGINT", _typed("BIGINT", text(SEQUENCE))),
+            # Debezium gives milliseconds since 1970, UTC.
+            TypedColumn(SOURCE_TS, "TIMESTAMP", f"epoch_ms({_typed('BIGINT', text(SOURCE_TS))})"),
+        ]
+    return columns + [
+        TypedColumn(c.name, c.type, _typed(c.type, text(c.name), c.format)) for c in contract.columns
+    ]
+
+
+def _typed(kind: str, text: str, fmt: str | None = None) -> str:
+    """SQL that casts `text` to `kind`, null where it does not fit exactly: nothing is rounded, guessed or trimmed."""
+    if kind == "VARCHAR":
+        return text
+    if kind in _WHOLE:
+        return f"CASE WHEN regexp_full_match({text}, '[+-]?[0-9]+') THEN TRY_CAST({text} AS {kind}) END"
+    if kind.startswith("DECIMAL"):
+        scale = Column("", "", kind).scale
+        # More places than the scale would be rounded: not for money.
+        return (
+            f"CASE WHEN regexp_full_match({text}, '[+-]?[0-9]*([.][0-9]{{0,{scale}}}0*)?') "
+            f"THEN TRY_CAST({text} AS {kind}) END"
+        )
+    if kind == "TIMESTAMP":
+        if fmt:
+            return f"try_strptime({text}, {literal(fmt)})"
+        # By way of TIMESTAMPTZ, so that an offset is applied; the session's zone is UTC.
+        return f"CASE WHEN regexp_full_match({text}, '{_ISO_TIMESTAMP}') THEN TRY_CAST({text} AS TIMESTAMPTZ)::TIMESTAMP END"
+    if kind == "DATE":
+        if fmt:
+            return f"CAST(try_strptime({text}, {literal(fmt)}) AS DATE)"
+        return f"CASE WHEN regexp_full_match({text}, '\\d{{4}}-\\d{{2}}-\\d{{2}}') THEN TRY_CAST({text} AS DATE) END"
+    if kind == "DOUBLE":
+        return f"CASE WHEN isfinite(TRY_CAST({text} AS DOUBLE)) THEN TRY_CAST({text} AS DOUBLE) END"
+    return f"TRY_CAST({text} AS {kind})"
+
+
+def violations(contract: Contract) -> list[Violation]:
+    """Every rule of a contract, in the order of its columns."""
+    found: list[Violation] = []
+    whole_row = ""
+    if contract.change_feed:
+        known = ", ".join(map(literal, OPERATIONS))
+        found += [
+            Violation("required", OPERATION, f"{text(OPERATION)} IS NULL", "the envelope has no op"),
+            Violation("enum", OPERATION, f"{text(OPERATION)} NOT IN ({known})", f"must be one of {', '.join(OPERATIONS)}"),
+        ]
+        for name, path in ((SEQUENCE, contract.change_feed.sequence), (SOURCE_TS, contract.change_feed.valid_from)):
+            source, typed = text(name), value(name)
+            found += [
+                Violation("required", name, f"{source} IS NULL", f"the envelope has no {path}"),
+                Violation("type", name, f"{source} IS NOT NULL AND {typed} IS NULL", f"{path} must be a whole number"),
+            ]
+        # A delete's image may hold the key alone: the other columns' rules are for states.
+        whole_row = f"coalesce({text(OPERATION)}, '') <> 'd' AND "
+    for column in contract.columns:
+        only = "" if column.primary_key else whole_row
+        for violation in _column_violations(column):
+            found.append(Violation(violation.rule, violation.column, f"{only}({violation.condition})", violation.detail))
+    for rule in contract.rules:
+        condition = _over_values(rule.condition, contract)
+        found.append(
+            Violation(rule.name, rule.column, f"{whole_row}NOT ({condition})", rule.description or rule.condition)
+        )
+    return found
+
+
+def _column_violations(column: Column) -> list[Violation]:
+    source, typed = text(column.name), value(column.name)
+    found: list[Violation] = []
+
+    def add(rule: str, condition: str, detail: str) -> None:
+        found.append(Violation(rule, column.name, condition, detail))
+
+    if column.required or column.primary_key:
+        add("required", f"{source} IS NULL OR {source} = ''", "must have a value")
+    if column.type != "VARCHAR":
+        fmt = f" written {column.format}" if column.format else ""
+        add("type", f"{source} IS NOT NULL AND {source} <> '' AND {typed} IS NULL", f"must be {column.type}{fmt}")
+        if not column.required:
+            add("type", f"{source} = ''", f"must be {column.type}, not an empty text")
+    if column.pattern is not None:
+        add("pattern", f"NOT regexp_matches({source}, {literal(column.pattern)})", f"must match {column.pattern}")
+    for rule, operator, bound, words in (
+        ("minimum", "<", column.minimum, "at least"),
+        ("maximum", ">", column.maximum, "at most"),
+        ("minimum", "<=", column.exclusive_minimum, "more than"),
+        ("maximum", ">=", column.exclusive_maximum, "less than"),
+    ):
+        if bound is not None:
+            add(rule, f"{typed} {operator} {_bound(bound, column.type)}", f"must be {words} {bound}")
+    if column.min_length is not None:
+        add("min_length", f"length({source}) < {int(column.min_length)}", f"must have {column.min_length} characters or more")
+    if column.max_length is not None:
+        add("max_length", f"length({source}) > {int(column.max_length)}", f"must have at most {column.max_length} characters")
+    if column.enum:
+        values = ", ".join(map(literal, column.enum))
+        add("enum", f"{source} NOT IN ({values})", f"must be one of {', '.join(column.enum)}")
+    return found
+
+
+def _bound(bound: Any, kind: str) -> str:
+    return f"CAST({literal(str(bound))} AS {'VARCHAR' if kind == 'VARCHAR' else kind})"
+
+
+def _over_values(condition: str, contract: Contract) -> str:
+    """A contract's SQL condition with its bare column names bound to the typed values."""
+    names = sorted((c.name for c in contract.columns), key=len, reverse=True)
+    pattern = re.compile(r"('(?:[^']|'')*')|(?<![\w.\"])(" + "|".join(map(re.escape, names)) + r")(?![\w\"(])")
+    return pattern.sub(lambda m: m.group(1) or value(m.group(2)), condition)
+
+
+def reasons(rules: list[Violation]) -> str:
+    """SQL giving the list of every reason why a row is rejected."""
+    parts = [
+        f"CASE WHEN {v.condition} THEN {{'rule': {literal(v.rule)}, 'column': {literal(v.column)}, "
+        f"'value': {text(v.column)}, 'detail': {literal(v.detail)}}} END"
+        for v in rules
+    ]
+    return f"list_filter([{', '.join(parts)}], lambda r: r IS NOT NULL)"
+
+
+def broken(rules: list[Violation]) -> str:
+    """SQL that is true where a row breaks any rule."""
+    return "coalesce(" + "), false) OR coalesce(".join(f"({v.condition}" for v in rules) + "), false)"

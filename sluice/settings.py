@@ -1,0 +1,116 @@
+"""Every setting, its default and where it comes from.
+
+A setting is read, first hit wins, from the environment (`SLUICE_…`), from `.env` in the project folder, and from
+`settings.env` in the home folder, where `make demo` notes what it loaded. Secrets come from the environment alone
+and are never printed. Nothing here touches the lake.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import date
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sluice.errors import ConfigurationError
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+HOME_SETTINGS = "settings.env"
+
+_POSTGRES = "postgres:"
+
+
+class Settings(BaseSettings):
+    """Where things lie and how they run. Paths given relative are relative to the project folder."""
+
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore", frozen=True, validate_default=True)
+
+    home: Path = Field(PROJECT / ".sluice", description="Everything Sluice writes: lake, Dagster's instance, logs.")
+    landing: Path = Field(Path("landing"), description="Where source files arrive; relative to home.")
+    contracts: Path = Field(Path("contracts"), description="Folder of the data contracts.")
+    catalog: SecretStr = Field(
+        SecretStr(""),
+        description="DuckLake catalog: empty for a SQLite file under home, or postgres:<libpq connection string>.",
+    )
+    data_path: str = Field("", description="Parquet files of the lake: empty for home/lake/data, or s3://bucket/prefix/.")
+    start_date: date = Field(date(2026, 1, 1), description="First daily partition, inclusive.")
+    end_date: date | None = Field(None, description="Last daily partition, exclusive; without one, partitions grow daily.")
+    threads: int = Field(0, ge=0, description="DuckDB threads; 0 for all cores.")
+    memory_limit: str = Field("", description="DuckDB memory limit such as 4GB; empty for 80 % of the machine's.")
+    chunk_bytes: int = Field(
+        # 256 MiB of text is about 3 million order lines and 1.5 GB at its widest in DuckDB: it fits a small machine,
+        # and below it the cost of a commit (0.1 s) is under 3 % of a chunk's time.
+        256 * 1024 * 1024,
+        gt=0,
+        description="Unpacked bytes of landing files taken into one transaction, at least one batch.",
+    )
+    alert_command: str = Field("", description="Command run on a failed run, its message on standard input; empty for none.")
+
+    @field_validator("home", "contracts")
+    @classmethod
+    def _below_project(cls, value: Path) -> Path:
+        return (PROJECT / value).resolve()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.end_date is not None and self.end_date <= self.start_date:
+            raise ValueError(f"end_date {self.end_date} must lie after start_date {self.start_date}")
+        catalog = self.catalog.get_secret_value()
+        if catalog and not catalog.startswith(_POSTGRES):
+            raise ValueError("catalog must be empty (SQLite under home) or begin with postgres:")
+        return self
+
+    @property
+    def landing_path(self) -> Path:
+        """The landing folder, absolute."""
+        return (self.home / self.landing).resolve()
+
+    @property
+    def uses_postgres(self) -> bool:
+        """Whether the catalog is PostgreSQL, which takes several writers, instead of SQLite, which takes one."""
+        return bool(self.catalog.get_secret_value())
+
+    @property
+    def catalog_path(self) -> Path:
+        """The SQLite catalog's file; meaningless with PostgreSQL."""
+        return self.home / "lake" / "catalog.sqlite"
+
+    @property
+    def attach_path(self) -> str:
+        """What DuckDB's ATTACH takes. With PostgreSQL it may hold a password: never print it."""
+        if self.uses_postgres:
+            return "ducklake:" + self.catalog.get_secret_value()
+        return f"ducklake:sqlite:{self.catalog_path}"
+
+    @property
+    def lake_data_path(self) -> str:
+        """Where the lake's Parquet files lie, ending in a slash."""
+        path = self.data_path or str(self.home / "lake" / "data")
+        return path.rstrip("/") + "/"
+
+    @property
+    def temp_path(self) -> Path:
+        """Where DuckDB spills and unclean files are rewritten; emptied by whoever wrote there."""
+        return self.home / "tmp"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; `overrides` win over every other place.
+
+    Raises:
+        ConfigurationError: a value does not fit; the message names the variable. A secret's value is not shown.
+    """
+    home = Path(overrides.get("home") or os.environ.get("SLUICE_HOME") or PROJECT / ".sluice")
+    env_files = ((PROJECT / home) / HOME_SETTINGS, PROJECT / ".env")  # the later one wins
+    try:
+        return Settings(_env_file=env_files, **overrides)  # type: ignore[call-arg]
+    except ValidationError as error:
+        lines = []
+        for item in error.errors(include_input=False, include_url=False, include_context=False):
+            name = "SLUICE_" + "_".join(str(part) for part in item["loc"]).upper() if item["loc"] else "settings"
+            lines.append(f"{name}: {item['msg']}")
+        raise ConfigurationError("; ".join(lines) + ". Mend the variable or the settings file.") from None
