@@ -65,7 +65,7 @@ def dead_letter_reasons(lake: Lake, source: str) -> list[tuple[str, str, int, st
     """Open dead letters of a source by rule and column: rule, column, rows, one sample of the raw text."""
     with lake.reading() as con:
         return con.execute(
-            'SELECT r."rule", coalesce(r."column", \'\'), sum(rows)::BIGINT, coalesce(any_value(left(raw, 120)), \'\') FROM '
+            "SELECT r.\"rule\", coalesce(r.\"column\", ''), sum(rows)::BIGINT, coalesce(any_value(left(raw, 120)), '') FROM "
             "(SELECT rows, raw, unnest(reasons) AS r FROM ops.dead_letters WHERE source = ? AND status = 'open') "
             "GROUP BY ALL ORDER BY 3 DESC, 1, 2",
             [source],

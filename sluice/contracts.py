@@ -27,9 +27,7 @@ SUFFIX = ".odcs.yaml"
 
 FORMATS = ("csv", "jsonl", "parquet")
 
-_SCALAR_TYPES = frozenset(
-    "VARCHAR BOOLEAN TINYINT SMALLINT INTEGER BIGINT HUGEINT DOUBLE DATE TIMESTAMP UUID".split()
-)
+_SCALAR_TYPES = frozenset(["VARCHAR", "BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "DOUBLE", "DATE", "TIMESTAMP", "UUID"])
 _DECIMAL = re.compile(r"DECIMAL\((\d{1,2}),\s?(\d{1,2})\)")
 _PATH_TOKEN = re.compile(r"\{(\w+)\}")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
@@ -163,9 +161,7 @@ def load_contracts(folder: Path) -> dict[str, Contract]:
     """
     paths = sorted(folder.glob(f"*{SUFFIX}"))
     if not paths:
-        raise ContractError(
-            f"No contract (*{SUFFIX}) in {folder}. Set SLUICE_CONTRACTS to the folder that holds them."
-        )
+        raise ContractError(f"No contract (*{SUFFIX}) in {folder}. Set SLUICE_CONTRACTS to the folder that holds them.")
     contracts: dict[str, Contract] = {}
     for path in paths:
         contract = load_contract(path)
@@ -323,7 +319,7 @@ class _Reader:
                 "the name in the files goes into physicalName."
             )
         options = dict(item.logicalTypeOptions or {})
-        known = "pattern minimum maximum exclusiveMinimum exclusiveMaximum minLength maxLength format timezone".split()
+        known = ["pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "format", "timezone"]
         self._mapping(options, f"logicalTypeOptions of {name}", tuple(known))
         pattern = options.get("pattern")
         if pattern is not None:
@@ -380,15 +376,15 @@ class _Reader:
         raise self.fail(f"physicalType {item.physicalType!r} of {name} is not offered. Use DECIMAL(p,s) or {offered}.")
 
     def _landing(self, value: Any) -> Landing:
-        given = self._mapping(
-            value, "customProperties.landing", ("path", "formats", "partitions", "csv", "duplicates")
-        )
+        given = self._mapping(value, "customProperties.landing", ("path", "formats", "partitions", "csv", "duplicates"))
         path = str(given.get("path", "")).strip("/")
         tokens = _PATH_TOKEN.findall(path)
         if "date" not in tokens or len(set(tokens)) != len(tokens):
             raise self.fail(f"landing.path {path!r} needs the token {{date}}, and each token once.")
         if not path.split("{")[0].rpartition("/")[0] or ".." in path.split("/"):
-            raise self.fail(f"landing.path {path!r} must begin with a folder of its own and stay inside the landing area.")
+            raise self.fail(
+                f"landing.path {path!r} must begin with a folder of its own and stay inside the landing area."
+            )
         formats = tuple(given.get("formats") or ())
         if not formats or set(formats) - set(FORMATS):
             raise self.fail(f"landing.formats must list some of {', '.join(FORMATS)}; it is {list(formats)}.")

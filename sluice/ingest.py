@@ -213,9 +213,7 @@ class _scratch:
                 raise told from error
 
 
-def _chunks(
-    partitions: dict[str, list[LandingFile]], limit: int
-) -> Iterator[dict[str, list[LandingFile]]]:
+def _chunks(partitions: dict[str, list[LandingFile]], limit: int) -> Iterator[dict[str, list[LandingFile]]]:
     """Whole partitions, as many as are estimated to unpack to `limit` bytes, at least one."""
     chunk: dict[str, list[LandingFile]] = {}
     size = 0
@@ -235,14 +233,18 @@ def _batches(
 ) -> list[_Batch]:
     files = [f for own in chunk.values() for f in own]
     inspected = inspect_all(
-        files, landing, temp, lambda f: contract.landing.csv.encoding if f.format == "csv" else "utf-8",
+        files,
+        landing,
+        temp,
+        lambda f: contract.landing.csv.encoding if f.format == "csv" else "utf-8",
         threads or os.cpu_count() or 1,
     )
     by_key: dict[str, list[Inspected]] = {}
     for item in inspected:
         by_key.setdefault(item.file.partition_key, []).append(item)
     return [
-        _Batch(number, batch_id(contract, key, own), key, tuple(own)) for number, (key, own) in enumerate(by_key.items())
+        _Batch(number, batch_id(contract, key, own), key, tuple(own))
+        for number, (key, own) in enumerate(by_key.items())
     ]
 
 
@@ -258,7 +260,9 @@ def _ingest_chunk(
     with lake.connect() as con:
         known = _latest(con, contract.name, [b.partition_key for b in batches])
         old = [
-            b for b in batches if not force and b.partition_key in known and known[b.partition_key].batch_id == b.batch_id
+            b
+            for b in batches
+            if not force and b.partition_key in known and known[b.partition_key].batch_id == b.batch_id
         ]
         new = [b for b in batches if b not in old]
         outcomes = [known[b.partition_key] for b in old]
@@ -279,9 +283,7 @@ def _ingest_chunk(
         message = f"ingest {contract.name} {span} ({len(new)} {'batch' if len(new) == 1 else 'batches'})"
         outcomes += lake.transaction(con, lambda c: _commit(c, contract, new, run_id), message)
     by_id = {f.file_id: f for f in files}
-    problems += [
-        FileProblem(by_id[f.file_id].inspected.file.path, f.rule, f.detail, f.rows) for f in faults
-    ]
+    problems += [FileProblem(by_id[f.file_id].inspected.file.path, f.rule, f.detail, f.rows) for f in faults]
     return outcomes, problems
 
 
@@ -403,7 +405,9 @@ def _judge_unique(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     con.execute("UPDATE judged SET rejected = true WHERE row_id IN (SELECT row_id FROM repeated)")
 
 
-def _commit(con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[_Batch], run_id: str) -> list[BatchOutcome]:
+def _commit(
+    con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[_Batch], run_id: str
+) -> list[BatchOutcome]:
     """Write the judged batches: the body of the one transaction. Repeatable."""
     source = contract.name
     table = f"bronze.{quoted(source)}"
@@ -416,9 +420,7 @@ def _commit(con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[_B
     # What these very batches wrote in an earlier, forced-again run.
     for ops_table in ("dead_letters", "ledger"):
         run(f"DELETE FROM ops.{ops_table} WHERE batch_id IN (SELECT batch_id FROM batches)")
-    run(
-        f"DELETE FROM {table} WHERE _partition_key IN (SELECT partition_key FROM batch_books WHERE NOT refused)"
-    )
+    run(f"DELETE FROM {table} WHERE _partition_key IN (SELECT partition_key FROM batch_books WHERE NOT refused)")
     tokens = [f"f.{quoted(n)}" + ("::DATE" if n == "date" else "") for n in contract.landing.tokens]
     run(
         f"INSERT INTO {table} ({', '.join(quoted(n) for n, _ in bronze_columns(contract))}) "

@@ -36,7 +36,9 @@ _TRANSIENT = re.compile(
     r"|connection (refused|reset|timed out)|server closed the connection|could not connect|too many clients",
     re.IGNORECASE,
 )
-_FULL = re.compile(r"no space left|disk full|database or disk is full|disk quota|failed to offload|out of disk", re.IGNORECASE)
+_FULL = re.compile(
+    r"no space left|disk full|database or disk is full|disk quota|failed to offload|out of disk", re.IGNORECASE
+)
 _UNREACHABLE = re.compile(
     r"unable to open database|cannot open|could not connect|connection refused|could not translate host"
     r"|not a database|disk image is malformed|password authentication failed|does not exist.*database",
@@ -292,7 +294,9 @@ class Lake:
             if ("ops", table) not in present
         ]
         if missing:
-            self.write(lambda con: [con.execute(statement) for statement in missing] and None, "create schemas and ops tables")
+            self.write(
+                lambda con: [con.execute(statement) for statement in missing] and None, "create schemas and ops tables"
+            )
 
     def current_snapshot(self, con: duckdb.DuckDBPyConnection) -> int:
         """The number of the newest snapshot this connection sees."""

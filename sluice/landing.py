@@ -61,9 +61,9 @@ class Scan:
         return found
 
 
-def partition_key(day: date, static_value: str | None = None) -> str:
-    """The key of a partition: the day, then the static dimension's value, as Dagster writes it (`2026-01-31|uk`)."""
-    return f"{day.isoformat()}|{static_value}" if static_value is not None else day.isoformat()
+def partition_key(contract: Contract, tokens: dict[str, str]) -> str:
+    """The key of a partition as Dagster writes it: its dimensions' values in order of their names (`2026-01-31|uk`)."""
+    return "|".join(tokens[name] for name in sorted(["date", *contract.landing.partitions]))
 
 
 def scan(contract: Contract, landing: Path, start: date, end: date | None) -> Scan:
@@ -155,4 +155,4 @@ def _route(
         return f"the ending of {name!r} is none the contract allows ({', '.join(contract.landing.formats)})"
     if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(landing.resolve()):
         return "the link points outside the landing folder"
-    return partition_key(day, tokens[static] if static else None), tuple(tokens.items()), fitting[0], gzipped
+    return partition_key(contract, tokens), tuple(tokens.items()), fitting[0], gzipped

@@ -43,7 +43,9 @@ def maintain(lake: Lake, *, keep_days: int = 7, orphan_age_hours: float = 24.0) 
         lake.transaction(
             con, lambda c: c.execute(f"CALL ducklake_flush_inlined_data('{LAKE}')"), "maintenance: flush inlined rows"
         )
-        lake.transaction(con, lambda c: c.execute(f"CALL ducklake_merge_adjacent_files('{LAKE}')"), "maintenance: merge files")
+        lake.transaction(
+            con, lambda c: c.execute(f"CALL ducklake_merge_adjacent_files('{LAKE}')"), "maintenance: merge files"
+        )
         rows = con.execute(
             "SELECT snapshot_id FROM ducklake_snapshots(?) WHERE snapshot_time < ? AND snapshot_id NOT IN (SELECT unnest(?)) "
             "AND snapshot_id < (SELECT max(snapshot_id) FROM ducklake_snapshots(?)) ORDER BY snapshot_id",

@@ -78,7 +78,9 @@ def publish(lake: Lake, *, run_id: str, reason: str = "") -> tuple[Publication, 
         current = _current(con)
         stay = f"Readers stay at snapshot {current.snapshot_id}." if current else "Nothing is published yet."
         if audit is None:
-            raise PublicationError(f"The warehouse has never been built whole. {stay} Materialize silver and gold first.")
+            raise PublicationError(
+                f"The warehouse has never been built whole. {stay} Materialize silver and gold first."
+            )
         if not audit.passed:
             raise PublicationError(
                 f"The newest build (snapshot {audit.snapshot_id}) failed {audit.checks_failed} of its gates: "

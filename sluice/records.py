@@ -251,9 +251,7 @@ def _insert_csv(
     return faults
 
 
-def _layout(
-    contract: Contract, columns: list[TextColumn], header: str | None
-) -> _Layout | tuple[str, str | None, str]:
+def _layout(contract: Contract, columns: list[TextColumn], header: str | None) -> _Layout | tuple[str, str | None, str]:
     """Where a header puts each column, or the rule, column and detail for which the file is set aside."""
     dialect = contract.landing.csv
     if header is None:
@@ -379,7 +377,10 @@ def _insert_parquet(
 def _broken_parquet(file: SourceFile, error: duckdb.Error) -> FileFault:
     said = str(error).splitlines()[0]
     return FileFault(
-        file.file_id, "unreadable_file", f"The file cannot be read ({said}). Deliver it again under the same name.", rows=1
+        file.file_id,
+        "unreadable_file",
+        f"The file cannot be read ({said}). Deliver it again under the same name.",
+        rows=1,
     )
 
 

@@ -62,9 +62,7 @@ def typed_columns(contract: Contract) -> list[TypedColumn]:
             # Debezium gives milliseconds since 1970, UTC.
             TypedColumn(SOURCE_TS, "TIMESTAMP", f"epoch_ms({_typed('BIGINT', text(SOURCE_TS))})"),
         ]
-    return columns + [
-        TypedColumn(c.name, c.type, _typed(c.type, text(c.name), c.format)) for c in contract.columns
-    ]
+    return columns + [TypedColumn(c.name, c.type, _typed(c.type, text(c.name), c.format)) for c in contract.columns]
 
 
 def _typed(kind: str, text: str, fmt: str | None = None) -> str:
@@ -102,7 +100,9 @@ def violations(contract: Contract) -> list[Violation]:
         known = ", ".join(map(literal, OPERATIONS))
         found += [
             Violation("required", OPERATION, f"{text(OPERATION)} IS NULL", "the envelope has no op"),
-            Violation("enum", OPERATION, f"{text(OPERATION)} NOT IN ({known})", f"must be one of {', '.join(OPERATIONS)}"),
+            Violation(
+                "enum", OPERATION, f"{text(OPERATION)} NOT IN ({known})", f"must be one of {', '.join(OPERATIONS)}"
+            ),
         ]
         for name, path in ((SEQUENCE, contract.change_feed.sequence), (SOURCE_TS, contract.change_feed.valid_from)):
             source, typed = text(name), value(name)
@@ -115,7 +115,9 @@ def violations(contract: Contract) -> list[Violation]:
     for column in contract.columns:
         only = "" if column.primary_key else whole_row
         for violation in _column_violations(column):
-            found.append(Violation(violation.rule, violation.column, f"{only}({violation.condition})", violation.detail))
+            found.append(
+                Violation(violation.rule, violation.column, f"{only}({violation.condition})", violation.detail)
+            )
     for rule in contract.rules:
         condition = _over_values(rule.condition, contract)
         found.append(
@@ -149,9 +151,17 @@ def _column_violations(column: Column) -> list[Violation]:
         if bound is not None:
             add(rule, f"{typed} {operator} {_bound(bound, column.type)}", f"must be {words} {bound}")
     if column.min_length is not None:
-        add("min_length", f"length({source}) < {int(column.min_length)}", f"must have {column.min_length} characters or more")
+        add(
+            "min_length",
+            f"length({source}) < {int(column.min_length)}",
+            f"must have {column.min_length} characters or more",
+        )
     if column.max_length is not None:
-        add("max_length", f"length({source}) > {int(column.max_length)}", f"must have at most {column.max_length} characters")
+        add(
+            "max_length",
+            f"length({source}) > {int(column.max_length)}",
+            f"must have at most {column.max_length} characters",
+        )
     if column.enum:
         values = ", ".join(map(literal, column.enum))
         add("enum", f"{source} NOT IN ({values})", f"must be one of {', '.join(column.enum)}")

@@ -36,9 +36,13 @@ class Settings(BaseSettings):
         SecretStr(""),
         description="DuckLake catalog: empty for a SQLite file under home, or postgres:<libpq connection string>.",
     )
-    data_path: str = Field("", description="Parquet files of the lake: empty for home/lake/data, or s3://bucket/prefix/.")
+    data_path: str = Field(
+        "", description="Parquet files of the lake: empty for home/lake/data, or s3://bucket/prefix/."
+    )
     start_date: date = Field(date(2026, 1, 1), description="First daily partition, inclusive.")
-    end_date: date | None = Field(None, description="Last daily partition, exclusive; without one, partitions grow daily.")
+    end_date: date | None = Field(
+        None, description="Last daily partition, exclusive; without one, partitions grow daily."
+    )
     threads: int = Field(0, ge=0, description="DuckDB threads; 0 for all cores.")
     memory_limit: str = Field("", description="DuckDB memory limit such as 4GB; empty for 80 % of the machine's.")
     chunk_bytes: int = Field(
@@ -48,7 +52,9 @@ class Settings(BaseSettings):
         gt=0,
         description="Unpacked bytes of landing files taken into one transaction, at least one batch.",
     )
-    alert_command: str = Field("", description="Command run on a failed run, its message on standard input; empty for none.")
+    alert_command: str = Field(
+        "", description="Command run on a failed run, its message on standard input; empty for none."
+    )
 
     @field_validator("home", "contracts")
     @classmethod

@@ -32,9 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="the seed of every draw")
     parser.add_argument("--days", type=int, default=DEFAULT_DAYS, help="the number of days, at least 1")
     parser.add_argument("--scale", type=float, default=DEFAULT_SCALE, help="the factor on rows, above 0")
-    parser.add_argument(
-        "--start", type=date.fromisoformat, default=DEFAULT_START, help="the first day, YYYY-MM-DD"
-    )
+    parser.add_argument("--start", type=date.fromisoformat, default=DEFAULT_START, help="the first day, YYYY-MM-DD")
     parser.add_argument("--truth", type=Path, default=None, help="also write the truth as JSON to this file")
     arguments = parser.parse_args(argv)
     try:

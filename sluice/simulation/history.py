@@ -108,9 +108,7 @@ class Timeline:
         for change in changes:
             by_key[change.key].append(change)
         self._versions = {key: _versions(key_column, by_key[key]) for key in sorted(by_key)}
-        self._begins = {
-            key: [version.valid_from for version in versions] for key, versions in self._versions.items()
-        }
+        self._begins = {key: [version.valid_from for version in versions] for key, versions in self._versions.items()}
 
     def all(self) -> list[Version]:
         """Return every version, ordered by key and valid_from."""

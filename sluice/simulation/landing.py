@@ -115,10 +115,7 @@ class Landing:
 
     def ledger(self) -> dict[str, LedgerTruth]:
         """Return the counts of rows by source."""
-        return {
-            source: _ledger(sum(partitions.values(), Counter()))
-            for source, partitions in self._counts.items()
-        }
+        return {source: _ledger(sum(partitions.values(), Counter())) for source, partitions in self._counts.items()}
 
     def ledger_by_partition(self) -> dict[str, dict[str, LedgerTruth]]:
         """Return the counts of rows by source and partition."""
@@ -151,9 +148,7 @@ class Landing:
         if name.endswith(".gz"):
             # Neither a name nor a time in the header: the bytes depend on the content alone.
             buffer = io.BytesIO()
-            with gzip.GzipFile(
-                filename="", mode="wb", compresslevel=COMPRESSION, fileobj=buffer, mtime=0
-            ) as stream:
+            with gzip.GzipFile(filename="", mode="wb", compresslevel=COMPRESSION, fileobj=buffer, mtime=0) as stream:
                 stream.write(content)
             content = buffer.getvalue()
         path.write_bytes(content)
@@ -167,9 +162,7 @@ class Landing:
         if self._manifest.is_file():
             own.update(self._manifest.read_text(encoding="utf-8").splitlines())
         present = [Path(folder) / name for folder, _, names in os.walk(self._out) for name in names]
-        strangers = sorted(
-            name for path in present if (name := path.relative_to(self._out).as_posix()) not in own
-        )
+        strangers = sorted(name for path in present if (name := path.relative_to(self._out).as_posix()) not in own)
         if strangers:
             raise ValueError(
                 f"{self._out} holds {len(strangers)} file(s) this generator did not write, "

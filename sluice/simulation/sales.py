@@ -109,9 +109,7 @@ def check_size(days: int, scale: float) -> None:
     """
     needed = days * (LINES_PER_DAY * scale * INVOICES_PER_LINE + INVOICES_PER_DAY)
     if needed > LAST_INVOICE - FIRST_INVOICE:
-        raise ValueError(
-            f"{days} days at scale {scale:g} need more than the six-digit invoice numbers there are"
-        )
+        raise ValueError(f"{days} days at scale {scale:g} need more than the six-digit invoice numbers there are")
 
 
 class Facts:
@@ -196,9 +194,7 @@ class Sales:
         self._days = days
         self._next_number = FIRST_INVOICE
         self._codes = {product.code: product for product in cast.products}
-        self._recent: dict[str, deque[tuple[Invoice, Item]]] = {
-            region: deque(maxlen=REMEMBERED) for region in REGIONS
-        }
+        self._recent: dict[str, deque[tuple[Invoice, Item]]] = {region: deque(maxlen=REMEMBERED) for region in REGIONS}
         self._schedule = Schedule(tuple(ORDER_KINDS), RATE)
 
     def invoices(self, index: int, day: date, begin: int) -> list[Invoice]:
@@ -333,9 +329,7 @@ class Sales:
             customer = rng.choice(self._cast.customers_of[region])
             country = customer.country
         wholesale = customer is not None and customer.segment == "wholesale"
-        items = tuple(
-            Item(product, self._quantity(wholesale), self._price(product, ms)) for product in products
-        )
+        items = tuple(Item(product, self._quantity(wholesale), self._price(product, ms)) for product in products)
         return Invoice(prefix, ms, region, country, customer, items)
 
     def _quantity(self, wholesale: bool) -> int:

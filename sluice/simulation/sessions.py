@@ -293,21 +293,15 @@ class Sessions:
         offsets = [0]
         while len(offsets) < count:
             pause = rng.random() < PAUSE_SHARE
-            gap = (
-                rng.randrange(3 * MINUTE, LONGEST_PAUSE) if pause else rng.randrange(4 * SECOND, 90 * SECOND)
-            )
+            gap = rng.randrange(3 * MINUTE, LONGEST_PAUSE) if pause else rng.randrange(4 * SECOND, 90 * SECOND)
             offsets.append(offsets[-1] + gap)
         return offsets
 
     def _free(self, visitor: str, start: int, end: int) -> bool:
-        return all(
-            start > until + APART or end < since - APART for since, until in self._busy.get(visitor, ())
-        )
+        return all(start > until + APART or end < since - APART for since, until in self._busy.get(visitor, ()))
 
     def _forget(self, before: int) -> None:
-        kept = {
-            visitor: [span for span in spans if span[1] >= before] for visitor, spans in self._busy.items()
-        }
+        kept = {visitor: [span for span in spans if span[1] >= before] for visitor, spans in self._busy.items()}
         self._busy = defaultdict(list, {visitor: spans for visitor, spans in kept.items() if spans})
 
     def _product(self) -> str:

@@ -116,9 +116,7 @@ class Truth:
             },
             reasons=raw["reasons"],
             arrivals=[(day, name) for day, name in raw["arrivals"]],
-            versions={
-                source: [_version(entry) for entry in entries] for source, entries in raw["versions"].items()
-            },
+            versions={source: [_version(entry) for entry in entries] for source, entries in raw["versions"].items()},
             facts=raw["facts"],
             revenue_by_day_region=raw["revenue_by_day_region"],
         )

@@ -351,9 +351,7 @@ def test_the_landing_folder_holds_sources_only(reading: Reading) -> None:
 @pytest.mark.parametrize("table", ["products", "customers"])
 def test_versions_equal_a_replay_of_the_files(truth: Truth, reading: Reading, table: str) -> None:
     """The versions found by replaying the accepted changes in log order are the true ones."""
-    replayed = [
-        version for key in sorted(reading.versions[table]) for version in reading.versions[table][key]
-    ]
+    replayed = [version for key in sorted(reading.versions[table]) for version in reading.versions[table][key]]
     assert truth.versions[table] == replayed
 
 
@@ -397,9 +395,7 @@ def test_facts_equal_an_independent_sum(truth: Truth, reading: Reading) -> None:
         if product is None:
             facts["inferred_product_lines"] += 1
         else:
-            money["list_value_as_of_sale"] += int(row["Quantity"]) * Decimal(
-                str(product.attributes["list_price"])
-            )
+            money["list_value_as_of_sale"] += int(row["Quantity"]) * Decimal(str(product.attributes["list_price"]))
             at_start += product.valid_from == when
         if not row["Customer ID"]:
             facts["unknown_customer_lines"] += 1

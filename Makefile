@@ -1,0 +1,96 @@
+# Every target sets up what it needs from the lock files. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONTRACTS_VENV := .venv-contracts
+
+# Everything Sluice writes. A landing area of your own gets a home of its own, so that two never mix in one lake.
+ifdef LANDING
+SLUICE_HOME ?= .sluice-$(notdir $(patsubst %/landing,%,$(patsubst %/,%,$(LANDING))))
+else
+SLUICE_HOME ?= .sluice
+endif
+export SLUICE_HOME
+export DAGSTER_HOME = $(abspath $(SLUICE_HOME))/dagster
+export DBT_SEND_ANONYMOUS_USAGE_STATS = false
+export DO_NOT_TRACK = 1
+# An unactivated environment: dbt and dagster are found beside its Python.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+PORT ?= 3000
+DEMO_ARGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@echo
+	@echo "LANDING=<folder>   demo: load this landing area instead of a simulated shop's"
+	@echo "SLUICE_HOME=<dir>  demo, dev: where lake and instance live ($(SLUICE_HOME))"
+	@echo "PORT=<n>           dev: port of the web UI ($(PORT))"
+
+$(VENV)/python-checked:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else 1)' || \
+	  { echo "Sluice needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1). Set PYTHON=python3.12, say."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Installing the project itself builds nothing: it makes the `sluice` command point here.
+$(VENV)/runtime: $(VENV)/python-checked requirements.lock pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/runtime requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(CONTRACTS_VENV)/ready: requirements-contracts.lock
+	$(PYTHON) -m venv $(CONTRACTS_VENV)
+	$(CONTRACTS_VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-contracts.lock
+	@touch $@
+
+.PHONY: demo
+demo: $(VENV)/runtime ## load a month of a simulated shop (or LANDING=<folder>) into a published warehouse
+	@$(BIN)/python demo.py $(if $(LANDING),--landing $(LANDING)) $(DEMO_ARGS)
+
+.PHONY: dev
+dev: $(VENV)/runtime ## start the Dagster UI, sensors and schedules on 127.0.0.1
+	@$(BIN)/python -m resources.instance
+	$(BIN)/dagster dev --host 127.0.0.1 --port $(PORT) --workspace workspace.yaml
+
+.PHONY: test
+test: $(VENV)/dev ## run the tests
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(VENV)/dev $(CONTRACTS_VENV)/ready ## check Python, SQL and contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cd dbt_project && ../$(BIN)/sqlfluff lint --disable-progress-bar models tests
+	@for contract in contracts/*.odcs.yaml; do \
+	  $(CONTRACTS_VENV)/bin/datacontract lint $$contract > /tmp/datacontract.$$$$ 2>&1 || { cat /tmp/datacontract.$$$$; exit 1; }; \
+	done; rm -f /tmp/datacontract.$$$$; echo "contracts: valid ODCS"
+
+.PHONY: format
+format: $(VENV)/dev ## rewrite Python and SQL in the house style
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+	cd dbt_project && ../$(BIN)/sqlfluff fix --disable-progress-bar models tests
+
+.PHONY: bench
+bench: $(VENV)/dev ## measure against peers (BENCH_ARGS for the benchmark's options)
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+.PHONY: lock
+lock: ## resolve the lock files anew (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --upgrade pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --upgrade requirements-contracts.in -o requirements-contracts.lock
+
+.PHONY: clean
+clean: ## remove the demo's lake and all caches, keep the environments
+	rm -rf .sluice .sluice-* dbt_project/target dbt_project/logs dbt_project/models/sources/contracts.yml .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,76 @@
+"""What a table looks like: row count, a preview, and a chart where it tells more than rows.
+
+Reads the lake, writes nothing. Which model gets which chart is decided here and nowhere else.
+"""
+
+import base64
+import io
+from typing import Any
+
+import dagster as dg
+import duckdb
+
+_PREVIEW_ROWS = 8
+_PREVIEW_COLUMNS = 14
+_CELL = 40
+
+# Personal data is no preview: whoever sees the UI is not thereby allowed to see people.
+_HIDDEN = frozenset({"email"})
+
+# Model: a query of (x, y, series), and the title. A line each.
+_CHARTS = {
+    "gold.mart_daily_sales": (
+        "SELECT calendar_date, net_amount::DOUBLE, region_key FROM {table} ORDER BY 1",
+        "Net amount per day and region",
+    ),
+}
+
+
+def preview_metadata(con: duckdb.DuckDBPyConnection, table: str) -> dict[str, Any]:
+    """Row count, first rows, and the chart of a table named `schema.table`."""
+    row = con.execute(f"SELECT count(*) FROM {table}").fetchone()
+    found: dict[str, Any] = {
+        "dagster/row_count": row[0] if row else 0,
+        "preview": dg.MetadataValue.md(_preview(con, table)),
+    }
+    if table in _CHARTS:
+        query, title = _CHARTS[table]
+        found["chart"] = dg.MetadataValue.md(_chart(con.execute(query.format(table=table)).fetchall(), title))
+    return found
+
+
+def _preview(con: duckdb.DuckDBPyConnection, table: str) -> str:
+    result = con.execute(f"SELECT * FROM {table} LIMIT {_PREVIEW_ROWS}")
+    names = [d[0] for d in result.description or []]
+    shown = [i for i, name in enumerate(names) if name not in _HIDDEN and not name.startswith("_")][:_PREVIEW_COLUMNS]
+    lines = ["| " + " | ".join(names[i] for i in shown) + " |", "|" + "---|" * len(shown)]
+    lines += ["| " + " | ".join(_cell(row[i]) for i in shown) + " |" for row in result.fetchall()]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else str(value)
+    text = text.replace("|", "\\|").replace("\n", " ").replace("\r", " ")
+    return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
+
+
+def _chart(rows: list[tuple[Any, float, str]], title: str) -> str:
+    """A line per series as a PNG in Markdown: Dagster shows Markdown images, and nothing is fetched to draw them."""
+    # Deferred: matplotlib takes most of a second to import.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for series in sorted({r[2] for r in rows}):
+        own = [r for r in rows if r[2] == series]
+        axes.plot([r[0] for r in own], [r[1] for r in own], label=series, linewidth=1.2)
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.tick_params(labelsize=8)
+    axes.grid(axis="y", linewidth=0.3)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    if rows:
+        axes.legend(fontsize=8, frameon=False)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=90)
+    return f"![{title}](data:image/png;base64,{base64.b64encode(out.getvalue()).decode()})"

@@ -1,0 +1,184 @@
+"""Silver and gold: the dbt project as assets, its tests as blocking checks, and the audit that says a build may be published.
+
+SQL belongs to `dbt_project`; what a published snapshot is, to `sluice.publication`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+from dagster_dbt import (
+    DagsterDbtTranslator,
+    DagsterDbtTranslatorSettings,
+    DbtCliInvocation,
+    DbtCliResource,
+    DbtProject,
+    dbt_assets,
+)
+
+from assets.charts import preview_metadata
+from assets.ingest import WRITER_POOL
+from resources.lake import LakeResource
+from sluice.lake import LAKE
+from sluice.lineage import cached_lineage
+from sluice.publication import record_audit
+
+OWNER = "team:data-platform"
+
+
+class SluiceTranslator(DagsterDbtTranslator):
+    """dbt models as Sluice shows them: grouped by layer, and owned."""
+
+    def __init__(self, roots: Sequence[dg.AssetKey]) -> None:
+        # Source tests stay observations: as checks of bronze assets they would drag dbt into every ingest run. dbt runs
+        # them first in each build and builds nothing on a source that fails one.
+        super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=False))
+        self._roots = list(roots)
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        """`silver/stg_orders`, `gold/fct_order_lines`; a source's key is the ingest asset's."""
+        if dbt_resource_props["resource_type"] == "source":
+            return super().get_asset_key(dbt_resource_props)
+        return dg.AssetKey([dbt_resource_props["schema"], dbt_resource_props["name"]])
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
+        """Adds group, kinds and owner to what dagster-dbt makes of a model."""
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        props = self.get_resource_props(manifest, unique_id)
+        if props["resource_type"] != "model":
+            return spec
+        spec = spec.replace_attributes(
+            group_name=layer(props),
+            kinds={"dbt", "duckdb", "ducklake"},
+            owners=[OWNER],
+        )
+        if not spec.deps:
+            # A model of constants (regions) changes with the contracts, as the bronze tables do.
+            spec = spec.replace_attributes(deps=self._roots)
+        return spec
+
+
+def layer(props: Mapping[str, Any]) -> str:
+    """The UI group of a model: silver, or the kind of gold its folder says (dimensions, facts, marts)."""
+    folder = props["fqn"][1]
+    return "silver" if folder == "staging" else f"gold_{folder}"
+
+
+def build_warehouse(project: DbtProject, roots: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
+    """All models of the dbt project as one asset set, built and tested by one dbt process.
+
+    Args:
+        project: prepared, with a manifest.
+        roots: the ingest assets; models without parents hang below them.
+    """
+
+    @dbt_assets(
+        manifest=project.manifest_path,
+        project=project,
+        dagster_dbt_translator=SluiceTranslator(roots),
+        name="warehouse",
+        pool=WRITER_POOL,
+    )
+    def _warehouse(context: dg.AssetExecutionContext, dbt: DbtCliResource, lake: LakeResource) -> Iterator[object]:
+        invocation = dbt.cli(["build"], context=context, raise_on_error=False)
+        with lake.lake.reading() as con:
+            describe = _Describer(con, project.project_dir / project.target_path / "lineage", invocation)
+            for event in invocation.stream():
+                yield (
+                    event.with_metadata({**event.metadata, **describe(event)})
+                    if isinstance(event, dg.Output)
+                    else event
+                )
+        if context.selected_asset_keys != context.assets_def.keys:
+            # Readers see all tables at one instant, so what may be published is always tested whole.
+            context.log.info("Only a part was built: testing the whole warehouse.")
+            invocation = dbt.cli(["test"], manifest=project.manifest_path, raise_on_error=False).wait()
+        results = _results(invocation)
+        failed = failures(results)
+        audit = record_audit(
+            lake.lake,
+            run_id=context.run.run_id,
+            checks_passed=sum(r["status"] == "pass" for r in results),
+            failed=[name for name, _ in failed],
+        )
+        context.log.info(f"Snapshot {audit.snapshot_id}: {audit.checks_passed} checks passed, {len(failed)} failed.")
+        if failed:
+            told = "\n".join(f"- {name}: {message}" for name, message in failed)
+            raise dg.Failure(
+                f"{len(failed)} of the warehouse's models or checks failed; readers stay where they were.\n{told}",
+                metadata={"failed": dg.MetadataValue.md(told)},
+                # Data does not get better by running again.
+                allow_retries=False,
+            )
+
+    return _warehouse
+
+
+def _results(invocation: DbtCliInvocation) -> list[dict[str, Any]]:
+    """Dbt's results; where dbt ended before it wrote any, its own error is raised."""
+    try:
+        artifact = invocation.get_artifact("run_results.json")
+    except FileNotFoundError:
+        raise invocation.get_error() or dg.Failure("dbt ended without results. See its log above.") from None
+    results: list[dict[str, Any]] = artifact["results"]
+    return results
+
+
+def failures(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Name and message of everything in dbt's results that did not go well, skipped models left out."""
+    return [
+        (r["unique_id"].split(".")[2], (r.get("message") or r["status"]).strip())
+        for r in results
+        if r["status"] in ("error", "fail", "runtime error")
+    ]
+
+
+class _Describer:
+    """Metadata of a model that has just been built: row count, column lineage, preview or chart."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, cache: Path, invocation: DbtCliInvocation) -> None:
+        self._con, self._cache, self._invocation = con, cache, invocation
+        self._nodes = {
+            f"{n['schema']}.{n['name']}": n
+            for n in invocation.manifest["nodes"].values()
+            if n["resource_type"] == "model"
+        }
+        self._sources = {f"{s['schema']}.{s['name']}" for s in invocation.manifest["sources"].values()}
+
+    def __call__(self, event: dg.Output[Any]) -> dict[str, Any]:
+        table = ".".join(event.metadata["unique_id"].value.split(".")[2:])
+        table = next(name for name in self._nodes if name.endswith("." + table))
+        return {
+            "dagster/table_name": f"{LAKE}.{table}",
+            **preview_metadata(self._con, table),
+            **self._lineage(table),
+        }
+
+    def _lineage(self, table: str) -> dict[str, Any]:
+        compiled = self._invocation.target_path / "compiled" / "sluice" / self._nodes[table]["original_file_path"]
+        if not compiled.exists():
+            return {}
+        tables: dict[str, dict[str, str]] = {}
+        for name, column, kind in self._con.execute(
+            "SELECT schema_name || '.' || table_name, column_name, data_type FROM duckdb_columns() "
+            "WHERE database_name = ? ORDER BY ALL",
+            [LAKE],
+        ).fetchall():
+            tables.setdefault(name, {})[column] = kind
+        parents = {n.rsplit(".", 1)[-1] for n in self._nodes[table]["depends_on"]["nodes"]}
+        traced = cached_lineage(
+            compiled.read_text(), {n: c for n, c in tables.items() if n.split(".")[1] in parents}, self._cache
+        )
+        if not traced:
+            return {}
+        lineage = {
+            column: [
+                dg.TableColumnDep(dg.AssetKey(source.split(".")), source_column)
+                for source, source_column in sources
+                if source in self._nodes or source in self._sources
+            ]
+            for column, sources in traced.items()
+        }
+        return {"dagster/column_lineage": dg.TableColumnLineage(lineage)}

@@ -1,0 +1,15 @@
+-- Grain: one sales region.
+with regions (region_key, region_name, is_home_market) as (
+
+    values
+    ('uk', 'United Kingdom', true),
+    ('eu', 'European Union', false),
+    ('row', 'Rest of the world', false)
+
+)
+
+select
+    region_key,
+    region_name,
+    is_home_market
+from regions

@@ -1,0 +1,262 @@
+"""`make demo`: load a landing area from nothing to a published warehouse, through Dagster, and say what came of it.
+
+Without a landing area it has the simulated shop write one. It runs the very jobs the UI runs, on the same instance, so
+that `make dev` afterwards shows everything it did. Nothing is computed here that a pipeline needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from sluice.contracts import Contract, load_contracts
+from sluice.errors import LandingError, SluiceError
+from sluice.landing import scan
+from sluice.settings import HOME_SETTINGS, PROJECT, Settings, load_settings
+
+SHOP_START = date(2026, 1, 1)
+
+# The console gets the report; every event is in the instance, for the UI.
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass
+class Outcome:
+    """What the runs did, as far as the lake itself does not tell."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    passed: int = 0
+    warned: int = 0
+    failed: list[str] = field(default_factory=list)
+
+    def took(self, layer: str, seconds: float) -> None:
+        """Add to a layer's time."""
+        self.seconds[layer] = self.seconds.get(layer, 0.0) + seconds
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="demo", description="Load a landing area, end to end.")
+    parser.add_argument("--landing", type=Path, help="a landing area; a simulated shop's when left out")
+    parser.add_argument("--days", type=int, default=30, help="days the simulated shop trades")
+    parser.add_argument("--scale", type=float, default=1.0, help="size of the simulated shop")
+    parser.add_argument("--seed", type=int, default=7, help="seed of the simulated shop")
+    chosen = parser.parse_args(arguments)
+    try:
+        return _demo(chosen)
+    except (SluiceError, ValueError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+
+
+def _demo(chosen: argparse.Namespace) -> int:
+    started = time.perf_counter()
+    outcome = Outcome()
+    if chosen.landing is None:
+        settings = load_settings()
+        landing = settings.home / "landing"
+        from sluice.simulation import generate
+
+        print(f"A shop trades for {chosen.days} days into {_shown(landing)} …", flush=True)
+        begun = time.perf_counter()
+        generate(landing, seed=chosen.seed, days=chosen.days, scale=chosen.scale, start=SHOP_START).write(
+            settings.home / "shop_truth.json"
+        )
+        outcome.took("simulated shop", time.perf_counter() - begun)
+        start, end = SHOP_START, SHOP_START + timedelta(days=chosen.days)
+    else:
+        landing = chosen.landing.resolve()
+        settings = load_settings()
+        start, end = landing_span(landing, list(load_contracts(settings.contracts).values()))
+    note_settings(
+        settings.home, {"SLUICE_LANDING": str(landing), "SLUICE_START_DATE": str(start), "SLUICE_END_DATE": str(end)}
+    )
+    settings = load_settings(home=str(settings.home), landing=landing, start_date=start, end_date=end)
+    _run_everything(settings, outcome)
+    outcome.took("total", time.perf_counter() - started)
+    _report(settings, outcome)
+    return 1 if outcome.failed else 0
+
+
+def landing_span(landing: Path, contracts: Sequence[Contract]) -> tuple[date, date]:
+    """First day (inclusive) and last day (exclusive) a landing area has files for.
+
+    Raises:
+        LandingError: it is not there, or holds no file of any contract.
+    """
+    days = [
+        date.fromisoformat(dict(f.tokens)["date"]) for c in contracts for f in scan(c, landing, date.min, None).files
+    ]
+    if not days:
+        known = ", ".join(c.landing.path for c in contracts)
+        raise LandingError(f"{landing} holds no file of any contract. Files are looked for in {known}.")
+    return min(days), max(days) + timedelta(days=1)
+
+
+def note_settings(home: Path, values: dict[str, str]) -> None:
+    """Keep settings in the home folder, where `make dev` finds them.
+
+    Raises:
+        LandingError: the home folder already belongs to another landing area; two must not mix in one lake.
+    """
+    path = home / HOME_SETTINGS
+    text = "".join(f"{name}={value}\n" for name, value in values.items())
+    if path.exists():
+        before = dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+        if before.get("SLUICE_LANDING") != values["SLUICE_LANDING"]:
+            raise LandingError(
+                f"{home} holds the lake of {before.get('SLUICE_LANDING')}. Set SLUICE_HOME to another folder for "
+                f"{values['SLUICE_LANDING']}, or remove {home} to begin again."
+            )
+    home.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def _run_everything(settings: Settings, outcome: Outcome) -> None:
+    """The jobs of the UI, in this process, one after the other."""
+    from resources.instance import prepare_instance
+
+    prepare_instance(settings)
+    begun = time.perf_counter()
+    # Deferred: Dagster takes two seconds to import, and the settings must be in the environment before.
+    import dagster as dg
+
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    from definitions import build_definitions
+    from resources.partitions import run_tags
+
+    defs = build_definitions(settings)
+    outcome.took("start-up", time.perf_counter() - begun)
+    with dg.DagsterInstance.get() as instance:
+
+        def run(job: str, tags: dict[str, str], layer: str | None) -> dg.ExecuteInProcessResult:
+            begun = time.perf_counter()
+            result = defs.resolve_job_def(job).execute_in_process(
+                instance=instance, tags=tags, raise_on_error=False, run_config=_QUIET
+            )
+            if layer:
+                outcome.took(layer, time.perf_counter() - begun)
+            _count_checks(result, outcome)
+            if not result.success:
+                outcome.failed += _failures(result)
+            return result
+
+        for contract in load_contracts(settings.contracts).values():
+            definition = defs.resolve_assets_def(dg.AssetKey(["bronze", contract.name])).partitions_def
+            assert definition is not None, "ingest assets are partitioned"
+            run(f"ingest_{contract.name}", run_tags(definition.get_partition_keys(), definition), "bronze")
+            print(f"bronze.{contract.name} loaded", flush=True)
+        if outcome.failed:
+            return
+        begun = time.perf_counter()
+        result = run("build_warehouse", {}, None)
+        _split_time(result, time.perf_counter() - begun, outcome)
+
+
+def _count_checks(result: Any, outcome: Outcome) -> None:
+    import dagster as dg
+
+    for check in result.get_asset_check_evaluations():
+        if check.passed:
+            outcome.passed += 1
+        elif check.severity == dg.AssetCheckSeverity.WARN:
+            outcome.warned += 1
+        else:
+            outcome.failed.append(f"{check.asset_key.to_user_string()}: {check.check_name}")
+
+
+def _failures(result: Any) -> list[str]:
+    return [
+        f"{e.step_key}: {(e.event_specific_data.error.cause or e.event_specific_data.error).message.strip()}"
+        for e in result.all_events
+        if e.is_step_failure
+    ]
+
+
+def _split_time(result: Any, whole: float, outcome: Outcome) -> None:
+    """Time of silver and gold as dbt measured them; the rest is tests, publication and dbt itself."""
+    spent = 0.0
+    for event in result.get_asset_materialization_events():
+        seconds = event.materialization.metadata.get("Execution Duration")
+        if seconds is not None:
+            outcome.took(event.asset_key.path[0], float(seconds.value))
+            spent += float(seconds.value)
+    outcome.took("checks, dbt, publish", whole - spent)
+
+
+def _report(settings: Settings, outcome: Outcome) -> None:
+    from sluice.books import books
+    from sluice.lake import LAKE, Lake
+    from sluice.publication import current_publication
+
+    lake = Lake(settings)
+    rows = books(lake, list(load_contracts(settings.contracts)))
+    print("\nBooks (rows read = accepted + dead-lettered + exact duplicates)")
+    _table(
+        ["source", "batches", "read", "accepted", "dead-lettered", "duplicates", "balanced"],
+        [
+            [
+                b.source,
+                b.batches,
+                b.rows_read,
+                b.rows_accepted,
+                b.rows_dead_lettered,
+                b.rows_duplicate,
+                "yes" if b.balanced else "NO",
+            ]
+            for b in rows
+        ],
+    )
+    with lake.reading() as con:
+        tables = [
+            name
+            for (name,) in con.execute(
+                "SELECT table_name FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'gold' ORDER BY 1",
+                [LAKE],
+            ).fetchall()
+        ]
+        counts = [[name, con.execute(f'SELECT count(*) FROM gold."{name}"').fetchall()[0][0]] for name in tables]
+    print("\nGold")
+    _table(["table", "rows"], counts)
+    print("\nTime")
+    _table(["layer", "seconds"], [[layer, f"{seconds:.1f}"] for layer, seconds in outcome.seconds.items()])
+    print(f"\nChecks: {outcome.passed} passed, {outcome.warned} warned, {len(outcome.failed)} failed")
+    for failure in outcome.failed:
+        print(f"  failed: {failure}")
+    publication = current_publication(lake)
+    if publication is None:
+        print("Nothing is published.")
+        return
+    print(f"Published: snapshot {publication.snapshot_id}")
+    home = "" if settings.home == PROJECT / ".sluice" else f"SLUICE_HOME={_shown(settings.home)} "
+    print(
+        "\nQuery it:\n"
+        f"  {home}.venv/bin/sluice query 'select * from mart_daily_sales order by calendar_date limit 5'\n"
+        f"  duckdb -init {_shown(settings.home)}/published.sql\n"
+        "  >>> import sluice; sluice.connect().sql('from mart_customer_value limit 5')\n"
+        f"See it:  {home}make dev   and open http://127.0.0.1:3000"
+    )
+
+
+def _table(head: list[str], rows: list[list[object]]) -> None:
+    """Print a table, numbers to the right."""
+    cells = [head, *([f"{c:,}" if isinstance(c, int) else str(c) for c in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    for row in cells:
+        first = f"  {row[0]:<{widths[0]}}"
+        print("  ".join([first, *(f"{c:>{w}}" for c, w in zip(row[1:], widths[1:], strict=True))]))
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(PROJECT)) if path.is_relative_to(PROJECT) else str(path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

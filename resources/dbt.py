@@ -1,0 +1,64 @@
+"""dbt for Dagster: the project, parsed once, and the command-line resource with the lake's settings in its environment."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from dagster_dbt import DbtCliResource, DbtProject
+
+from sluice.contracts import Contract
+from sluice.dbt_sources import write_sources
+from sluice.settings import PROJECT, Settings
+
+DBT_PROJECT = PROJECT / "dbt_project"
+
+
+def dbt_environment(settings: Settings) -> dict[str, str]:
+    """The environment variables `profiles.yml` reads. The attach path may hold a password: do not print."""
+    environment = {
+        "SLUICE_DBT_TARGET": "postgres" if settings.uses_postgres else "sqlite",
+        "SLUICE_DBT_ATTACH": settings.attach_path,
+        "SLUICE_DBT_DATA_PATH": settings.lake_data_path,
+        "SLUICE_DBT_TEMP_DIRECTORY": str(settings.temp_path),
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DBT_NO_VERSION_CHECK": "1",
+    }
+    if settings.memory_limit:
+        environment["SLUICE_DBT_MEMORY_LIMIT"] = settings.memory_limit
+    return environment
+
+
+def prepare_dbt_project(contracts: Iterable[Contract], settings: Settings, folder: Path = DBT_PROJECT) -> DbtProject:
+    """Bring the dbt sources in line with the contracts and parse the project, only if anything changed since.
+
+    Parsing takes seconds, so every process of a session shares one manifest; dagster-dbt locks while it is made.
+    """
+    os.environ.update(dbt_environment(settings))
+    # dagster-dbt finds dbt on the PATH; an unactivated environment has it beside its Python.
+    binaries = str(Path(sys.executable).parent)
+    if binaries not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = binaries + os.pathsep + os.environ.get("PATH", "")
+    write_sources(contracts, folder)
+    project = DbtProject(project_dir=folder, profiles_dir=folder)
+    if _stale(project.manifest_path, folder):
+        project.preparer.prepare(project)
+    return project
+
+
+def _stale(manifest: Path, folder: Path) -> bool:
+    if not manifest.exists():
+        return True
+    made = manifest.stat().st_mtime_ns
+    sources = [folder / "dbt_project.yml", folder / "profiles.yml"]
+    for name in ("models", "macros", "tests", "seeds", "snapshots"):
+        # Folders count too: removing a file changes only its folder's time.
+        sources += [folder / name, *(folder / name).rglob("*")]
+    return any(path.exists() and path.stat().st_mtime_ns > made for path in sources)
+
+
+def dbt_resource(project: DbtProject) -> DbtCliResource:
+    """The dbt command line for a prepared project."""
+    return DbtCliResource(project_dir=project, profiles_dir=str(project.profiles_dir))

@@ -1,0 +1,83 @@
+"""Partitions of the sources, and the step between Dagster's way of naming a set of them and plain keys.
+
+Pure functions; tested without a run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, time
+
+import dagster as dg
+
+from sluice.contracts import Contract
+from sluice.settings import Settings
+
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+
+# The keys a run is for, as JSON, where they are not all keys of the range it is tagged with.
+EXACT_KEYS = "sluice/partitions"
+
+
+def partitions_of(contract: Contract, settings: Settings) -> dg.PartitionsDefinition:
+    """Daily, or daily × the contract's static dimension. Today's partition exists: files arrive during the day."""
+    daily = dg.DailyPartitionsDefinition(
+        start_date=datetime.combine(settings.start_date, time(), UTC),
+        end_date=datetime.combine(settings.end_date, time(), UTC) if settings.end_date else None,
+        timezone="UTC",
+        end_offset=0 if settings.end_date else 1,
+    )
+    static = contract.static_dimension
+    if static is None:
+        return daily
+    values = list(contract.landing.partitions[static])
+    return dg.MultiPartitionsDefinition({"date": daily, static: dg.StaticPartitionsDefinition(values)})
+
+
+def run_tags(keys: Iterable[str], definition: dg.PartitionsDefinition) -> dict[str, str]:
+    """Tags that make one run materialize exactly these partitions.
+
+    Dagster names a set by a range's two ends; when that range holds more than the set, the keys stand in a tag of ours.
+    """
+    wanted = set(keys)
+    ordered = [k for k in definition.get_partition_keys() if k in wanted]
+    if len(ordered) != len(wanted):
+        raise ValueError(f"no such partitions: {sorted(wanted - set(ordered))[:5]}")
+    if len(ordered) == 1:
+        return {"dagster/partition": ordered[0]}
+    start, end = _corners(ordered)
+    tags = {RANGE_START: start, RANGE_END: end}
+    span = definition.get_partition_keys_in_range(dg.PartitionKeyRange(start, end))
+    if set(span) != wanted:
+        tags[EXACT_KEYS] = json.dumps(ordered)
+    return tags
+
+
+def _corners(ordered: Sequence[str]) -> tuple[str, str]:
+    """The ends of the smallest range that holds the keys: of a two-dimensional key, the corners of the rectangle."""
+    parts = [k.split("|") for k in ordered]
+    if len(parts[0]) == 1:
+        return ordered[0], ordered[-1]
+    # `ordered` follows the definition: first and last appearance give each dimension's order.
+    first_axis = list(dict.fromkeys(p[0] for p in parts))
+    second_axis = sorted({p[1] for p in parts}, key=lambda v: max(i for i, p in enumerate(parts) if p[1] == v))
+    return f"{first_axis[0]}|{second_axis[0]}", f"{first_axis[-1]}|{second_axis[-1]}"
+
+
+def wanted_keys(partition_keys: Sequence[str], tags: dict[str, str]) -> list[str]:
+    """The keys a run is for: those of its range, or the exact set its tag names."""
+    exact = tags.get(EXACT_KEYS)
+    return list(partition_keys) if exact is None else [k for k in json.loads(exact)]
+
+
+def contiguous(keys: Iterable[str], definition: dg.PartitionsDefinition) -> list[list[str]]:
+    """The keys in order, cut wherever the definition has one in between that is not among them."""
+    wanted = set(keys)
+    groups: list[list[str]] = []
+    for inside, group in itertools.groupby(definition.get_partition_keys(), key=wanted.__contains__):
+        if inside:
+            groups.append(list(group))
+    return groups

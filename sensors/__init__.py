@@ -1,0 +1,1 @@
+"""What starts runs by itself, and what tells people: landing sensors, automation conditions, schedules, alerts."""

@@ -1,0 +1,37 @@
+"""When the warehouse is rebuilt by itself."""
+
+import dagster as dg
+
+# A pause long enough for the files of one delivery to be ingested together, short against a load's length.
+EVERY_SECONDS = 15
+
+
+def on_new_data() -> dg.AutomationCondition:
+    """Build when something upstream has been updated since the last build was asked for, and nothing upstream is running.
+
+    - `any_deps_updated`: new or replaced bronze, or a model asked for in this very tick, so that all go in one run.
+    - `.since(newly_requested)`: kept in mind until a build is asked for; data that lands while one runs asks for the next.
+    - no wish that every partition be there: a shop is closed on some days.
+    - no look at checks: a refused batch is not in bronze and marks nothing as updated; its check has told already.
+    """
+    condition = dg.AutomationCondition
+    return (
+        condition.any_deps_updated().since(condition.newly_requested())
+        & ~condition.any_deps_in_progress()
+        & ~condition.in_progress()
+    ).with_label("new data upstream")
+
+
+def automated(assets: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """The same assets, built by themselves when new data comes."""
+    condition = on_new_data()
+    return assets.map_asset_specs(lambda spec: spec.replace_attributes(automation_condition=condition))
+
+
+automation_sensor = dg.AutomationConditionSensorDefinition(
+    "build_warehouse_on_new_data",
+    target=dg.AssetSelection.all(),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=EVERY_SECONDS,
+    description="Builds silver and gold and publishes, whenever bronze has changed.",
+)

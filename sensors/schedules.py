@@ -1,0 +1,74 @@
+"""Jobs and schedules people expect: load one source, build the warehouse, the daily load, weekly maintenance."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from resources.partitions import run_tags
+
+if TYPE_CHECKING:
+    # What define_asset_job returns; Dagster exports no public name for it.
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+
+def source_job(source: str, key: dg.AssetKey) -> "UnresolvedAssetJobDefinition":
+    """A job that ingests partitions of one source; a backfill of it is one run per static partition at most."""
+    return dg.define_asset_job(
+        f"ingest_{source}", dg.AssetSelection.assets(key), description=f"Ingest partitions of {source} into bronze."
+    )
+
+
+def warehouse_job(selection: dg.AssetSelection) -> "UnresolvedAssetJobDefinition":
+    """A job that builds silver and gold, tests them and publishes."""
+    return dg.define_asset_job(
+        "build_warehouse", selection, description="Build silver and gold, run every gate, publish."
+    )
+
+
+def maintenance_job(key: dg.AssetKey) -> "UnresolvedAssetJobDefinition":
+    """A job that keeps the lake small."""
+    return dg.define_asset_job(
+        "maintain_lake",
+        dg.AssetSelection.assets(key),
+        description="Merge small files, expire and remove what nobody needs.",
+    )
+
+
+def maintenance_schedule(job: "UnresolvedAssetJobDefinition") -> dg.ScheduleDefinition:
+    """Sundays at 03:00 UTC, when a shop's lake is quiet."""
+    return dg.ScheduleDefinition(
+        name="weekly_maintenance",
+        job=job,
+        cron_schedule="0 3 * * 0",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+
+
+def daily_schedule(job: "UnresolvedAssetJobDefinition", asset: dg.AssetsDefinition) -> dg.ScheduleDefinition:
+    """Every morning, yesterday's partitions of one source in one run; the warehouse follows by itself.
+
+    Off by default: the landing sensors load files as they arrive. It is for landing areas that cannot be listed often.
+    """
+    definition = asset.partitions_def
+    assert definition is not None, "ingest assets are partitioned"
+
+    @dg.schedule(
+        name=f"daily_{asset.key.path[-1]}",
+        job=job,
+        cron_schedule="0 6 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="Ingests yesterday's partitions. Off by default: the landing sensor does it sooner.",
+    )
+    def _daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        day = (context.scheduled_execution_time - timedelta(days=1)).date().isoformat()
+        keys = [k for k in definition.get_partition_keys() if day in k.split("|")]
+        if not keys:
+            return dg.SkipReason(
+                f"{day} is no partition: it lies before SLUICE_START_DATE or not before SLUICE_END_DATE."
+            )
+        return dg.RunRequest(run_key=day, tags=run_tags(keys, definition))
+
+    return _daily

@@ -1,0 +1,89 @@
+"""The `sluice` command: what people do to the lake outside Dagster. Errors are one message and exit code 1.
+
+Running pipelines belongs to Dagster (`make dev`), generating a shop to `python -m sluice.simulation`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from sluice.errors import SluiceError
+from sluice.settings import PROJECT, Settings, load_settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="sluice", description="Look after the lake.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("sync", help="check the contracts and write the dbt sources made from them")
+    commands.add_parser("books", help="show the ledger per source; exit 1 if it does not balance")
+    commands.add_parser("published", help="show what readers see")
+    query = commands.add_parser("query", help="run SQL on the published lake")
+    query.add_argument("sql")
+    chosen = parser.parse_args(arguments)
+    try:
+        settings = load_settings()
+        return {"sync": _sync, "books": _books, "published": _published, "query": _query}[chosen.command](
+            settings, chosen
+        )
+    except SluiceError as error:
+        print(f"sluice: {error}", file=sys.stderr)
+        return 1
+
+
+def _sync(settings: Settings, _: argparse.Namespace) -> int:
+    from sluice.contracts import load_contracts
+    from sluice.dbt_sources import RELATIVE_PATH, write_sources
+
+    contracts = load_contracts(settings.contracts)
+    written = write_sources(contracts.values(), PROJECT / "dbt_project")
+    names = ", ".join(f"{c.name} {c.version}" for c in contracts.values())
+    print(f"{len(contracts)} contracts ({names}); dbt_project/{RELATIVE_PATH} {'written' if written else 'unchanged'}")
+    return 0
+
+
+def _books(settings: Settings, _: argparse.Namespace) -> int:
+    from sluice.books import books
+    from sluice.contracts import load_contracts
+    from sluice.lake import Lake
+
+    rows = books(Lake(settings), sorted(load_contracts(settings.contracts)))
+    head = ("source", "batches", "refused", "read", "accepted", "dead-lettered", "duplicates", "balanced")
+    print(" ".join(f"{h:>13}" for h in head))
+    for b in rows:
+        cells = (b.source, b.batches, b.refused, b.rows_read, b.rows_accepted, b.rows_dead_lettered, b.rows_duplicate)
+        print(" ".join(f"{c:>13}" for c in (*cells, "yes" if b.balanced else "NO")))
+    return 0 if all(b.balanced for b in rows) else 1
+
+
+def _published(settings: Settings, _: argparse.Namespace) -> int:
+    from sluice.lake import Lake
+    from sluice.publication import current_publication
+
+    publication = current_publication(Lake(settings))
+    if publication is None:
+        print("Nothing has been published yet.")
+        return 1
+    print(
+        f"publication {publication.publication_id}: snapshot {publication.snapshot_id}, "
+        f"{publication.published_at:%Y-%m-%d %H:%M:%S} UTC, run {publication.run_id or '-'}"
+    )
+    return 0
+
+
+def _query(settings: Settings, chosen: argparse.Namespace) -> int:
+    import duckdb
+
+    from sluice.publication import connect
+
+    with connect(settings) as con:
+        try:
+            result = con.sql(chosen.sql)
+        except duckdb.Error as error:
+            print(f"sluice: {error}", file=sys.stderr)
+            return 1
+        if result is not None:
+            result.show(max_width=180, max_rows=100)
+    return 0

@@ -1,0 +1,109 @@
+"""Files that lie in the landing area but belong to no partition: told, and kept in the books as dead letters.
+
+Files that do belong somewhere are ingested by `sluice.ingest`, which this leaves alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+
+from sluice.contracts import Contract
+from sluice.lake import Lake, temp_table
+from sluice.landing import Unroutable, scan
+
+# Where the ledger books them: no partition is called so.
+PARTITION_KEY = "(unroutable)"
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What lies in one source's part of the landing area."""
+
+    source: str
+    files: int
+    bytes: int
+    partitions: int
+    unroutable: tuple[Unroutable, ...]
+
+
+def take_inventory(lake: Lake, contracts: Iterable[Contract], *, run_id: str = "") -> list[Inventory]:
+    """List every source's files and note in the books those that belong to no partition.
+
+    A file stands in the books as one row, for nobody has read it. One that has been moved or mended since is marked as
+    superseded.
+
+    Raises:
+        LandingError: the landing folder is not there.
+        LakeUnavailableError, StorageFullError: as `Lake`.
+    """
+    settings = lake.settings
+    found = []
+    lake.create()
+    for contract in contracts:
+        seen = scan(contract, settings.landing_path, settings.start_date, settings.end_date)
+        found.append(
+            Inventory(
+                contract.name,
+                len(seen.files),
+                sum(f.size for f in seen.files),
+                len(seen.by_partition()),
+                seen.unroutable,
+            )
+        )
+        _note(lake, contract, seen.unroutable, run_id)
+    return found
+
+
+def _note(lake: Lake, contract: Contract, files: tuple[Unroutable, ...], run_id: str) -> None:
+    content = json.dumps([contract.name, contract.hash, [(f.path, f.size, f.mtime_ns, f.reason) for f in files]])
+    batch_id = hashlib.sha256(content.encode()).hexdigest()[:32]
+    with lake.connect() as con:
+        open_batches = [
+            row[0]
+            for row in con.execute(
+                "SELECT batch_id FROM ops.ledger WHERE source = ? AND partition_key = ? AND superseded_by IS NULL",
+                [contract.name, PARTITION_KEY],
+            ).fetchall()
+        ]
+        if open_batches == [batch_id] or (not open_batches and not files):
+            return
+        temp_table(con, "unroutable", "file VARCHAR, reason VARCHAR", [(f.path, f.reason) for f in files])
+        lake.transaction(
+            con,
+            lambda c: _write(c, contract, batch_id, len(files), run_id),
+            f"inventory of {contract.name}: {len(files)} unroutable files",
+        )
+
+
+def _write(con: duckdb.DuckDBPyConnection, contract: Contract, batch_id: str, files: int, run_id: str) -> None:
+    now = datetime.now(UTC).replace(tzinfo=None)
+    where = {"source": contract.name, "key": PARTITION_KEY, "batch": batch_id}
+    for table in ("dead_letters", "ledger"):
+        con.execute(f"DELETE FROM ops.{table} WHERE batch_id = ?", [batch_id])
+    con.execute(
+        "UPDATE ops.dead_letters SET status = 'superseded' "
+        "WHERE source = $source AND partition_key = $key AND batch_id <> $batch AND status = 'open'",
+        where,
+    )
+    con.execute(
+        "UPDATE ops.ledger SET superseded_by = $batch "
+        "WHERE source = $source AND partition_key = $key AND superseded_by IS NULL",
+        where,
+    )
+    con.execute(
+        "INSERT INTO ops.dead_letters (dead_letter_id, batch_id, source, partition_key, file, rows, reasons, error_class, "
+        "contract_version, first_failed_at, status) SELECT md5(concat_ws('|', $batch, file)), $batch, $source, $key, file, "
+        "1, [{'rule': 'unroutable', 'column': NULL::VARCHAR, 'value': file, 'detail': reason || '. Move or rename it.'}], "
+        "'file', $version, $now, 'open' FROM unroutable",
+        {**where, "version": contract.version, "now": now},
+    )
+    con.execute(
+        "INSERT INTO ops.ledger VALUES ($batch, $source, $key, 'refused', $n, $n, 0, $n, 0, $version, $hash, $run, $now, NULL)",
+        {**where, "n": files, "version": contract.version, "hash": contract.hash, "run": run_id, "now": now},
+    )
