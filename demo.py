@@ -7,6 +7,7 @@ that `make dev` afterwards shows everything it did. Nothing is computed here tha
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 import warnings
@@ -22,6 +23,9 @@ from sluice.landing import scan
 from sluice.settings import HOME_SETTINGS, PROJECT, Settings, load_settings
 
 SHOP_START = date(2026, 1, 1)
+
+# What dbt says line by line goes here.
+DEMO_LOG = "demo.log"
 
 # The console gets the report; every event is in the instance, for the UI.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -130,7 +134,10 @@ def _run_everything(settings: Settings, outcome: Outcome) -> None:
 
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
     from definitions import build_definitions
+    from resources.dbt import project_fingerprint
     from resources.partitions import run_tags
+    from sluice.lake import Lake
+    from sluice.publication import is_built
 
     defs = build_definitions(settings)
     outcome.took("start-up", time.perf_counter() - begun)
@@ -138,9 +145,10 @@ def _run_everything(settings: Settings, outcome: Outcome) -> None:
 
         def run(job: str, tags: dict[str, str], layer: str | None) -> dg.ExecuteInProcessResult:
             begun = time.perf_counter()
-            result = defs.resolve_job_def(job).execute_in_process(
-                instance=instance, tags=tags, raise_on_error=False, run_config=_QUIET
-            )
+            with (settings.home / DEMO_LOG).open("a") as log, contextlib.redirect_stdout(log):
+                result = defs.resolve_job_def(job).execute_in_process(
+                    instance=instance, tags=tags, raise_on_error=False, run_config=_QUIET
+                )
             if layer:
                 outcome.took(layer, time.perf_counter() - begun)
             _count_checks(result, outcome)
@@ -154,6 +162,9 @@ def _run_everything(settings: Settings, outcome: Outcome) -> None:
             run(f"ingest_{contract.name}", run_tags(definition.get_partition_keys(), definition), "bronze")
             print(f"bronze.{contract.name} loaded", flush=True)
         if outcome.failed:
+            return
+        if is_built(Lake(settings), project_fingerprint()):
+            print("The warehouse is built of these very batches already.")
             return
         begun = time.perf_counter()
         result = run("build_warehouse", {}, None)
@@ -230,6 +241,8 @@ def _report(settings: Settings, outcome: Outcome) -> None:
     print(f"\nChecks: {outcome.passed} passed, {outcome.warned} warned, {len(outcome.failed)} failed")
     for failure in outcome.failed:
         print(f"  failed: {failure}")
+    if outcome.failed:
+        print(f"More in {_shown(settings.home / DEMO_LOG)} and, with `make dev`, in the UI.")
     publication = current_publication(lake)
     if publication is None:
         print("Nothing is published.")
@@ -239,7 +252,7 @@ def _report(settings: Settings, outcome: Outcome) -> None:
     print(
         "\nQuery it:\n"
         f"  {home}.venv/bin/sluice query 'select * from mart_daily_sales order by calendar_date limit 5'\n"
-        f"  duckdb -init {_shown(settings.home)}/published.sql\n"
+        f"  .venv/bin/duckdb -init {_shown(settings.home)}/published.sql\n"
         "  >>> import sluice; sluice.connect().sql('from mart_customer_value limit 5')\n"
         f"See it:  {home}make dev   and open http://127.0.0.1:3000"
     )

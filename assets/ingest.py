@@ -1,7 +1,8 @@
-"""Bronze: one asset per contract, made by one factory. What ingest does is the engine's; here is how Dagster shows it."""
+"""Bronze: one asset per contract, from one factory. What ingest does is the engine's; here is how Dagster shows it."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -131,7 +132,7 @@ def _check_specs(contract: Contract, key: dg.AssetKey) -> list[dg.AssetCheckSpec
             "rejected_share",
             asset=key,
             blocking=True,
-            description=f"At most {contract.max_rejected_share:.1%} of a batch may be rejected; past it, it is refused whole.",
+            description=f"Past {contract.max_rejected_share:.1%} of its rows rejected, a batch is refused whole.",
         ),
         dg.AssetCheckSpec(
             "files_readable",
@@ -144,7 +145,7 @@ def _check_specs(contract: Contract, key: dg.AssetKey) -> list[dg.AssetCheckSpec
             asset=key,
             # Not blocking: the rows told of here are set aside already and nothing downstream can see them.
             blocking=False,
-            description="No row of the batches was set aside. A warning: what was is in ops.dead_letters, with its reasons.",
+            description="No row was set aside. A warning: those that were are in ops.dead_letters, with reasons.",
         ),
     ]
 
@@ -207,7 +208,7 @@ def _one_line(text: str) -> str:
     return text.replace("`", "'").replace("|", "\\|").replace("\n", " ").replace("\r", " ")
 
 
-def batch_metadata(batch: BatchOutcome) -> dict[str, object]:
+def batch_metadata(batch: BatchOutcome) -> dict[str, Any]:
     """The books of one batch."""
     return {
         "rows_read": batch.rows_read,
@@ -220,7 +221,7 @@ def batch_metadata(batch: BatchOutcome) -> dict[str, object]:
     }
 
 
-def result_metadata(result: IngestResult, reasons: list[tuple[str, str, int, str]]) -> dict[str, object]:
+def result_metadata(result: IngestResult, reasons: list[tuple[str, str, int, str]]) -> dict[str, Any]:
     """The books of a run over all its batches."""
     if len(result.batches) == 1:
         return {**batch_metadata(result.batches[0]), "open dead letters": reasons_table(reasons)}

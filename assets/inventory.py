@@ -23,7 +23,8 @@ def build_landing_inventory(contracts: Sequence[Contract]) -> dg.AssetsDefinitio
         kinds={"file"},
         description=(
             "What lies in the landing area, per source. A file whose path fits no partition (unknown region, no date, "
-            "before the first day, an ending the contract does not allow) is kept in `ops.dead_letters` and turns the check red."
+            "before the first day, an ending the contract does not allow) is kept in `ops.dead_letters` and turns the "
+            "check red."
         ),
         pool=WRITER_POOL,
         check_specs=[

@@ -23,8 +23,8 @@ class MaintenanceConfig(dg.Config):
     kinds={"ducklake"},
     owners=["team:data-platform"],
     description=(
-        "Merges small files, expires snapshots that are neither published nor recent, and removes files nothing refers to. "
-        "Published snapshots are never touched."
+        "Merges small files, expires snapshots that are neither published nor recent, and removes files nothing refers "
+        "to. Published snapshots are never touched."
     ),
     pool=WRITER_POOL,
 )

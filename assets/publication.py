@@ -25,8 +25,9 @@ def build_publication(gold: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
         kinds={"ducklake"},
         owners=["team:data-platform"],
         description=(
-            "What readers see: the snapshot of the newest build of the warehouse that passed every gate, all tables at one "
-            "instant. `sluice.connect()` and `duckdb -init published.sql` are pinned to it. A failed gate leaves it where it was."
+            "What readers see: the snapshot of the newest build of the warehouse that passed every gate, all tables at "
+            "one instant. `sluice.connect()` and `duckdb -init published.sql` are pinned to it. A failed gate leaves "
+            "it where it was."
         ),
         pool=WRITER_POOL,
     )

@@ -1,4 +1,4 @@
-"""Silver and gold: the dbt project as assets, its tests as blocking checks, and the audit that says a build may be published.
+"""Silver and gold: the dbt project as assets, its tests as blocking checks, and the audit of each build.
 
 SQL belongs to `dbt_project`; what a published snapshot is, to `sluice.publication`.
 """
@@ -20,6 +20,7 @@ from dagster_dbt import (
 
 from assets.charts import preview_metadata
 from assets.ingest import WRITER_POOL
+from resources.dbt import project_fingerprint
 from resources.lake import LakeResource
 from sluice.lake import LAKE
 from sluice.lineage import cached_lineage
@@ -102,6 +103,7 @@ def build_warehouse(project: DbtProject, roots: Sequence[dg.AssetKey]) -> dg.Ass
             run_id=context.run.run_id,
             checks_passed=sum(r["status"] == "pass" for r in results),
             failed=[name for name, _ in failed],
+            code=project_fingerprint(Path(project.project_dir)),
         )
         context.log.info(f"Snapshot {audit.snapshot_id}: {audit.checks_passed} checks passed, {len(failed)} failed.")
         if failed:
@@ -145,11 +147,11 @@ class _Describer:
             for n in invocation.manifest["nodes"].values()
             if n["resource_type"] == "model"
         }
+        self._tables = {node["unique_id"]: table for table, node in self._nodes.items()}
         self._sources = {f"{s['schema']}.{s['name']}" for s in invocation.manifest["sources"].values()}
 
     def __call__(self, event: dg.Output[Any]) -> dict[str, Any]:
-        table = ".".join(event.metadata["unique_id"].value.split(".")[2:])
-        table = next(name for name in self._nodes if name.endswith("." + table))
+        table = self._tables[str(event.metadata["unique_id"].value)]
         return {
             "dagster/table_name": f"{LAKE}.{table}",
             **preview_metadata(self._con, table),

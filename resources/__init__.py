@@ -1,1 +1,1 @@
-"""Dagster resources: the lake, dbt, the notifier. They hold settings and hand out engine objects; no logic of their own."""
+"""Dagster resources (lake, dbt, notifier) and what assets and sensors share about partitions. No pipeline logic."""

@@ -1,7 +1,8 @@
-"""dbt for Dagster: the project, parsed once, and the command-line resource with the lake's settings in its environment."""
+"""dbt for Dagster: the project, parsed once, and its command line with the lake's settings in the environment."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterable
@@ -52,11 +53,23 @@ def _stale(manifest: Path, folder: Path) -> bool:
     if not manifest.exists():
         return True
     made = manifest.stat().st_mtime_ns
-    sources = [folder / "dbt_project.yml", folder / "profiles.yml"]
+    return any(path.stat().st_mtime_ns > made for path in _sources(folder))
+
+
+def _sources(folder: Path) -> list[Path]:
+    """What the project is made of. Folders count too: removing a file changes only its folder's time."""
+    found = [folder / "dbt_project.yml", folder / "profiles.yml"]
     for name in ("models", "macros", "tests", "seeds", "snapshots"):
-        # Folders count too: removing a file changes only its folder's time.
-        sources += [folder / name, *(folder / name).rglob("*")]
-    return any(path.exists() and path.stat().st_mtime_ns > made for path in sources)
+        found += [folder / name, *(folder / name).rglob("*")]
+    return [path for path in found if path.exists()]
+
+
+def project_fingerprint(folder: Path = DBT_PROJECT) -> str:
+    """Changes with any file of the dbt project: 32 hex digits of a SHA-256."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in _sources(folder) if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:32]
 
 
 def dbt_resource(project: DbtProject) -> DbtCliResource:

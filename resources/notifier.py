@@ -15,7 +15,7 @@ from sluice.settings import load_settings
 _HOOK_SECONDS = 30
 
 
-class Notifier(dg.ConfigurableResource):
+class Notifier(dg.ConfigurableResource[None]):
     """Writes to the log and, where `SLUICE_ALERT_COMMAND` is set, pipes the message to that command."""
 
     def tell(self, title: str, message: str) -> str | None:

@@ -70,7 +70,7 @@ def _corners(ordered: Sequence[str]) -> tuple[str, str]:
 def wanted_keys(partition_keys: Sequence[str], tags: dict[str, str]) -> list[str]:
     """The keys a run is for: those of its range, or the exact set its tag names."""
     exact = tags.get(EXACT_KEYS)
-    return list(partition_keys) if exact is None else [k for k in json.loads(exact)]
+    return list(partition_keys) if exact is None else list(json.loads(exact))
 
 
 def contiguous(keys: Iterable[str], definition: dg.PartitionsDefinition) -> list[list[str]]:

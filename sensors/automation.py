@@ -1,16 +1,18 @@
 """When the warehouse is rebuilt by itself."""
 
+from typing import Any
+
 import dagster as dg
 
 # A pause long enough for the files of one delivery to be ingested together, short against a load's length.
 EVERY_SECONDS = 15
 
 
-def on_new_data() -> dg.AutomationCondition:
-    """Build when something upstream has been updated since the last build was asked for, and nothing upstream is running.
+def on_new_data() -> dg.AutomationCondition[Any]:
+    """Build when something upstream was updated since the last build was asked for and nothing upstream is running.
 
     - `any_deps_updated`: new or replaced bronze, or a model asked for in this very tick, so that all go in one run.
-    - `.since(newly_requested)`: kept in mind until a build is asked for; data that lands while one runs asks for the next.
+    - `.since(newly_requested)`: kept in mind until a build is asked for; data that lands during one asks for the next.
     - no wish that every partition be there: a shop is closed on some days.
     - no look at checks: a refused batch is not in bronze and marks nothing as updated; its check has told already.
     """

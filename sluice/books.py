@@ -52,7 +52,8 @@ def books(lake: Lake, sources: list[str]) -> list[SourceBooks]:
                 "SELECT count(*), count(*) FILTER (status = 'refused'), coalesce(sum(rows_read), 0)::BIGINT, "
                 "coalesce(sum(rows_accepted), 0)::BIGINT, coalesce(sum(rows_dead_lettered), 0)::BIGINT, "
                 f"coalesce(sum(rows_duplicate), 0)::BIGINT, (SELECT count(*) FROM bronze.{quoted(source)}), "
-                "(SELECT coalesce(sum(rows), 0)::BIGINT FROM ops.dead_letters WHERE batch_id IN (SELECT batch_id FROM current)) "
+                "(SELECT coalesce(sum(rows), 0)::BIGINT FROM ops.dead_letters "
+                "WHERE batch_id IN (SELECT batch_id FROM current)) "
                 "FROM current",
                 {"source": source},
             ).fetchone()
@@ -65,8 +66,8 @@ def dead_letter_reasons(lake: Lake, source: str) -> list[tuple[str, str, int, st
     """Open dead letters of a source by rule and column: rule, column, rows, one sample of the raw text."""
     with lake.reading() as con:
         return con.execute(
-            "SELECT r.\"rule\", coalesce(r.\"column\", ''), sum(rows)::BIGINT, coalesce(any_value(left(raw, 120)), '') FROM "
-            "(SELECT rows, raw, unnest(reasons) AS r FROM ops.dead_letters WHERE source = ? AND status = 'open') "
+            "SELECT r.\"rule\", coalesce(r.\"column\", ''), sum(rows)::BIGINT, coalesce(any_value(left(raw, 120)), '') "
+            "FROM (SELECT rows, raw, unnest(reasons) AS r FROM ops.dead_letters WHERE source = ? AND status = 'open') "
             "GROUP BY ALL ORDER BY 3 DESC, 1, 2",
             [source],
         ).fetchall()

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,20 @@ SUFFIX = ".odcs.yaml"
 
 FORMATS = ("csv", "jsonl", "parquet")
 
-_SCALAR_TYPES = frozenset(["VARCHAR", "BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "DOUBLE", "DATE", "TIMESTAMP", "UUID"])
+_SCALAR_TYPES = frozenset(
+    ["BIGINT", "BOOLEAN", "DATE", "DOUBLE", "HUGEINT", "INTEGER", "SMALLINT", "TIMESTAMP", "TINYINT", "UUID", "VARCHAR"]
+)
+_OPTIONS = (
+    "pattern",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "minLength",
+    "maxLength",
+    "format",
+    "timezone",
+)
 _DECIMAL = re.compile(r"DECIMAL\((\d{1,2}),\s?(\d{1,2})\)")
 _PATH_TOKEN = re.compile(r"\{(\w+)\}")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
@@ -200,7 +213,7 @@ def load_contract(path: Path) -> Contract:
 
 def _check_against_standard(path: Path, raw: dict[str, Any]) -> None:
     """Refuse what the JSON schema of the standard refuses, with the nearest known key for a typo."""
-    validator = jsonschema.Draft201909Validator(json.loads(OpenDataContractStandard.json_schema()))
+    validator = jsonschema.Draft201909Validator(_standard())
     # Deepest first: the branches of a oneOf report a parent's failure besides the one that names the typo.
     errors = sorted(_leaves(validator.iter_errors(raw)), key=lambda e: -len(e.absolute_path))
     if not errors:
@@ -213,6 +226,13 @@ def _check_against_standard(path: Path, raw: dict[str, Any]) -> None:
         close = difflib.get_close_matches(unexpected[0], _known_keys(validator.schema), n=1)
         hint = f" Did you mean {close[0]!r}?" if close else f" Remove {unexpected[0]!r} or put it in customProperties."
     raise ContractError(f"{path}: at {where}: {error.message}.{hint}")
+
+
+@cache
+def _standard() -> dict[str, Any]:
+    """The JSON schema of the standard, as the package ships it."""
+    schema: dict[str, Any] = json.loads(OpenDataContractStandard.json_schema())  # type: ignore[no-untyped-call]
+    return schema
 
 
 def _leaves(errors: Any) -> list[jsonschema.ValidationError]:
@@ -319,8 +339,7 @@ class _Reader:
                 "the name in the files goes into physicalName."
             )
         options = dict(item.logicalTypeOptions or {})
-        known = ["pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "format", "timezone"]
-        self._mapping(options, f"logicalTypeOptions of {name}", tuple(known))
+        self._mapping(options, f"logicalTypeOptions of {name}", _OPTIONS)
         pattern = options.get("pattern")
         if pattern is not None:
             try:

@@ -39,7 +39,7 @@ def sources_yaml(contracts: Iterable[Contract]) -> str:
             {
                 "name": "bronze",
                 "schema": "bronze",
-                "description": "Accepted rows of every source, as contracted, with the batch, file and line they came from.",
+                "description": "Accepted rows of every source, with the batch, file and line they came from.",
                 "tables": [_table(c) for c in sorted(contracts, key=lambda c: c.name)],
             }
         ],

@@ -114,8 +114,8 @@ def bronze_columns(contract: Contract) -> list[tuple[str, str]]:
     return tokens + [(c.name, c.type) for c in typed_columns(contract)] + list(META_COLUMNS)
 
 
-def create_bronze(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    """Make a source's bronze table, or add the columns its contract has gained.
+def bronze_changes(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[str]:
+    """The SQL that makes a source's bronze table, or adds the columns its contract has gained; none when all is there.
 
     Raises:
         ContractError: a column's type differs from the table's.
@@ -130,16 +130,17 @@ def create_bronze(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     table = f"bronze.{quoted(contract.name)}"
     if not present:
         columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in bronze_columns(contract))
-        con.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
-        return
+        return [f"CREATE TABLE IF NOT EXISTS {table} ({columns})"]
+    changes = []
     for name, kind in bronze_columns(contract):
         if name not in present:
-            con.execute(f"ALTER TABLE {table} ADD COLUMN {quoted(name)} {kind}")
+            changes.append(f"ALTER TABLE {table} ADD COLUMN {quoted(name)} {kind}")
         elif present[name] != kind:
             raise ContractError(
                 f"{contract.path.name}: {name} is {kind} in the contract but {present[name]} in {table}. "
                 "Keep the type, or load the source under a new name."
             )
+    return changes
 
 
 def ingest(
@@ -175,14 +176,17 @@ def ingest(
     present = {key: by_partition[key] for key in wanted if key in by_partition}
     outcomes: list[BatchOutcome] = []
     problems: list[FileProblem] = []
-    lake.create()
-    lake.write(lambda con: create_bronze(con, contract), f"bronze table of {contract.name}")
-    for chunk in _chunks(present, settings.chunk_bytes):
-        with _scratch(lake) as temp:
-            batches = _batches(chunk, contract, settings.landing_path, temp, settings.threads)
-            told, trouble = _ingest_chunk(lake, contract, batches, run_id, force)
-        outcomes += told
-        problems += trouble
+    with lake.connect() as con:
+        lake.create(con)
+        changes = bronze_changes(con, contract)
+        if changes:
+            lake.transaction(con, lambda c: [c.execute(sql) for sql in changes], f"bronze table of {contract.name}")
+        for chunk in _chunks(present, settings.chunk_bytes):
+            with _scratch(lake) as temp:
+                batches = _batches(chunk, contract, settings.landing_path, temp, settings.threads)
+                told, trouble = _ingest_chunk(lake, con, contract, batches, run_id, force)
+            outcomes += told
+            problems += trouble
     return IngestResult(
         contract.name,
         tuple(sorted(outcomes, key=lambda b: b.partition_key)),
@@ -255,33 +259,30 @@ def batch_id(contract: Contract, key: str, files: list[Inspected]) -> str:
 
 
 def _ingest_chunk(
-    lake: Lake, contract: Contract, batches: list[_Batch], run_id: str, force: bool
+    lake: Lake, con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[_Batch], run_id: str, force: bool
 ) -> tuple[list[BatchOutcome], list[FileProblem]]:
-    with lake.connect() as con:
-        known = _latest(con, contract.name, [b.partition_key for b in batches])
-        old = [
-            b
-            for b in batches
-            if not force and b.partition_key in known and known[b.partition_key].batch_id == b.batch_id
-        ]
-        new = [b for b in batches if b not in old]
-        outcomes = [known[b.partition_key] for b in old]
-        moved = _touched(con, old)
-        if moved:
-            lake.transaction(con, lambda c: _note_positions(c, contract, moved), f"positions of {contract.name}")
-        problems = _known_problems(con, [b.batch_id for b in old])
-        if not new:
-            return outcomes, problems
-        files = [
-            SourceFile(number, batch.number, item)
-            for number, (batch, item) in enumerate((b, i) for b in new for i in b.files)
-        ]
-        faults = extract(con, contract, files)
-        _judge(con, contract, new, files, faults)
-        first, last = new[0].partition_key, new[-1].partition_key
-        span = first if first == last else f"{first} to {last}"
-        message = f"ingest {contract.name} {span} ({len(new)} {'batch' if len(new) == 1 else 'batches'})"
-        outcomes += lake.transaction(con, lambda c: _commit(c, contract, new, run_id), message)
+    known = _latest(con, contract.name, [b.partition_key for b in batches])
+    old = [
+        b for b in batches if not force and b.partition_key in known and known[b.partition_key].batch_id == b.batch_id
+    ]
+    new = [b for b in batches if b not in old]
+    outcomes = [known[b.partition_key] for b in old]
+    moved = _touched(con, old)
+    if moved:
+        lake.transaction(con, lambda c: _note_positions(c, contract, moved), f"positions of {contract.name}")
+    problems = _known_problems(con, [b.batch_id for b in old])
+    if not new:
+        return outcomes, problems
+    files = [
+        SourceFile(number, batch.number, item)
+        for number, (batch, item) in enumerate((b, i) for b in new for i in b.files)
+    ]
+    faults = extract(con, contract, files)
+    _judge(con, contract, new, files, faults)
+    first, last = new[0].partition_key, new[-1].partition_key
+    span = first if first == last else f"{first} to {last}"
+    message = f"ingest {contract.name} {span} ({len(new)} {'batch' if len(new) == 1 else 'batches'})"
+    outcomes += lake.transaction(con, lambda c: _commit(c, contract, new, run_id), message)
     by_id = {f.file_id: f for f in files}
     problems += [FileProblem(by_id[f.file_id].inspected.file.path, f.rule, f.detail, f.rows) for f in faults]
     return outcomes, problems
@@ -297,9 +298,8 @@ def _latest(con: duckdb.DuckDBPyConnection, source: str, keys: list[str]) -> dic
         [source, keys],
     ).fetchall()
     found = {}
-    for key, row in rows:
-        batch, status, *counts = row.values() if isinstance(row, dict) else row
-        found[key] = BatchOutcome(batch, key, status, *counts, unchanged=True)
+    for key, (batch, status, files, read, accepted, dead, twins) in rows:
+        found[key] = BatchOutcome(batch, key, status, files, read, accepted, dead, twins, unchanged=True)
     return found
 
 
@@ -377,8 +377,8 @@ def _judge(
         "CREATE OR REPLACE TEMP TABLE batch_books AS WITH "
         "rows_of AS (SELECT batch_no, count(*) AS seen, count(*) FILTER (twin) AS twins, "
         "count(*) FILTER (NOT twin AND rejected) AS bad FROM judged GROUP BY batch_no), "
-        "whole_of AS (SELECT f.batch_no, sum(x.rows) AS bad FROM file_faults AS x JOIN batch_files AS f USING (file_id) "
-        "GROUP BY f.batch_no) "
+        "whole_of AS (SELECT f.batch_no, sum(x.rows) AS bad FROM file_faults AS x "
+        "JOIN batch_files AS f USING (file_id) GROUP BY f.batch_no) "
         "SELECT b.*, coalesce(r.seen, 0) + coalesce(w.bad, 0) AS rows_read, coalesce(r.twins, 0) AS rows_duplicate, "
         "coalesce(r.bad, 0) + coalesce(w.bad, 0) AS rows_bad, "
         # In doubles: a share of exactly the threshold passes.
@@ -444,8 +444,9 @@ def _commit(
         "source",
     )
     run(
-        "INSERT INTO ops.ledger SELECT batch_id, $source, partition_key, CASE WHEN refused THEN 'refused' ELSE 'accepted' "
-        "END, files, rows_read, CASE WHEN refused THEN 0 ELSE rows_read - rows_bad - rows_duplicate END, "
+        "INSERT INTO ops.ledger SELECT batch_id, $source, partition_key, "
+        "CASE WHEN refused THEN 'refused' ELSE 'accepted' END, files, rows_read, "
+        "CASE WHEN refused THEN 0 ELSE rows_read - rows_bad - rows_duplicate END, "
         "CASE WHEN refused THEN rows_read - rows_duplicate ELSE rows_bad END, rows_duplicate, "
         "$version, $hash, $run, $now, NULL FROM batch_books",
         *params,
@@ -488,8 +489,9 @@ def _write_dead_letters(run: Callable[..., None], contract: Contract) -> None:
         into + "SELECT md5(concat_ws('|', b.batch_id, f.path, 'batch_refused')), b.batch_id, $source, b.partition_key, "
         "f.path, NULL, count(*), NULL, NULL, [{'rule': 'batch_refused', 'column': NULL::VARCHAR, 'value': "
         "NULL::VARCHAR, 'detail': format('{} of {} rows were rejected, more than the contract allows; these rows are "
-        "good but were not accepted', any_value(b.rows_bad), any_value(b.rows_read))}], 'batch', $version, $now, 'open' "
-        "FROM judged AS j JOIN batch_files AS f USING (file_id) JOIN batch_books AS b ON b.batch_no = j.batch_no "
+        "good but were not accepted', any_value(b.rows_bad), any_value(b.rows_read))}], "
+        "'batch', $version, $now, 'open' FROM judged AS j JOIN batch_files AS f USING (file_id) "
+        "JOIN batch_books AS b ON b.batch_no = j.batch_no "
         "WHERE b.refused AND NOT j.twin AND NOT j.rejected GROUP BY ALL",
         "source",
         "version",
@@ -537,9 +539,9 @@ def _balanced(con: duckdb.DuckDBPyConnection, table: str, source: str) -> list[B
         outcome = BatchOutcome(*booked)
         if not outcome.balanced or (outcome.rows_accepted, outcome.rows_dead_lettered) != (accepted, dead):
             raise BooksDoNotBalanceError(
-                f"{source} {outcome.partition_key}: read {outcome.rows_read}, accepted {accepted}, dead-lettered {dead}, "
-                f"duplicates {outcome.rows_duplicate} do not add up. Nothing was committed. Please report this defect "
-                f"with the files of the partition."
+                f"{source} {outcome.partition_key}: read {outcome.rows_read}, accepted {accepted}, dead-lettered "
+                f"{dead}, duplicates {outcome.rows_duplicate} do not add up. Nothing was committed. "
+                "Please report this defect with the files of the partition."
             )
         outcomes.append(outcome)
     return outcomes

@@ -97,13 +97,15 @@ def _write(con: duckdb.DuckDBPyConnection, contract: Contract, batch_id: str, fi
         where,
     )
     con.execute(
-        "INSERT INTO ops.dead_letters (dead_letter_id, batch_id, source, partition_key, file, rows, reasons, error_class, "
-        "contract_version, first_failed_at, status) SELECT md5(concat_ws('|', $batch, file)), $batch, $source, $key, file, "
-        "1, [{'rule': 'unroutable', 'column': NULL::VARCHAR, 'value': file, 'detail': reason || '. Move or rename it.'}], "
+        "INSERT INTO ops.dead_letters (dead_letter_id, batch_id, source, partition_key, file, rows, reasons, "
+        "error_class, contract_version, first_failed_at, status) "
+        "SELECT md5(concat_ws('|', $batch, file)), $batch, $source, $key, file, 1, "
+        "[{'rule': 'unroutable', 'column': NULL::VARCHAR, 'value': file, 'detail': reason || '. Move or rename it.'}], "
         "'file', $version, $now, 'open' FROM unroutable",
         {**where, "version": contract.version, "now": now},
     )
     con.execute(
-        "INSERT INTO ops.ledger VALUES ($batch, $source, $key, 'refused', $n, $n, 0, $n, 0, $version, $hash, $run, $now, NULL)",
+        "INSERT INTO ops.ledger VALUES "
+        "($batch, $source, $key, 'refused', $n, $n, 0, $n, 0, $version, $hash, $run, $now, NULL)",
         {**where, "n": files, "version": contract.version, "hash": contract.hash, "run": run_id, "now": now},
     )

@@ -11,8 +11,9 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
@@ -26,7 +27,7 @@ LAKE = "lake"
 SCHEMAS = ("bronze", "silver", "gold", "ops")
 
 # Evidence for the retry: with the SQLite catalog, 4 processes of 20 contended commits each met `database is locked`
-# past the 5 s busy timeout only in bursts; six waits of 0.2 s doubling to at most 5 s ride out 15 s of a foreign commit.
+# past the 5 s busy timeout only in bursts; six waits, 0.2 s doubling to at most 5 s, ride out a foreign commit of 15 s.
 ATTEMPTS = 7
 FIRST_WAIT_SECONDS = 0.2
 LONGEST_WAIT_SECONDS = 5.0
@@ -70,7 +71,7 @@ OPS_TABLES = {
     # One row per complete build of the warehouse: did every gate pass, and at which snapshot.
     "audits": """
         snapshot_id BIGINT, run_id VARCHAR, passed BOOLEAN, checks_passed BIGINT, checks_failed BIGINT,
-        failed VARCHAR[], audited_at TIMESTAMP
+        failed VARCHAR[], fingerprint VARCHAR, audited_at TIMESTAMP
     """,
     # One row per publication; the newest is what readers see.
     "publications": """
@@ -89,7 +90,7 @@ def literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def temp_table(con: duckdb.DuckDBPyConnection, name: str, columns: str, rows: list[tuple[object, ...]]) -> None:
+def temp_table(con: duckdb.DuckDBPyConnection, name: str, columns: str, rows: Sequence[tuple[object, ...]]) -> None:
     """Make a temporary table of what Python knows about files and batches (never of their rows).
 
     Args:
@@ -109,6 +110,7 @@ def temp_table(con: duckdb.DuckDBPyConnection, name: str, columns: str, rows: li
         )
 
 
+@cache
 def install_extensions() -> None:
     """Put the packaged DuckDB extensions where DuckDB (and so dbt) loads them from. Nothing is downloaded.
 
@@ -118,12 +120,12 @@ def install_extensions() -> None:
     # Deferred: five readers of settings need no extension machinery.
     from duckdb_extensions import import_extension
 
-    for name in ("ducklake", "sqlite_scanner", "postgres_scanner", "httpfs"):
-        with duckdb.connect() as con:
-            row = con.execute(
-                "SELECT installed, extension_version FROM duckdb_extensions() WHERE extension_name = ?", [name]
-            ).fetchone()
-            if not (row and row[0]):
+    with duckdb.connect() as con:
+        present = {
+            name for (name,) in con.execute("SELECT extension_name FROM duckdb_extensions() WHERE installed").fetchall()
+        }
+        for name in ("ducklake", "sqlite_scanner", "postgres_scanner", "httpfs"):
+            if name not in present:
                 import_extension(name, con=con)
 
 
@@ -173,6 +175,7 @@ class Lake:
             read_only: refuse writes; the lake must exist.
             snapshot: pin the connection to this snapshot of the lake.
         """
+        install_extensions()
         if not read_only:
             self._make_folders()
         elif not self.settings.uses_postgres and not self.settings.catalog_path.exists():
@@ -275,18 +278,24 @@ class Lake:
             wait = min(wait * 2, LONGEST_WAIT_SECONDS)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def create(self) -> None:
-        """Make schemas and ops tables that are not there yet. Safe to call any number of times, from several processes."""
-        install_extensions()
-        with self.connect() as con:
-            present = {
-                (schema, table)
-                for schema, table in con.execute(
-                    "SELECT schema_name, NULL FROM duckdb_schemas() WHERE database_name = ? "
-                    "UNION ALL SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ?",
-                    [LAKE, LAKE],
-                ).fetchall()
-            }
+    def create(self, con: duckdb.DuckDBPyConnection | None = None) -> None:
+        """Make schemas and ops tables that are not there yet; safe to call often and from several processes.
+
+        Args:
+            con: a connection of this lake to use; one of its own when None.
+        """
+        if con is None:
+            with self.connect() as own:
+                self.create(own)
+            return
+        present = {
+            (schema, table)
+            for schema, table in con.execute(
+                "SELECT schema_name, NULL FROM duckdb_schemas() WHERE database_name = ? "
+                "UNION ALL SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ?",
+                [LAKE, LAKE],
+            ).fetchall()
+        }
         missing = [f"CREATE SCHEMA IF NOT EXISTS {s}" for s in SCHEMAS if (s, None) not in present]
         missing += [
             f"CREATE TABLE IF NOT EXISTS ops.{table} ({columns})"
@@ -294,9 +303,7 @@ class Lake:
             if ("ops", table) not in present
         ]
         if missing:
-            self.write(
-                lambda con: [con.execute(statement) for statement in missing] and None, "create schemas and ops tables"
-            )
+            self.transaction(con, lambda c: [c.execute(sql) for sql in missing], "create schemas and ops tables")
 
     def current_snapshot(self, con: duckdb.DuckDBPyConnection) -> int:
         """The number of the newest snapshot this connection sees."""

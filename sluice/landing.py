@@ -77,7 +77,8 @@ def scan(contract: Contract, landing: Path, start: date, end: date | None) -> Sc
     """
     if not landing.is_dir():
         raise LandingError(
-            f"The landing folder {landing} is not there. Create it, mount it, or set SLUICE_LANDING to where files arrive."
+            f"The landing folder {landing} is not there. Create it, mount it, or set SLUICE_LANDING to where "
+            "files arrive."
         )
     root = landing / contract.landing.prefix
     files: list[LandingFile] = []

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 Columns = Mapping[str, Mapping[str, str]]
 """Table name (`schema.table`) to its columns and types."""
@@ -32,7 +33,7 @@ def column_lineage(sql: str, tables: Columns) -> Lineage:
     from sqlglot.lineage import lineage
     from sqlglot.optimizer import optimize
 
-    schema: dict[str, dict[str, dict[str, dict[str, str]]]] = {"lake": {}}
+    schema: dict[str, Any] = {"lake": {}}
     for name, columns in tables.items():
         owner, table = name.split(".", 1)
         schema["lake"].setdefault(owner, {})[table] = dict(columns)
@@ -40,13 +41,12 @@ def column_lineage(sql: str, tables: Columns) -> Lineage:
         query = optimize(parse_one(sql, dialect=_DIALECT), schema=schema, dialect=_DIALECT)
         text = query.sql(dialect=_DIALECT)
         found: Lineage = {}
-        for column in query.named_selects:
+        for column in query.named_selects if isinstance(query, exp.Query) else ():
             sources: set[tuple[str, str]] = set()
             for node in lineage(column, text, schema=schema, dialect=_DIALECT).walk():
-                table = node.expression.find(exp.Table)
-                if node.downstream or table is None or not table.db:
-                    continue
-                sources.add((f"{table.db}.{table.name}", exp.to_column(node.name).name))
+                leaf = node.expression.find(exp.Table)
+                if not node.downstream and leaf is not None and leaf.db:
+                    sources.add((f"{leaf.db}.{leaf.name}", exp.to_column(node.name).name))
             found[column] = sorted(sources)
         return found
     except (SqlglotError, ValueError, KeyError) as error:

@@ -47,7 +47,8 @@ def maintain(lake: Lake, *, keep_days: int = 7, orphan_age_hours: float = 24.0) 
             con, lambda c: c.execute(f"CALL ducklake_merge_adjacent_files('{LAKE}')"), "maintenance: merge files"
         )
         rows = con.execute(
-            "SELECT snapshot_id FROM ducklake_snapshots(?) WHERE snapshot_time < ? AND snapshot_id NOT IN (SELECT unnest(?)) "
+            "SELECT snapshot_id FROM ducklake_snapshots(?) WHERE snapshot_time < ? "
+            "AND snapshot_id NOT IN (SELECT unnest(?)) "
             "AND snapshot_id < (SELECT max(snapshot_id) FROM ducklake_snapshots(?)) ORDER BY snapshot_id",
             [LAKE, now - timedelta(days=keep_days), kept_snapshots(con), LAKE],
         ).fetchall()
@@ -64,7 +65,8 @@ def maintain(lake: Lake, *, keep_days: int = 7, orphan_age_hours: float = 24.0) 
 
 def _size(con: object) -> tuple[int, int]:
     row = con.execute(  # type: ignore[attr-defined]
-        "SELECT coalesce(sum(file_count), 0)::BIGINT, coalesce(sum(file_size_bytes), 0)::BIGINT FROM ducklake_table_info(?)",
+        "SELECT coalesce(sum(file_count), 0)::BIGINT, coalesce(sum(file_size_bytes), 0)::BIGINT "
+        "FROM ducklake_table_info(?)",
         [LAKE],
     ).fetchone()
     return row[0], row[1]

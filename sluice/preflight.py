@@ -148,7 +148,7 @@ class _HashingReader(io.RawIOBase):
 
 
 def _blocks(raw: io.RawIOBase, gzipped: bool) -> Iterator[bytes]:
-    stream = gzip.GzipFile(fileobj=io.BufferedReader(raw, _BLOCK)) if gzipped else raw  # type: ignore[arg-type, type-var]
+    stream = gzip.GzipFile(fileobj=io.BufferedReader(raw, _BLOCK)) if gzipped else raw
     while block := stream.read(_BLOCK):
         yield block
 
@@ -209,9 +209,7 @@ def _rewrite(path: Path, file: LandingFile, copy: Path, encoding: str) -> tuple[
     bad: list[BadLine] = []
     copy.parent.mkdir(parents=True, exist_ok=True)
     with path.open("rb") as raw, copy.open("wb") as out:
-        number = 0
-        for line in _lines(_blocks(raw, file.gzipped)):  # type: ignore[arg-type]
-            number += 1
+        for number, line in enumerate(_lines(_blocks(raw, file.gzipped)), start=1):  # type: ignore[arg-type]
             rule = detail = ""
             text = b""
             if len(line) > LONGEST_LINE_BYTES:

@@ -40,21 +40,55 @@ class Publication:
     published_at: datetime
 
 
-def record_audit(lake: Lake, *, run_id: str, checks_passed: int, failed: list[str]) -> Audit:
+def record_audit(lake: Lake, *, run_id: str, checks_passed: int, failed: list[str], code: str = "") -> Audit:
     """Note that a complete build ended at the lake's present snapshot, and how its gates went.
 
     Call it while still holding the writer's place: the snapshot must be the one the build left.
+
+    Args:
+        lake: that was built.
+        run_id: of the build.
+        checks_passed: how many gates passed.
+        failed: names of those that did not.
+        code: fingerprint of the SQL that built it, so that `is_built` can tell.
     """
 
     def work(con: duckdb.DuckDBPyConnection) -> Audit:
         audit = Audit(lake.current_snapshot(con), run_id, not failed, checks_passed, len(failed), tuple(failed))
         con.execute(
-            "INSERT INTO ops.audits VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [audit.snapshot_id, run_id, audit.passed, checks_passed, len(failed), failed, _now()],
+            "INSERT INTO ops.audits VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                audit.snapshot_id,
+                run_id,
+                audit.passed,
+                checks_passed,
+                len(failed),
+                failed,
+                _fingerprint(con, code),
+                _now(),
+            ],
         )
         return audit
 
     return lake.write(work, f"audit: {'passed' if not failed else 'failed'}")
+
+
+def is_built(lake: Lake, code: str) -> bool:
+    """Whether the newest build passed, used this code, and read the very batches that are current now."""
+    with lake.reading() as con:
+        row = con.execute("SELECT passed, fingerprint FROM ops.audits ORDER BY snapshot_id DESC LIMIT 1").fetchone()
+        return row == (True, _fingerprint(con, code))
+
+
+def _fingerprint(con: duckdb.DuckDBPyConnection, code: str) -> str:
+    """Identifies what a build is made of: its code, and the batches in the books."""
+    row = con.execute(
+        "SELECT md5(? || coalesce(string_agg(batch_id, ',' ORDER BY batch_id), '')) FROM ops.ledger "
+        "WHERE superseded_by IS NULL",
+        [code],
+    ).fetchone()
+    assert row is not None, "an aggregate has a row"
+    return str(row[0])
 
 
 def latest_audit(lake: Lake) -> Audit | None:
@@ -109,7 +143,10 @@ def _audit(con: duckdb.DuckDBPyConnection, *, only_passed: bool) -> Audit | None
         "SELECT snapshot_id, run_id, passed, checks_passed, checks_failed, failed FROM ops.audits "
         f"{'WHERE passed ' if only_passed else ''}ORDER BY snapshot_id DESC LIMIT 1"
     ).fetchone()
-    return Audit(*row[:5], tuple(row[5])) if row else None
+    if row is None:
+        return None
+    snapshot, run_id, passed, checks_passed, checks_failed, failed = row
+    return Audit(snapshot, run_id, passed, checks_passed, checks_failed, tuple(failed))
 
 
 def _current(con: duckdb.DuckDBPyConnection) -> Publication | None:
@@ -165,7 +202,7 @@ def write_reader_script(settings: Settings) -> Path:
     lines = [
         "-- Attaches the lake read-only at the published snapshot, as `lake`: duckdb -init published.sql",
         f"ATTACH {literal(attach)} AS head (READ_ONLY, DATA_PATH {data});",
-        "SET VARIABLE published = (SELECT snapshot_id FROM head.ops.publications ORDER BY publication_id DESC LIMIT 1);",
+        "SET VARIABLE published = (SELECT arg_max(snapshot_id, publication_id) FROM head.ops.publications);",
         f"ATTACH {literal(attach)} AS {LAKE} (READ_ONLY, DATA_PATH {data}, SNAPSHOT_VERSION getvariable('published'));",
         f"USE {LAKE}.gold;",
         "DETACH head;",

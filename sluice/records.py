@@ -109,7 +109,7 @@ def _unreadable(file: SourceFile) -> FileFault:
 
 
 def _load_lines(con: duckdb.DuckDBPyConnection, files: list[SourceFile], contract: Contract) -> None:
-    """Read all lines into `lines(file_id, batch_no, line, raw, bad_rule, bad_detail, bad_raw)`, and check the number."""
+    """Read all lines into `lines(file_id, batch_no, line, raw)`, unreadable ones into `records`; check their number."""
     paths = [str(f.inspected.readable) for f in files]
     temp_table(
         con,
@@ -134,8 +134,8 @@ def _load_lines(con: duckdb.DuckDBPyConnection, files: list[SourceFile], contrac
     wrong = con.execute("SELECT path, lines, found FROM line_spans WHERE lines <> found LIMIT 1").fetchone()
     if wrong:
         raise BooksDoNotBalanceError(
-            f"{wrong[0]} has {wrong[1]} lines by its bytes but {wrong[2]} were read. Nothing was committed. The file may "
-            "have changed while it was read: run the partition again."
+            f"{wrong[0]} has {wrong[1]} lines by its bytes but {wrong[2]} were read. Nothing was committed. "
+            "The file may have changed while it was read: run the partition again."
         )
     con.execute("CREATE OR REPLACE TEMP TABLE lines (file_id INTEGER, batch_no INTEGER, line BIGINT, raw VARCHAR)")
     by_line = (
@@ -290,8 +290,8 @@ def _insert_json(
         meta = [json_path(c.source_name, nested=True) for c in columns[:3]]
         # A converter may wrap the event as {schema, payload}. A delete's image is what was there before it.
         events = (
-            "events AS (SELECT *, CASE WHEN valid THEN CASE WHEN json_exists(raw, '$.payload') AND "
-            "json_exists(raw, '$.schema') THEN json_extract(raw, '$.payload') ELSE raw::JSON END END AS event FROM docs), "
+            "events AS (SELECT *, CASE WHEN valid THEN CASE WHEN json_exists(raw, '$.payload') AND json_exists(raw, "
+            "'$.schema') THEN json_extract(raw, '$.payload') ELSE raw::JSON END END AS event FROM docs), "
             f"imaged AS (SELECT *, json_extract_string(event, {_sql_list(meta)}) AS meta, "
             "nullif(json_extract(event, '$.before'), 'null') AS before, "
             "nullif(json_extract(event, '$.after'), 'null') AS after FROM events), "

@@ -82,7 +82,8 @@ def _typed(kind: str, text: str, fmt: str | None = None) -> str:
         if fmt:
             return f"try_strptime({text}, {literal(fmt)})"
         # By way of TIMESTAMPTZ, so that an offset is applied; the session's zone is UTC.
-        return f"CASE WHEN regexp_full_match({text}, '{_ISO_TIMESTAMP}') THEN TRY_CAST({text} AS TIMESTAMPTZ)::TIMESTAMP END"
+        cast = f"TRY_CAST({text} AS TIMESTAMPTZ)::TIMESTAMP"
+        return f"CASE WHEN regexp_full_match({text}, '{_ISO_TIMESTAMP}') THEN {cast} END"
     if kind == "DATE":
         if fmt:
             return f"CAST(try_strptime({text}, {literal(fmt)}) AS DATE)"
