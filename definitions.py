@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import dagster as dg
@@ -31,6 +32,8 @@ def build_definitions(
 ) -> dg.Definitions:
     """Everything, for these settings; those of the environment by default."""
     settings = settings or load_settings()
+    # Said in assets/ingest.py; once is enough.
+    warnings.filterwarnings("ignore", message="Parameter `backfill_policy`", category=dg.BetaWarning)
     install_extensions()
     contracts = list(load_contracts(settings.contracts).values())
     project = project or prepare_dbt_project(contracts, settings, dbt_folder)

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -132,7 +131,6 @@ def _run_everything(settings: Settings, outcome: Outcome) -> None:
     # Deferred: Dagster takes two seconds to import, and the settings must be in the environment before.
     import dagster as dg
 
-    warnings.filterwarnings("ignore", category=dg.BetaWarning)
     from definitions import build_definitions
     from resources.dbt import project_fingerprint
     from resources.partitions import run_tags

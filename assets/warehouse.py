@@ -3,6 +3,7 @@
 SQL belongs to `dbt_project`; what a published snapshot is, to `sluice.publication`.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from dagster_dbt import (
 
 from assets.charts import preview_metadata
 from assets.ingest import WRITER_POOL
-from resources.dbt import project_fingerprint
+from resources.dbt import dbt_environment, project_fingerprint
 from resources.lake import LakeResource
 from sluice.lake import LAKE
 from sluice.lineage import cached_lineage
@@ -83,6 +84,8 @@ def build_warehouse(project: DbtProject, roots: Sequence[dg.AssetKey]) -> dg.Ass
         pool=WRITER_POOL,
     )
     def _warehouse(context: dg.AssetExecutionContext, dbt: DbtCliResource, lake: LakeResource) -> Iterator[object]:
+        # dbt reads the lake's whereabouts from its environment, which it takes over from this process.
+        os.environ.update(dbt_environment(lake.settings))
         invocation = dbt.cli(["build"], context=context, raise_on_error=False)
         with lake.lake.reading() as con:
             describe = _Describer(con, project.project_dir / project.target_path / "lineage", invocation)
@@ -92,7 +95,8 @@ def build_warehouse(project: DbtProject, roots: Sequence[dg.AssetKey]) -> dg.Ass
                     if isinstance(event, dg.Output)
                     else event
                 )
-        if context.selected_asset_keys != context.assets_def.keys:
+        # `context.assets_def` is only the part that was selected; `_warehouse` is all of it.
+        if context.selected_asset_keys != _warehouse.keys:
             # Readers see all tables at one instant, so what may be published is always tested whole.
             context.log.info("Only a part was built: testing the whole warehouse.")
             invocation = dbt.cli(["test"], manifest=project.manifest_path, raise_on_error=False).wait()

@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,10 @@ class Contract:
     @cached_property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of everything that decides a row's fate."""
-        rules = repr((self.columns, self.rules, self.landing, self.change_feed, self.max_rejected_share))
+        # What people only read is left out: a mended description must not load every batch again.
+        columns = tuple(replace(c, description="", classification=None) for c in self.columns)
+        conditions = tuple(replace(r, description="") for r in self.rules)
+        rules = repr((columns, conditions, self.landing, self.change_feed, self.max_rejected_share))
         return hashlib.sha256(rules.encode()).hexdigest()[:16]
 
 
@@ -256,6 +259,14 @@ def _known_keys(schema: Any) -> set[str]:
     return keys
 
 
+def _one_byte_line_ends(encoding: Any) -> bool:
+    """Whether Python knows an encoding, and its lines can be found by their bytes (not so in UTF-16)."""
+    try:
+        return "a\n".encode(encoding) == b"a\n"
+    except (LookupError, TypeError):
+        return False
+
+
 class _Reader:
     """Turns one parsed document into a `Contract`, naming the file and place in each complaint."""
 
@@ -325,6 +336,8 @@ class _Reader:
             column, own = self._column(item)
             if any(column.name == c.name for c in columns):
                 raise self.fail(f"column {column.name!r} stands twice.")
+            if any(column.source_name == c.source_name for c in columns):
+                raise self.fail(f"the physicalName {column.source_name!r} stands twice. Remove one of its columns.")
             columns.append(column)
             rules.extend(own)
         if not columns:
@@ -416,6 +429,14 @@ class _Reader:
         for key in ("delimiter", "quote"):
             if key in csv and len(str(csv[key])) != 1:
                 raise self.fail(f"landing.csv.{key} must be one character.")
+        for key in ("header", "multiline"):
+            if key in csv and not isinstance(csv[key], bool):
+                raise self.fail(f"landing.csv.{key} must be true or false.")
+        if not _one_byte_line_ends(csv.get("encoding", "utf-8")):
+            raise self.fail(
+                f"landing.csv.encoding {csv['encoding']!r} is not offered. Use an encoding that extends ASCII: utf-8, "
+                "latin-1, cp1252 …"
+            )
         duplicates = given.get("duplicates", "file")
         if duplicates not in ("file", "batch"):
             raise self.fail(f"landing.duplicates is {duplicates!r}; it must be file or batch.")

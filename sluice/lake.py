@@ -42,10 +42,12 @@ _FULL = re.compile(
 )
 _UNREACHABLE = re.compile(
     r"unable to open database|cannot open|could not connect|connection refused|could not translate host"
-    r"|not a database|disk image is malformed|password authentication failed|does not exist.*database",
+    r"|not a database|disk image is malformed|password authentication failed|(role|database) \"[^\"]*\" does not exist"
+    r"|unable to connect to postgres",
     re.IGNORECASE,
 )
-_PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)
+_PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|[^\s\"]+)", re.IGNORECASE)
+_URI_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]*@")
 
 T = TypeVar("T")
 
@@ -131,7 +133,12 @@ def install_extensions() -> None:
 
 def scrub(message: str) -> str:
     """Hide passwords of connection strings in a message."""
-    return _PASSWORD.sub(r"\1***", message)
+    return _URI_PASSWORD.sub(r"\1:***@", _PASSWORD.sub(r"\1***", message))
+
+
+def without_password(connection: str) -> str:
+    """A connection string less its password; libpq then takes it from PGPASSWORD or a password file."""
+    return _URI_PASSWORD.sub(r"\1@", _PASSWORD.sub("", connection)).strip()
 
 
 def explain(error: Exception, settings: Settings) -> SluiceError | None:
@@ -273,7 +280,8 @@ class Lake:
                     told = explain(error, self.settings)
                     if told is None:
                         raise
-                    raise told from error
+                    # A cause is printed with its effect, and may spell out the connection's password.
+                    raise told from (error if scrub(str(error)) == str(error) else None)
             time.sleep(wait * random.uniform(0.5, 1.5))
             wait = min(wait * 2, LONGEST_WAIT_SECONDS)
         raise AssertionError("unreachable: the last attempt returns or raises")

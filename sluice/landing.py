@@ -85,10 +85,15 @@ def scan(contract: Contract, landing: Path, start: date, end: date | None) -> Sc
     unroutable: list[Unroutable] = []
     pattern = _path_pattern(contract)
     for entry, relative in _walk(root, landing):
-        stat = entry.stat()
-        routed = _route(contract, pattern, relative, entry, landing, start, end)
+        useless = _useless(entry)
+        try:
+            stat = entry.stat(follow_symlinks=useless is None)
+        except FileNotFoundError:  # taken away since it was listed
+            continue
+        routed = useless or _route(contract, pattern, relative, entry, landing, start, end)
         if isinstance(routed, str):
-            unroutable.append(Unroutable(relative, stat.st_size, stat.st_mtime_ns, routed))
+            name = relative.encode("utf-8", "backslashreplace").decode()
+            unroutable.append(Unroutable(name, stat.st_size, stat.st_mtime_ns, routed))
         else:
             key, tokens, file_format, gzipped = routed
             files.append(LandingFile(relative, stat.st_size, stat.st_mtime_ns, key, tokens, file_format, gzipped))
@@ -96,7 +101,10 @@ def scan(contract: Contract, landing: Path, start: date, end: date | None) -> Sc
 
 
 def _walk(root: Path, landing: Path) -> Iterator[tuple[os.DirEntry[str], str]]:
-    """Every finished file below `root` with its path relative to `landing`. A folder's link is not followed."""
+    """Every entry below `root` but folders and files in flight, with its path relative to `landing`.
+
+    A folder's link is not followed.
+    """
     pending = [str(root)]
     while pending:
         folder = pending.pop()
@@ -107,13 +115,27 @@ def _walk(root: Path, landing: Path) -> Iterator[tuple[os.DirEntry[str], str]]:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(entry.path)
-                    elif entry.is_file():
+                    else:
                         yield entry, Path(entry.path).relative_to(landing).as_posix()
         except FileNotFoundError:
             # The source has delivered nothing yet, or somebody moved the folder between listing and reading it.
             continue
         except OSError as error:
             raise LandingError(f"Cannot list {folder}: {error.strerror}. Check its rights and its mount.") from error
+
+
+def _useless(entry: os.DirEntry[str]) -> str | None:
+    """Why an entry cannot be read as a file or its name not be written into the books; None when both can."""
+    try:
+        if not entry.is_file():
+            return "the link leads to no file" if entry.is_symlink() else "it is no file but a pipe, socket or device"
+        entry.path.encode("utf-8")
+    except UnicodeEncodeError:
+        return "the name is not UTF-8"
+    except OSError as error:
+        return f"the link cannot be followed: {error.strerror}"
+    # DuckDB takes it for an escape where the name holds *, ? or [ as well.
+    return "the name holds a backslash" if "\\" in entry.name else None
 
 
 def _path_pattern(contract: Contract) -> re.Pattern[str]:

@@ -83,12 +83,22 @@ def inspect(file: LandingFile, landing: Path, temp: Path, encoding: str = "utf-8
     except (OSError, EOFError, zlib.error) as error:
         return _unreadable(file, path, error)
     done = Inspected(file, sha256, facts.lines, facts.bytes, path)
-    if facts.bytes == 0:
+    if facts.head in (b"", codecs.BOM_UTF8):
         return replace(done, readable=None, problem="empty_file")
-    if facts.clean and _is_utf8(encoding):
+    if facts.clean and _is_utf8(encoding) and not (file.gzipped and _padded(path, facts.bytes)):
         return done
     copy, bad = _rewrite(path, file, temp / f"{sha256}-{abs(hash(file.path)):x}.txt", encoding)
     return replace(done, readable=copy, bad_lines=tuple(bad))
+
+
+def _padded(path: Path, unpacked_bytes: int) -> bool:
+    """Whether something may follow the gzip stream: zeros, which DuckDB cannot read, or another stream.
+
+    A stream ends with its unpacked size; nothing but the last of its bytes says where it ends.
+    """
+    with path.open("rb") as raw:
+        raw.seek(-4, io.SEEK_END)
+        return int.from_bytes(raw.read(4), "little") != unpacked_bytes % 2**32
 
 
 def _is_utf8(encoding: str) -> bool:
@@ -158,6 +168,7 @@ class _Facts:
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.head = b""  # the first bytes: all of them where there are fewer than 4
         self.lines = 0
         self.clean = True
         self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
@@ -167,6 +178,7 @@ class _Facts:
 
     def add(self, block: bytes) -> None:
         self.bytes += len(block)
+        self.head = (self.head + block[:4])[:4]
         feeds, returns = block.count(b"\n"), block.count(b"\r")
         pairs = block.count(b"\r\n")
         if self._after_return and block.startswith(b"\n"):
@@ -219,7 +231,9 @@ def _rewrite(path: Path, file: LandingFile, copy: Path, encoding: str) -> tuple[
                     text = line.decode(encoding).encode("utf-8")
                 except UnicodeDecodeError as error:
                     rule, detail = "encoding", f"not {encoding}: {error.reason} at byte {error.start + 1}"
-                if UNIT_SEPARATOR.encode() in text:
+                if len(text) > LONGEST_LINE_BYTES:  # UTF-8 takes more bytes than latin-1
+                    rule, detail = "too_long", f"{len(text):,} bytes; at most {LONGEST_LINE_BYTES:,} are read"
+                elif UNIT_SEPARATOR.encode() in text:
                     rule, detail = "encoding", "holds the control character U+001F"
             if rule:
                 bad.append(BadLine(number, rule, detail, base64.b64encode(line).decode("ascii")))

@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 
 from sluice.errors import LakeUnavailableError, PublicationError
-from sluice.lake import LAKE, Lake, literal, scrub
+from sluice.lake import LAKE, Lake, literal, scrub, without_password
 from sluice.settings import Settings, load_settings
 
 
@@ -197,7 +197,7 @@ def write_reader_script(settings: Settings) -> Path:
     The script holds no state: it asks the lake for the published number each time. With a PostgreSQL catalog it takes
     the connection's secrets from the PG environment variables (PGPASSWORD …) and holds none itself.
     """
-    attach = scrub(settings.attach_path)
+    attach = without_password(settings.attach_path)
     data = literal(settings.lake_data_path)
     lines = [
         "-- Attaches the lake read-only at the published snapshot, as `lake`: duckdb -init published.sql",

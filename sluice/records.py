@@ -246,7 +246,8 @@ def _insert_csv(
         "WHEN len(fields) <> width THEN format('{} fields where the header has {}', len(fields), width) "
         "END AS fault_detail, "
         "CASE WHEN len(extra_places) > 0 THEN to_json(map(extra_names, "
-        f"list_transform(extra_places, lambda p: fields[p])))::VARCHAR END AS extra{values} FROM split"
+        f"list_transform(extra_places, lambda p: CASE WHEN quoting THEN fields[p] ELSE nullif(fields[p], '') END)))"
+        f"::VARCHAR END AS extra{values} FROM split"
     )
     return faults
 
@@ -256,7 +257,10 @@ def _layout(contract: Contract, columns: list[TextColumn], header: str | None) -
     dialect = contract.landing.csv
     if header is None:
         return "missing_header", None, "The first line is blank where the header is expected. Deliver it with a header."
-    names = next(csv.reader([header], delimiter=dialect.delimiter, quotechar=dialect.quote))
+    try:
+        names = next(csv.reader([header], delimiter=dialect.delimiter, quotechar=dialect.quote))
+    except csv.Error as error:
+        return "malformed", None, f"The first line is no header ({error}). Deliver the file with a header."
     doubled = sorted({n for n in names if names.count(n) > 1})
     if doubled:
         return "malformed", doubled[0], f"The header names {doubled} twice. Deliver the file with each column once."

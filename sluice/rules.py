@@ -20,7 +20,10 @@ OPERATIONS = ("c", "u", "d", "r")
 _WHOLE = frozenset(["TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"])
 
 # ISO 8601 with a T or a blank; DuckDB's own cast would also take 'epoch', 'infinity' and drop a zone's offset.
-_ISO_TIMESTAMP = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?(Z|[+-]\d{2}(:?\d{2})?)?"
+_ISO_TIMESTAMP = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?(Z|[+-](0\d|1[0-8])(:?[0-5]\d)?)?"
+
+# DuckDB's own cast would also take blanks around a number and underscores in it.
+_DECIMAL_OR_E = r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ def typed_columns(contract: Contract) -> list[TypedColumn]:
         columns += [
             TypedColumn(OPERATION, "VARCHAR", text(OPERATION)),
             TypedColumn(SEQUENCE, "BIGINT", _typed("BIGINT", text(SEQUENCE))),
-            # Debezium gives milliseconds since 1970, UTC.
-            TypedColumn(SOURCE_TS, "TIMESTAMP", f"epoch_ms({_typed('BIGINT', text(SOURCE_TS))})"),
+            # Debezium gives milliseconds since 1970, UTC. TRY: more of them than a timestamp holds is an error in SQL.
+            TypedColumn(SOURCE_TS, "TIMESTAMP", f"TRY(epoch_ms({_typed('BIGINT', text(SOURCE_TS))}))"),
         ]
     return columns + [TypedColumn(c.name, c.type, _typed(c.type, text(c.name), c.format)) for c in contract.columns]
 
@@ -89,7 +92,10 @@ def _typed(kind: str, text: str, fmt: str | None = None) -> str:
             return f"CAST(try_strptime({text}, {literal(fmt)}) AS DATE)"
         return f"CASE WHEN regexp_full_match({text}, '\\d{{4}}-\\d{{2}}-\\d{{2}}') THEN TRY_CAST({text} AS DATE) END"
     if kind == "DOUBLE":
-        return f"CASE WHEN isfinite(TRY_CAST({text} AS DOUBLE)) THEN TRY_CAST({text} AS DOUBLE) END"
+        return (
+            f"CASE WHEN regexp_full_match({text}, '{_DECIMAL_OR_E}') AND isfinite(TRY_CAST({text} AS DOUBLE)) "
+            f"THEN TRY_CAST({text} AS DOUBLE) END"
+        )
     return f"TRY_CAST({text} AS {kind})"
 
 
@@ -174,10 +180,10 @@ def _bound(bound: Any, kind: str) -> str:
 
 
 def _over_values(condition: str, contract: Contract) -> str:
-    """A contract's SQL condition with its bare column names bound to the typed values."""
-    names = sorted((c.name for c in contract.columns), key=len, reverse=True)
-    pattern = re.compile(r"('(?:[^']|'')*')|(?<![\w.\"])(" + "|".join(map(re.escape, names)) + r")(?![\w\"(])")
-    return pattern.sub(lambda m: m.group(1) or value(m.group(2)), condition)
+    """A contract's SQL condition with its column names, bare or in double quotes, bound to the typed values."""
+    names = "|".join(map(re.escape, sorted((c.name for c in contract.columns), key=len, reverse=True)))
+    pattern = re.compile(rf"""('(?:[^']|'')*')|(?<!\.)"({names})"|(?<![\w."])({names})(?![\w"(])""")
+    return pattern.sub(lambda m: m.group(1) or value(m.group(2) or m.group(3)), condition)
 
 
 def reasons(rules: list[Violation]) -> str:
@@ -192,4 +198,4 @@ def reasons(rules: list[Violation]) -> str:
 
 def broken(rules: list[Violation]) -> str:
     """SQL that is true where a row breaks any rule."""
-    return "coalesce(" + "), false) OR coalesce(".join(f"({v.condition}" for v in rules) + "), false)"
+    return " OR ".join(f"coalesce(({v.condition}), false)" for v in rules) or "false"

@@ -44,7 +44,11 @@ class Settings(BaseSettings):
         None, description="Last daily partition, exclusive; without one, partitions grow daily."
     )
     threads: int = Field(0, ge=0, description="DuckDB threads; 0 for all cores.")
-    memory_limit: str = Field("", description="DuckDB memory limit such as 4GB; empty for 80 % of the machine's.")
+    memory_limit: str = Field(
+        "",
+        pattern=r"^(\d+(\.\d+)?\s?[KMGT]i?B)?$",
+        description="DuckDB memory limit such as 4GB; empty for 80 % of the machine's.",
+    )
     chunk_bytes: int = Field(
         # 256 MiB of text is about 3 million order lines and 1.5 GB at its widest in DuckDB: it fits a small machine,
         # and below it the cost of a commit (0.1 s) is under 3 % of a chunk's time.

@@ -51,29 +51,39 @@ class Landing:
         self._out = out.resolve()
         self._manifest = self._out.parent / f".{self._out.name}.shop-manifest"
         self._names: io.TextIOWrapper | None = None
+        self._former: set[str] = set()
+        self._written: set[str] = set()
         self._arrivals: list[tuple[int, str]] = []
         self._counts: dict[str, dict[str, Counter[str]]] = {source: {} for source in SOURCES}
         self._reasons: dict[str, Counter[str]] = {source: Counter() for source in SOURCES}
 
     def __enter__(self) -> Landing:
-        """Remove the files of a former generation and begin a new list.
+        """Take over the list of a former generation, whose files are overwritten or, at the end, removed.
 
         Raises:
             ValueError: the target is no folder, or holds a file that is not on the list.
             OSError: the folder or the list cannot be written.
 
         """
-        self._clear()
+        self._former = self._present()
         self._out.mkdir(parents=True, exist_ok=True)
         self._names = self._manifest.open("w", encoding="utf-8", newline="\n")
+        # Until the end the list has both generations, so that an interrupted one can be taken over too.
+        self._names.writelines(f"{name}\n" for name in sorted(self._former))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the list of files."""
-        if self._names is not None:
-            self._names.close()
+        """Remove what a former generation had and this one has not, and close the list of files."""
+        if self._names is None:
+            return
+        self._names.close()
+        if kind is not None:
+            return
+        for name in sorted(self._former - self._written):
+            self._remove(name)
+        self._manifest.write_text("".join(f"{name}\n" for name in sorted(self._written)), encoding="utf-8")
 
     def deliver(
         self,
@@ -151,30 +161,45 @@ class Landing:
             with gzip.GzipFile(filename="", mode="wb", compresslevel=COMPRESSION, fileobj=buffer, mtime=0) as stream:
                 stream.write(content)
             content = buffer.getvalue()
-        path.write_bytes(content)
-
-    def _clear(self) -> None:
-        if not self._out.exists():
+        self._written.add(name)
+        # A file that is as it should be keeps its time: nobody who watches the folder is told of news that is none.
+        if path.is_file() and path.read_bytes() == content:
             return
+        # Under a name that readers take for a file in flight, so that nobody reads half of it.
+        unfinished = path.with_name(f".{path.name}.tmp")
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+
+    def _present(self) -> set[str]:
+        """Names of the files a former generation left; a file of anyone else's is refused."""
+        if not self._out.exists():
+            return set()
         if not self._out.is_dir():
             raise ValueError(f"{self._out} is not a folder")
         own: set[str] = set()
         if self._manifest.is_file():
             own.update(self._manifest.read_text(encoding="utf-8").splitlines())
-        present = [Path(folder) / name for folder, _, names in os.walk(self._out) for name in names]
-        strangers = sorted(name for path in present if (name := path.relative_to(self._out).as_posix()) not in own)
+        present = {
+            (Path(folder) / name).relative_to(self._out).as_posix()
+            for folder, _, names in os.walk(self._out)
+            for name in names
+            if not (name.startswith(".") and name.endswith(".tmp"))
+        }
+        strangers = sorted(present - own)
         if strangers:
             raise ValueError(
                 f"{self._out} holds {len(strangers)} file(s) this generator did not write, "
                 f"for example {strangers[0]}; choose another folder or empty this one"
             )
-        # Only files found below the folder are removed, never a path the list merely names.
-        for path in present:
-            path.unlink()
-            folder = path.parent
-            while folder != self._out and not any(folder.iterdir()):
-                folder.rmdir()
-                folder = folder.parent
+        return present
+
+    def _remove(self, name: str) -> None:
+        path = self._out / name
+        path.unlink()
+        folder = path.parent
+        while folder != self._out and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent
 
 
 def _ledger(counts: Counter[str]) -> LedgerTruth:

@@ -1,0 +1,160 @@
+"""`make demo` on a small shop: what it prints, gold equal to the shop's truth, and a second run that changes nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+import sluice
+from sluice.lake import Lake
+from sluice.settings import PROJECT, Settings, load_settings
+from sluice.simulation import Truth
+
+DAYS, SCALE = 8, 0.3
+
+
+def run_demo(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The demo as `make demo` runs it."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLUICE_", "DAGSTER_"))}
+    return subprocess.run(
+        [sys.executable, "demo.py", *arguments],
+        cwd=PROJECT,
+        env={**clean, "SLUICE_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home folder of one demo run."""
+    return tmp_path_factory.mktemp("demo") / "home"
+
+
+@pytest.fixture(scope="module")
+def printed(home: Path) -> str:
+    """What the first run printed."""
+    done = run_demo(home, "--days", str(DAYS), "--scale", str(SCALE))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def settings(home: Path, printed: str) -> Settings:
+    """The settings the demo noted in its home."""
+    return load_settings(home=str(home))
+
+
+@pytest.fixture(scope="module")
+def truth(home: Path, printed: str) -> Truth:
+    """What the shop knows to be true."""
+    return Truth.read(home / "shop_truth.json")
+
+
+def test_it_prints_books_gold_time_checks_and_how_to_query(printed: str, truth: Truth) -> None:
+    for source, books in truth.ledger.items():
+        line = next(line for line in printed.splitlines() if line.split()[:1] == [source])
+        numbers = [int(cell.replace(",", "")) for cell in line.split()[2:-1]]
+        assert numbers == [books.rows_read, books.accepted, books.dead_lettered, books.duplicates]
+        assert line.split()[-1] == "yes"
+    assert "fct_order_lines" in printed
+    assert "checks, dbt, publish" in printed
+    assert "0 failed" in printed
+    assert "published.sql" in printed
+
+
+def test_facts_equal_the_truth(settings: Settings, truth: Truth) -> None:
+    with sluice.connect(settings) as con:
+        got = con.execute(
+            """
+            SELECT count(*) AS order_lines, sum(line_amount)::VARCHAR AS revenue,
+                count(*) FILTER (is_return) AS returns_lines,
+                sum(line_amount) FILTER (is_return)::VARCHAR AS returns_revenue,
+                count(*) FILTER (customers.is_unknown) AS unknown_customer_lines,
+                count(*) FILTER (products.is_inferred) AS inferred_product_lines,
+                count(*) FILTER (customers.is_inferred) AS inferred_customer_lines,
+                sum(list_amount)::VARCHAR AS list_value_as_of_sale
+            FROM fct_order_lines JOIN dim_product AS products USING (product_key)
+            JOIN dim_customer AS customers USING (customer_key)
+            """
+        ).fetchone()
+        names = [d[0] for d in con.description or []]
+        events = con.execute("SELECT count(*), count(*) FILTER (event_type = 'purchase') FROM fct_events").fetchone()
+        by_day = con.execute(
+            "SELECT (invoiced_at::DATE)::VARCHAR || '|' || region_key, sum(line_amount) "
+            "FROM fct_order_lines GROUP BY ALL"
+        ).fetchall()
+    assert got is not None
+    assert {n: truth.facts[n] for n in names} == dict(zip(names, got, strict=True))
+    assert events == (truth.facts["events"], truth.facts["purchases"])
+    expected = {k: Decimal(v) for k, v in truth.revenue_by_day_region.items()}
+    assert dict(by_day) == {k: v for k, v in expected.items() if k in dict(by_day)}
+    assert not [k for k, v in expected.items() if v and k not in dict(by_day)]
+
+
+@pytest.mark.parametrize(
+    ("source", "dimension", "key"),
+    [("products", "dim_product", "stock_code"), ("customers", "dim_customer", "customer_id")],
+)
+def test_history_equals_the_truth(settings: Settings, truth: Truth, source: str, dimension: str, key: str) -> None:
+    attributes = sorted(truth.versions[source][0].attributes)
+    with sluice.connect(settings) as con:
+        rows = con.execute(
+            f"SELECT {key}, valid_from, valid_to, is_deleted, {', '.join(f'{a}::VARCHAR' for a in attributes)} "
+            f"FROM {dimension} WHERE NOT is_inferred AND NOT is_unknown"
+        ).fetchall()
+    expected = {
+        (
+            v.key,
+            v.valid_from.replace(tzinfo=None),
+            v.valid_to.replace(tzinfo=None) if v.valid_to else None,
+            v.is_deleted,
+            *(v.attributes[a] for a in attributes),
+        )
+        for v in truth.versions[source]
+    }
+    assert len(rows) == len(expected)
+    assert set(rows) == expected
+
+
+def contents(settings: Settings) -> dict[str, tuple[int, object]]:
+    """Rows and an order-free hash of every table of the lake."""
+    with Lake(settings).reading() as con:
+        tables = con.execute(
+            "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = 'lake' ORDER BY 1"
+        ).fetchall()
+        return {
+            name: con.execute(f"SELECT count(*), sum(hash(t)::HUGEINT) FROM {name} AS t").fetchall()[0]
+            for (name,) in tables
+        }
+
+
+def test_a_second_run_changes_no_table(home: Path, settings: Settings) -> None:
+    before = contents(settings)
+    assert before["gold.fct_order_lines"][0] > 0
+    done = run_demo(home, "--days", str(DAYS), "--scale", str(SCALE))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert contents(settings) == before
+
+
+def test_two_landing_areas_do_not_mix_in_one_home(home: Path, settings: Settings, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "orders/region=uk/date=2026-01-01").mkdir(parents=True)
+    (other / "orders/region=uk/date=2026-01-01/orders.csv").write_text("Invoice\n")
+    done = run_demo(home, "--landing", str(other))
+    assert done.returncode == 1
+    assert "Set SLUICE_HOME to another folder" in done.stderr
+
+
+def test_a_missing_landing_area_is_one_clear_message(tmp_path: Path) -> None:
+    done = run_demo(tmp_path / "home", "--landing", str(tmp_path / "nowhere"))
+    assert done.returncode == 1
+    assert "is not there. Create it" in done.stderr
+    assert "Traceback" not in done.stderr
