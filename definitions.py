@@ -39,7 +39,13 @@ def build_definitions(
     project = project or prepare_dbt_project(contracts, settings, dbt_folder)
 
     ingest = build_ingest_assets(contracts, settings)
-    warehouse = build_warehouse(project, roots=[a.key for a in ingest])
+    warehouse = build_warehouse(
+        project,
+        roots=[a.key for a in ingest],
+        personal=frozenset(
+            c.name for contract in contracts for c in contract.columns if c.classification == "personal"
+        ),
+    )
     published = build_publication([key for key in warehouse.keys if key.path[0] == "gold"])
     inventory = build_landing_inventory(contracts)
 

@@ -14,9 +14,6 @@ _PREVIEW_ROWS = 8
 _PREVIEW_COLUMNS = 14
 _CELL = 40
 
-# Personal data is no preview: whoever sees the UI is not thereby allowed to see people.
-_HIDDEN = frozenset({"email"})
-
 # Model: a query of (x, y, series), and the title. A line each.
 _CHARTS = {
     "gold.mart_daily_sales": (
@@ -26,12 +23,20 @@ _CHARTS = {
 }
 
 
-def preview_metadata(con: duckdb.DuckDBPyConnection, table: str) -> dict[str, Any]:
-    """Row count, first rows, and the chart of a table named `schema.table`."""
+def preview_metadata(
+    con: duckdb.DuckDBPyConnection, table: str, personal: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """Row count, first rows, and the chart of a table named `schema.table`.
+
+    Args:
+        con: attached to the lake.
+        table: `schema.table`.
+        personal: columns left out: whoever sees the UI is not thereby allowed to see people.
+    """
     row = con.execute(f"SELECT count(*) FROM {table}").fetchone()
     found: dict[str, Any] = {
         "dagster/row_count": row[0] if row else 0,
-        "preview": dg.MetadataValue.md(_preview(con, table)),
+        "preview": dg.MetadataValue.md(_preview(con, table, personal)),
     }
     if table in _CHARTS:
         query, title = _CHARTS[table]
@@ -39,10 +44,10 @@ def preview_metadata(con: duckdb.DuckDBPyConnection, table: str) -> dict[str, An
     return found
 
 
-def _preview(con: duckdb.DuckDBPyConnection, table: str) -> str:
+def _preview(con: duckdb.DuckDBPyConnection, table: str, personal: frozenset[str]) -> str:
     result = con.execute(f"SELECT * FROM {table} LIMIT {_PREVIEW_ROWS}")
     names = [d[0] for d in result.description or []]
-    shown = [i for i, name in enumerate(names) if name not in _HIDDEN and not name.startswith("_")][:_PREVIEW_COLUMNS]
+    shown = [i for i, name in enumerate(names) if name not in personal and not name.startswith("_")][:_PREVIEW_COLUMNS]
     lines = ["| " + " | ".join(names[i] for i in shown) + " |", "|" + "---|" * len(shown)]
     lines += ["| " + " | ".join(_cell(row[i]) for i in shown) + " |" for row in result.fetchall()]
     return "\n".join(lines)

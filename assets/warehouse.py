@@ -68,12 +68,15 @@ def layer(props: Mapping[str, Any]) -> str:
     return "silver" if folder == "staging" else f"gold_{folder}"
 
 
-def build_warehouse(project: DbtProject, roots: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
+def build_warehouse(
+    project: DbtProject, roots: Sequence[dg.AssetKey], personal: frozenset[str] = frozenset()
+) -> dg.AssetsDefinition:
     """All models of the dbt project as one asset set, built and tested by one dbt process.
 
     Args:
         project: prepared, with a manifest.
         roots: the ingest assets; models without parents hang below them.
+        personal: columns that contracts classify as personal; previews leave them out.
     """
 
     @dbt_assets(
@@ -88,7 +91,7 @@ def build_warehouse(project: DbtProject, roots: Sequence[dg.AssetKey]) -> dg.Ass
         os.environ.update(dbt_environment(lake.settings))
         invocation = dbt.cli(["build"], context=context, raise_on_error=False)
         with lake.lake.reading() as con:
-            describe = _Describer(con, project.project_dir / project.target_path / "lineage", invocation)
+            describe = _Describer(con, project.project_dir / project.target_path / "lineage", invocation, personal)
             for event in invocation.stream():
                 yield (
                     event.with_metadata({**event.metadata, **describe(event)})
@@ -144,8 +147,10 @@ def failures(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 class _Describer:
     """Metadata of a model that has just been built: row count, column lineage, preview or chart."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, cache: Path, invocation: DbtCliInvocation) -> None:
-        self._con, self._cache, self._invocation = con, cache, invocation
+    def __init__(
+        self, con: duckdb.DuckDBPyConnection, cache: Path, invocation: DbtCliInvocation, personal: frozenset[str]
+    ) -> None:
+        self._con, self._cache, self._invocation, self._personal = con, cache, invocation, personal
         self._nodes = {
             f"{n['schema']}.{n['name']}": n
             for n in invocation.manifest["nodes"].values()
@@ -158,7 +163,7 @@ class _Describer:
         table = self._tables[str(event.metadata["unique_id"].value)]
         return {
             "dagster/table_name": f"{LAKE}.{table}",
-            **preview_metadata(self._con, table),
+            **preview_metadata(self._con, table, self._personal),
             **self._lineage(table),
         }
 
