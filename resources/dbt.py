@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from dagster_dbt import DbtCliResource, DbtProject
 
 from sluice.contracts import Contract
 from sluice.dbt_sources import write_sources
+from sluice.lake import bucket_secrets
 from sluice.settings import PROJECT, Settings
 
 DBT_PROJECT = PROJECT / "dbt_project"
@@ -24,6 +26,7 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "SLUICE_DBT_ATTACH": settings.attach_path,
         "SLUICE_DBT_DATA_PATH": settings.lake_data_path,
         "SLUICE_DBT_TEMP_DIRECTORY": str(settings.temp_path),
+        "SLUICE_DBT_SECRETS": json.dumps(bucket_secrets(settings)),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DBT_NO_VERSION_CHECK": "1",
     }

@@ -7,6 +7,7 @@ modules that write it.
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
@@ -14,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -221,9 +221,9 @@ class Lake:
                 con.execute(f"SET threads = {settings.threads}")
             if settings.memory_limit:
                 con.execute(f"SET memory_limit = {literal(settings.memory_limit)}")
-            if settings.data_path.startswith("s3://"):
-                # Credentials, region and endpoint come from the usual AWS_ variables.
-                con.execute("CREATE SECRET (TYPE s3, PROVIDER config" + _s3_options() + ")")
+            for secret in bucket_secrets(settings):
+                given = ", ".join(f"{name} {literal(value)}" for name, value in secret.items())
+                con.execute(f"CREATE SECRET ({given})")
             con.execute(f"ATTACH {literal(settings.attach_path)} AS {LAKE} ({', '.join(options)})")
             con.execute(f"USE {LAKE}")
         except BaseException:
@@ -329,21 +329,18 @@ def _rollback(con: duckdb.DuckDBPyConnection) -> None:
             raise
 
 
-def _s3_options() -> str:
-    import os
-
+def bucket_secrets(settings: Settings) -> list[dict[str, str]]:
+    """What DuckDB needs to reach the lake's bucket, from the usual AWS_ variables; empty when the data are in a folder."""
+    if not settings.data_path.startswith("s3://"):
+        return []
     names = {
-        "KEY_ID": "AWS_ACCESS_KEY_ID",
-        "SECRET": "AWS_SECRET_ACCESS_KEY",
-        "SESSION_TOKEN": "AWS_SESSION_TOKEN",
-        "REGION": "AWS_REGION",
-        "ENDPOINT": "SLUICE_S3_ENDPOINT",
-        "URL_STYLE": "SLUICE_S3_URL_STYLE",
-        "USE_SSL": "SLUICE_S3_USE_SSL",
+        "key_id": "AWS_ACCESS_KEY_ID",
+        "secret": "AWS_SECRET_ACCESS_KEY",
+        "session_token": "AWS_SESSION_TOKEN",
+        "region": "AWS_REGION",
+        "endpoint": "SLUICE_S3_ENDPOINT",
+        "url_style": "SLUICE_S3_URL_STYLE",
+        "use_ssl": "SLUICE_S3_USE_SSL",
     }
-    return "".join(f", {key} {literal(os.environ[name])}" for key, name in names.items() if os.environ.get(name))
-
-
-def ducklake_version() -> str:
-    """Version of the packaged DuckLake extension."""
-    return version("duckdb-extension-ducklake")
+    given = {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
+    return [{"type": "s3", "provider": "config", **given}]

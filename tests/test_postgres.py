@@ -1,0 +1,131 @@
+"""The same lake on a PostgreSQL catalog: one setting, several writers at once, no password told."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sluice.books import books
+from sluice.contracts import load_contracts
+from sluice.errors import LakeUnavailableError
+from sluice.ingest import ingest
+from sluice.lake import Lake
+from sluice.publication import connect, publish, record_audit, write_reader_script
+from sluice.settings import PROJECT, Settings
+from tests.shop import order_line, settings_in, write_orders
+
+PASSWORD = "plum-pudding-7"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server of the system's packages, for this module alone; its connection string without a password."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not binaries:
+        reason = "PostgreSQL is not installed (apt install postgresql)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("postgres")
+    binary = binaries[-1].parent
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (folder / "password").write_text(PASSWORD)
+    as_user: list[str] = []
+    if getpass.getuser() == "root":  # the server refuses to run as root
+        as_user = ["runuser", "-u", "postgres", "--"]
+        shutil.chown(folder, "postgres")
+        shutil.chown(folder / "password", "postgres")
+        for parent in folder.parents[:2]:
+            parent.chmod(0o755)
+
+    def run(*command: str) -> None:
+        subprocess.run([*as_user, *command], check=True, capture_output=True, cwd=folder)
+
+    run(str(binary / "initdb"), "-D", "data", "-U", "sluice", "-A", "scram-sha-256", "--pwfile", "password")
+    run(
+        str(binary / "pg_ctl"), "-D", "data", "-l", "log", "-w", "start",
+        "-o", f"-p {port} -k {folder} -c listen_addresses=127.0.0.1",
+    )  # fmt: skip
+    try:
+        subprocess.run(
+            [str(binary / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "sluice", "lake"],
+            check=True,
+            env={**os.environ, "PGPASSWORD": PASSWORD},
+        )
+        yield f"postgres:dbname=lake host=127.0.0.1 port={port} user=sluice"
+    finally:
+        run(str(binary / "pg_ctl"), "-D", "data", "-m", "immediate", "stop")
+
+
+@pytest.fixture(scope="module")
+def settings(server: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    made = settings_in(tmp_path_factory.mktemp("lake"), catalog=f"{server} password={PASSWORD}")
+    for day in ("2026-01-02", "2026-01-03"):
+        for region in ("uk", "eu", "row"):
+            write_orders(made, day, region, [order_line(n, at=f"{day} 10:00:00") for n in range(50)])
+    return made
+
+
+WORKER = """
+import os, sys
+from sluice.contracts import load_contracts
+from sluice.ingest import ingest
+from sluice.lake import Lake
+from sluice.settings import load_settings
+settings = load_settings()
+ingest(Lake(settings), load_contracts(settings.contracts)["orders"], [sys.argv[1]])
+"""
+
+
+def test_several_processes_write_at_once(settings: Settings) -> None:
+    Lake(settings).create()
+    environment = {
+        **os.environ,
+        "SLUICE_HOME": str(settings.home),
+        "SLUICE_CATALOG": settings.catalog.get_secret_value(),
+        "SLUICE_START_DATE": str(settings.start_date),
+        "SLUICE_END_DATE": str(settings.end_date),
+    }
+    keys = [f"{day}|{region}" for day in ("2026-01-02", "2026-01-03") for region in ("uk", "eu", "row")]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, key], cwd=PROJECT, env=environment, stderr=subprocess.PIPE, text=True
+        )
+        for key in keys
+    ]
+    told = [process.communicate(timeout=120)[1] for process in running]
+    assert [process.returncode for process in running] == [0] * len(keys), told
+    [orders] = books(Lake(settings), ["orders"])
+    assert orders.balanced
+    assert (orders.batches, orders.rows_read, orders.rows_in_bronze) == (6, 300, 300)
+
+
+def test_publishing_and_reading(settings: Settings) -> None:
+    lake = Lake(settings)
+    contract = load_contracts(PROJECT / "contracts")["orders"]
+    ingest(lake, contract)
+    record_audit(lake, run_id="r", checks_passed=1, failed=[])
+    publish(lake, run_id="r")
+    with connect(settings) as con:
+        write_orders(settings, "2026-01-04", "uk", [order_line(1)])
+        ingest(lake, contract)
+        assert con.execute("SELECT count(*) FROM lake.bronze.orders").fetchall() == [(300,)]
+    assert PASSWORD not in write_reader_script(settings).read_text()
+
+
+def test_a_wrong_password_is_one_clear_message_without_it(server: str, tmp_path: Path) -> None:
+    wrong = settings_in(tmp_path, catalog=f"{server} password=wrong-{PASSWORD}")
+    with pytest.raises(LakeUnavailableError) as caught:
+        Lake(wrong).create()
+    assert "PostgreSQL catalog" in str(caught.value)
+    assert PASSWORD not in str(caught.value)
