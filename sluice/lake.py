@@ -330,7 +330,7 @@ def _rollback(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def bucket_secrets(settings: Settings) -> list[dict[str, str]]:
-    """What DuckDB needs to reach the lake's bucket, from the usual AWS_ variables; empty when the data are in a folder."""
+    """What DuckDB needs to reach the lake's bucket, from the usual AWS_ variables; empty for data in a folder."""
     if not settings.data_path.startswith("s3://"):
         return []
     names = {

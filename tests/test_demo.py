@@ -1,4 +1,4 @@
-"""`make demo` on a small shop: what it prints, gold equal to the shop's truth, and a second run that changes nothing."""
+"""`make demo` on a small shop: what it prints, gold equal to the shop's truth, a second run that changes nothing."""
 
 from __future__ import annotations
 
