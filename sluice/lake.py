@@ -38,7 +38,8 @@ _TRANSIENT = re.compile(
     re.IGNORECASE,
 )
 _FULL = re.compile(
-    r"no space left|disk full|database or disk is full|disk quota|failed to offload|out of disk", re.IGNORECASE
+    r"no space left|disk full|database or disk is full|disk quota|file too large|failed to offload|out of disk",
+    re.IGNORECASE,
 )
 _UNREACHABLE = re.compile(
     r"unable to open database|cannot open|could not connect|connection refused|could not translate host"

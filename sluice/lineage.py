@@ -27,6 +27,8 @@ def column_lineage(sql: str, tables: Columns) -> Lineage:
     A query sqlglot cannot analyse has no lineage: it is said in the log and an empty mapping is returned, for a picture
     must not stop a load.
     """
+    if not tables:
+        return {}  # a query of constants comes from nowhere
     # Deferred: sqlglot takes a third of a second to import and most processes never trace anything.
     from sqlglot import exp, parse_one
     from sqlglot.errors import SqlglotError
