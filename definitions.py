@@ -39,20 +39,19 @@ def build_definitions(
     project = project or prepare_dbt_project(contracts, settings, dbt_folder)
 
     ingest = build_ingest_assets(contracts, settings)
-    warehouse = build_warehouse(
-        project,
-        roots=[a.key for a in ingest],
-        personal=frozenset(
-            c.name for contract in contracts for c in contract.columns if c.classification == "personal"
-        ),
-    )
+    warehouse = build_warehouse(project, contracts)
     published = build_publication([key for key in warehouse.keys if key.path[0] == "gold"])
     inventory = build_landing_inventory(contracts)
 
     loads = [source_job(c.name, a.key) for c, a in zip(contracts, ingest, strict=True)]
     maintain = maintenance_job(MAINTENANCE)
     return dg.Definitions(
-        assets=[*ingest, automated(warehouse), automated(published), inventory, lake_maintenance],
+        assets=[
+            *ingest,
+            *(automated(a, [i.key for i in ingest], published.key) for a in (warehouse, published)),
+            inventory,
+            lake_maintenance,
+        ],
         jobs=[
             *loads,
             warehouse_job(dg.AssetSelection.assets(*warehouse.keys, published.key)),

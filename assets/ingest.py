@@ -66,6 +66,9 @@ def build_ingest_asset(contract: Contract, settings: Settings) -> dg.AssetsDefin
     )
     def _ingest(context: dg.AssetExecutionContext, config: IngestConfig, lake: LakeResource) -> Iterator[object]:
         keys = wanted_keys(context.partition_keys, dict(context.run.tags))
+        if not keys:
+            # Dagster takes a range whose ends are the wrong way round for an empty one and calls it a success.
+            raise dg.Failure("The range of partitions is empty. Give its first partition first, in the asset's order.")
         result = ingest(lake.lake, contract, keys, run_id=context.run.run_id, force=config.force)
         for line in summary_lines(result):
             context.log.info(line)

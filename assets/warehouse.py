@@ -23,6 +23,8 @@ from assets.charts import preview_metadata
 from assets.ingest import WRITER_POOL
 from resources.dbt import dbt_environment, project_fingerprint
 from resources.lake import LakeResource
+from sluice.contracts import Contract
+from sluice.ingest import create_bronze_tables
 from sluice.lake import LAKE
 from sluice.lineage import cached_lineage
 from sluice.publication import record_audit
@@ -33,11 +35,10 @@ OWNER = "team:data-platform"
 class SluiceTranslator(DagsterDbtTranslator):
     """dbt models as Sluice shows them: grouped by layer, and owned."""
 
-    def __init__(self, roots: Sequence[dg.AssetKey]) -> None:
+    def __init__(self) -> None:
         # Source tests stay observations: as checks of bronze assets they would drag dbt into every ingest run. dbt runs
         # them first in each build and builds nothing on a source that fails one.
         super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=False))
-        self._roots = list(roots)
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """`silver/stg_orders`, `gold/fct_order_lines`; a source's key is the ingest asset's."""
@@ -51,15 +52,7 @@ class SluiceTranslator(DagsterDbtTranslator):
         props = self.get_resource_props(manifest, unique_id)
         if props["resource_type"] != "model":
             return spec
-        spec = spec.replace_attributes(
-            group_name=layer(props),
-            kinds={"dbt", "duckdb", "ducklake"},
-            owners=[OWNER],
-        )
-        if not spec.deps:
-            # A model of constants (regions) changes with the contracts, as the bronze tables do.
-            spec = spec.replace_attributes(deps=self._roots)
-        return spec
+        return spec.replace_attributes(group_name=layer(props), kinds={"dbt", "duckdb", "ducklake"}, owners=[OWNER])
 
 
 def layer(props: Mapping[str, Any]) -> str:
@@ -68,27 +61,28 @@ def layer(props: Mapping[str, Any]) -> str:
     return "silver" if folder == "staging" else f"gold_{folder}"
 
 
-def build_warehouse(
-    project: DbtProject, roots: Sequence[dg.AssetKey], personal: frozenset[str] = frozenset()
-) -> dg.AssetsDefinition:
+def build_warehouse(project: DbtProject, contracts: Sequence[Contract]) -> dg.AssetsDefinition:
     """All models of the dbt project as one asset set, built and tested by one dbt process.
 
     Args:
         project: prepared, with a manifest.
-        roots: the ingest assets; models without parents hang below them.
-        personal: columns that contracts classify as personal; previews leave them out.
+        contracts: of the sources the models read.
     """
+    # Whoever sees the UI is not thereby allowed to see people.
+    personal = frozenset(c.name for contract in contracts for c in contract.columns if c.classification == "personal")
 
     @dbt_assets(
         manifest=project.manifest_path,
         project=project,
-        dagster_dbt_translator=SluiceTranslator(roots),
+        dagster_dbt_translator=SluiceTranslator(),
         name="warehouse",
         pool=WRITER_POOL,
     )
     def _warehouse(context: dg.AssetExecutionContext, dbt: DbtCliResource, lake: LakeResource) -> Iterator[object]:
         # dbt reads the lake's whereabouts from its environment, which it takes over from this process.
         os.environ.update(dbt_environment(lake.settings))
+        # A source that has never delivered is an empty table, not a missing one.
+        create_bronze_tables(lake.lake, contracts)
         invocation = dbt.cli(["build"], context=context, raise_on_error=False)
         with lake.lake.reading() as con:
             describe = _Describer(con, project.project_dir / project.target_path / "lineage", invocation, personal)

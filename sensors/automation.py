@@ -1,5 +1,8 @@
 """When the warehouse is rebuilt by itself."""
 
+import functools
+import operator
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -8,28 +11,42 @@ import dagster as dg
 EVERY_SECONDS = 15
 
 
-def on_new_data() -> dg.AutomationCondition[Any]:
-    """Build when something upstream was updated since the last build was asked for and nothing upstream is running.
+def on_new_data(sources: Sequence[dg.AssetKey], last: dg.AssetKey) -> dg.AutomationCondition[Any]:
+    """Build when a source was updated since the last build was asked for, and neither source nor build is under way.
 
-    - `any_deps_updated`: new or replaced bronze, or a model asked for in this very tick, so that all go in one run.
+    The condition looks at the sources and the last asset, never at an asset's own parents, so it is the same for every
+    asset of the warehouse: all are asked for in one tick and built in one run. A part alone would be of no use: only a
+    whole build may be published; and the part whose build had failed would not be asked for again.
+
     - `.since(newly_requested)`: kept in mind until a build is asked for. Dagster learns of a request one tick after it,
       and forgets what was updated within that very tick; `in_that_tick` keeps it, so that no update goes unnoticed.
     - no wish that every partition be there: a shop is closed on some days.
     - no look at checks: a refused batch is not in bronze and marks nothing as updated; its check has told already.
     """
     condition = dg.AutomationCondition
-    updated, requested = condition.any_deps_updated(), condition.newly_requested()
+
+    def of_sources(what: dg.AutomationCondition[Any]) -> list[dg.AutomationCondition[Any]]:
+        return [condition.asset_matches(key, what) for key in sources]
+
+    updated = functools.reduce(operator.or_, of_sources(condition.newly_updated()))
+    loading = functools.reduce(operator.or_, of_sources(condition.in_progress()))
+    building = condition.asset_matches(last, condition.in_progress())
+    requested = condition.newly_requested()
     in_that_tick = (updated & requested).since(requested & ~updated)
-    return (
-        (updated.since(requested) | in_that_tick)
-        & ~condition.any_deps_in_progress()
-        & ~condition.in_progress()
-    ).with_label("new data upstream")
+    return ((updated.since(requested) | in_that_tick) & ~loading & ~building & ~condition.in_progress()).with_label(
+        "new data in a source"
+    )
 
 
-def automated(assets: dg.AssetsDefinition) -> dg.AssetsDefinition:
-    """The same assets, built by themselves when new data comes."""
-    condition = on_new_data()
+def automated(assets: dg.AssetsDefinition, sources: Sequence[dg.AssetKey], last: dg.AssetKey) -> dg.AssetsDefinition:
+    """The same assets, built by themselves when new data comes.
+
+    Args:
+        assets: of the warehouse.
+        sources: the ingest assets.
+        last: the asset a build ends with.
+    """
+    condition = on_new_data(sources, last)
     return assets.map_asset_specs(lambda spec: spec.replace_attributes(automation_condition=condition))
 
 

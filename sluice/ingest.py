@@ -143,6 +143,25 @@ def bronze_changes(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[s
     return changes
 
 
+def create_bronze_tables(lake: Lake, contracts: Iterable[Contract]) -> None:
+    """Make the bronze tables of these sources as far as they are not there, so that what reads them can be built.
+
+    Raises:
+        ContractError: a column's type differs from the table's.
+        LakeUnavailableError, StorageFullError: as `Lake`.
+    """
+    with lake.connect() as con:
+        lake.create(con)
+        for contract in contracts:
+            _create_bronze(lake, con, contract)
+
+
+def _create_bronze(lake: Lake, con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    changes = bronze_changes(con, contract)
+    if changes:
+        lake.transaction(con, lambda c: [c.execute(sql) for sql in changes], f"bronze table of {contract.name}")
+
+
 def ingest(
     lake: Lake,
     contract: Contract,
@@ -178,9 +197,7 @@ def ingest(
     problems: list[FileProblem] = []
     with lake.connect() as con:
         lake.create(con)
-        changes = bronze_changes(con, contract)
-        if changes:
-            lake.transaction(con, lambda c: [c.execute(sql) for sql in changes], f"bronze table of {contract.name}")
+        _create_bronze(lake, con, contract)
         for chunk in _chunks(present, settings.chunk_bytes):
             with _scratch(lake) as temp:
                 batches = _batches(chunk, contract, settings.landing_path, temp, settings.threads)

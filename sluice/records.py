@@ -236,7 +236,9 @@ def _insert_csv(
         "INSERT INTO records BY NAME "
         "WITH split AS (SELECT l.*, y.* EXCLUDE (file_id), "
         f"{has_quote} AS quoting, "
-        f"{has_quote} AND NOT regexp_full_match(raw, {literal(f'(?:{field})(?:{d}(?:{field}))*')}) AS broken, "
+        # CASE and not AND: an AND would match the expression on every line, at a third of the statement's time.
+        f"CASE WHEN {has_quote} THEN NOT regexp_full_match(raw, {literal(f'(?:{field})(?:{d}(?:{field}))*')}) "
+        "ELSE false END AS broken, "
         f"CASE WHEN {has_quote} THEN {split_quoted} ELSE string_split(raw, {literal(delimiter)}) END AS fields "
         "FROM lines AS l JOIN layouts AS y USING (file_id) "
         f"WHERE raw IS NOT NULL{' AND line > 1' if dialect.header else ''}) "

@@ -7,7 +7,7 @@ import pytest
 
 from assets.ingest import build_ingest_asset
 from resources.lake import LakeResource
-from resources.partitions import run_tags
+from resources.partitions import RANGE_END, RANGE_START, run_tags
 from sluice.contracts import load_contracts
 from sluice.lake import Lake
 from sluice.settings import PROJECT, Settings
@@ -139,6 +139,19 @@ def test_a_run_for_scattered_partitions_touches_exactly_those(settings: Settings
         assert result.success
         assert instance.get_materialized_partitions(KEY) == {"2026-01-02|uk", "2026-01-04|uk"}
     assert rows(settings) == 10
+
+
+def test_a_range_the_wrong_way_round_fails_instead_of_loading_nothing(settings: Settings) -> None:
+    asset = build_ingest_asset(CONTRACT, settings)
+    result = dg.materialize(
+        [asset],
+        tags={RANGE_START: "2026-01-02|row", RANGE_END: "2026-01-02|uk"},
+        resources={"lake": LakeResource(home=str(settings.home))},
+        raise_on_error=False,
+    )
+    assert not result.success
+    [failure] = [e for e in result.all_events if e.is_step_failure]
+    assert "range of partitions is empty" in failure.event_specific_data.error.message
 
 
 def test_a_year_is_one_run(settings: Settings) -> None:

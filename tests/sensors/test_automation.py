@@ -32,7 +32,9 @@ def published() -> None:
     """The last asset."""
 
 
-DEFINITIONS = dg.Definitions(assets=[orders, automated(warehouse), automated(published)])
+DEFINITIONS = dg.Definitions(
+    assets=[orders, *(automated(a, [orders.key], published.key) for a in (warehouse, published))]
+)
 ALL = {dg.AssetKey("stg"), dg.AssetKey("fct"), dg.AssetKey("published")}
 
 
@@ -80,3 +82,46 @@ def test_data_that_lands_while_a_build_runs_asks_for_the_next() -> None:
         assert clock.tick() == ALL
         clock.build()
         assert clock.tick() == set()
+
+
+def test_one_source_of_several_asks_for_the_whole_warehouse_or_nothing() -> None:
+    @dg.asset(partitions_def=DAYS, key=["bronze", "products"])
+    def products() -> None:
+        """A second source."""
+
+    @dg.multi_asset(
+        name="models",
+        specs=[
+            dg.AssetSpec("stg_orders", deps=[orders.key]),
+            dg.AssetSpec("stg_products", deps=[products.key]),
+            dg.AssetSpec("lines", deps=["stg_orders", "stg_products"]),
+            dg.AssetSpec("regions"),  # constants: nothing upstream
+        ],
+        can_subset=True,
+    )
+    def models():  # type: ignore[no-untyped-def]
+        """Two stagings, what joins them, and a table of constants."""
+
+    whole = set(models.keys)
+    definitions = dg.Definitions(
+        assets=[orders, products, automated(models, [orders.key, products.key], dg.AssetKey("lines"))]
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        cursor = None
+
+        def tick() -> set[dg.AssetKey]:
+            nonlocal cursor
+            result = dg.evaluate_automation_conditions(definitions, instance, cursor=cursor)
+            cursor = result.cursor
+            return {r.key for r in result.results if r.true_subset.size}
+
+        assert tick() == set()
+        dg.materialize([products], partition_key="1", instance=instance)
+        assert tick() == whole
+        assert tick() == set()
+        dg.materialize([orders], partition_key="1", instance=instance)
+        assert tick() == whole
+        # That build fails, so nothing is materialized; the next delivery of one source asks for everything again.
+        assert tick() == set()
+        dg.materialize([products], partition_key="2", instance=instance)
+        assert tick() == whole

@@ -1,0 +1,155 @@
+"""Order lines into the lake: Sluice's validated ingest against DuckDB reading the same CSV files, unchecked.
+
+Sluice reads, types, judges by contract, finds duplicates, keeps dead letters and books. The peer is the least anyone
+could do with the same engine and the same kind of lake: read every column as text and insert it, in one statement.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import duckdb
+
+from benchmarks.measure import Result, Timing, ratio
+from sluice.contracts import load_contracts
+from sluice.ingest import IngestResult, ingest
+from sluice.lake import Lake, literal
+from sluice.settings import PROJECT, load_settings
+
+AIM = 3.0
+
+START = date(2026, 1, 1)
+ROWS_PER_FILE = 100_000  # a busy day; the real year's busiest has 4,085 lines
+
+# Of 100 lines one is the one before it again, as in the real year; of 1,000 one breaks a rule.
+DUPLICATE_EVERY = 100
+BAD_EVERY = 1_000
+
+# Lines as long as the real year's (87 bytes), as often quoted (one in 44), as often without a customer (one in five).
+_LINES = f"""
+    SELECT
+        CAST(400000 + n // 12 % 500000 AS VARCHAR) AS "Invoice",
+        CAST(10000 + n * 7919 % 4001 AS VARCHAR) AS "StockCode",
+        CASE WHEN n % 44 = 7 THEN 'SET OF ' || n % 9 || ' TINS, PANTRY DESIGN'
+            ELSE 'WHITE HANGING HEART HOLDER ' || n % 997 END AS "Description",
+        CASE WHEN n % {BAD_EVERY} = 500 THEN 0 ELSE 1 + n % 12 END AS "Quantity",
+        strftime($day + INTERVAL 7 HOUR + INTERVAL 1 SECOND * (n // 12 % 40000), '%Y-%m-%d %H:%M:%S') AS "InvoiceDate",
+        CAST(CAST(n * 31 % 2000 AS DECIMAL(12, 2)) / 100 AS DECIMAL(12, 2)) AS "Price",
+        CASE WHEN n % 5 <> 0 THEN CAST(12000 + n // 12 % 6000 AS VARCHAR) END AS "Customer ID",
+        'United Kingdom' AS "Country"
+    FROM (SELECT i - CAST(i % {DUPLICATE_EVERY} = {DUPLICATE_EVERY - 1} AS BIGINT) AS n FROM range($rows) AS r (i))
+"""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What must come out of the files made here."""
+
+    files: int
+    rows: int
+    duplicates: int
+    bad: int
+
+
+def run(rows: int, runs: int) -> Result:
+    """Make the files, then measure both sides turn by turn.
+
+    Raises:
+        RuntimeError: a side did not take the rows it must; then no time means anything.
+    """
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
+        work = Path(folder)
+        expected = write_orders(work / "landing", rows)
+        size = sum(path.stat().st_size for path in (work / "landing").rglob("*.csv"))
+        checked, unchecked = Timing("Sluice ingest()"), Timing("read_csv, all text, INSERT")
+        for number in range(runs):
+            lake = fresh_lake(work / f"sluice-{number}", work / "landing", expected.files)
+            with checked.round():
+                result = ingest(lake, load_contracts(PROJECT / "contracts")["orders"])
+            check(result, expected)
+            _remove(lake)
+            lake = fresh_lake(work / f"peer-{number}", work / "landing", expected.files)
+            with unchecked.round():
+                taken = insert_unchecked(lake)
+            if taken != rows:
+                raise RuntimeError(f"The peer took {taken:,} of {rows:,} rows.")
+            _remove(lake)
+    return Result(
+        f"ingest: {rows:,} order lines",
+        (
+            f"{expected.files} CSV files, one a day, {size / 1e6:.0f} MB; {expected.duplicates:,} exact duplicates, "
+            f"{expected.bad:,} lines that break a rule",
+            f"{runs} alternating rounds, each into a fresh DuckLake (SQLite catalog)",
+            f"Sluice takes {rows / checked.median:,.0f} lines a second, the peer {rows / unchecked.median:,.0f}",
+        ),
+        (checked, unchecked),
+        (ratio("ingest / unchecked insert", checked, unchecked, AIM),),
+    )
+
+
+def write_orders(landing: Path, rows: int) -> Expected:
+    """Write `rows` order lines of the UK, one file a day; the same rows whenever it is asked for as many."""
+    duplicates = bad = 0
+    with duckdb.connect() as con:
+        sizes = [min(ROWS_PER_FILE, rows - begun) for begun in range(0, rows, ROWS_PER_FILE)]
+        for number, size in enumerate(sizes):
+            day = START + timedelta(days=number)
+            path = landing / "orders" / "region=uk" / f"date={day}" / "orders.csv"
+            path.parent.mkdir(parents=True)
+            con.execute(f"COPY ({_LINES}) TO {literal(str(path))} (HEADER)", {"day": day, "rows": size})
+            duplicates += size // DUPLICATE_EVERY
+            # Bad lines stand at 500, 1,500, ..., never where a duplicate is.
+            bad += (size + BAD_EVERY - 501) // BAD_EVERY
+    return Expected(len(sizes), rows, duplicates, bad)
+
+
+def fresh_lake(home: Path, landing: Path, days: int) -> Lake:
+    """A lake of its own with its schemas and ops tables, whatever catalog or bucket the environment names."""
+    lake = Lake(
+        load_settings(
+            home=home,
+            landing=landing,
+            start_date=START,
+            end_date=START + timedelta(days=days),
+            catalog="",
+            data_path="",
+        )
+    )
+    lake.create()
+    return lake
+
+
+def insert_unchecked(lake: Lake) -> int:
+    """The peer: one table of text, one INSERT. Returns the rows inserted."""
+    files = literal(str(lake.settings.landing_path / "orders" / "*" / "*" / "*.csv"))
+    source = (
+        f"read_csv({files}, all_varchar = true, header = true, delim = ',', quote = '\"', hive_partitioning = false)"
+    )
+    with lake.connect() as con:
+        con.execute(f"CREATE TABLE bronze.orders AS FROM {source} LIMIT 0")
+        row = con.execute(f"INSERT INTO bronze.orders FROM {source}").fetchone()
+    return int(row[0]) if row else 0
+
+
+def check(result: IngestResult, expected: Expected) -> None:
+    """Hold what was ingested against what was written.
+
+    Raises:
+        RuntimeError: they differ.
+    """
+    found = Expected(
+        sum(b.files for b in result.batches),
+        result.total("rows_read"),
+        result.total("rows_duplicate"),
+        result.total("rows_dead_lettered"),
+    )
+    if found != expected:
+        raise RuntimeError(f"Sluice booked {found}, but the files hold {expected}.")
+
+
+def _remove(lake: Lake) -> None:
+    shutil.rmtree(lake.settings.home)

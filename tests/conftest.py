@@ -1,0 +1,228 @@
+"""What the tests share: a home of its own for each test, contracts made on the spot, and landing files.
+
+Everything is real (DuckDB, DuckLake, files below tmp_path); nothing is mocked. What only one module needs stays there.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import yaml
+
+from sluice.contracts import Contract, load_contract, load_contracts
+from sluice.ingest import IngestResult, ingest
+from sluice.lake import Lake
+from sluice.landing import LandingFile
+from sluice.preflight import inspect
+from sluice.records import FileFault, SourceFile, extract
+from sluice.settings import PROJECT, load_settings
+
+# A line of the shop's orders that meets its contract, and the header above it.
+ORDERS_HEADER = "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID,Country"
+
+
+class Bench:
+    """A home folder with its lake and landing area, and short ways to fill and read them."""
+
+    def __init__(self, home: Path, **overrides: Any) -> None:
+        self.settings = load_settings(home=home, **overrides)
+        self.lake = Lake(self.settings)
+        self.landing = self.settings.landing_path
+        self.landing.mkdir(parents=True, exist_ok=True)
+        self._reader: duckdb.DuckDBPyConnection | None = None
+
+    def close(self) -> None:
+        """Let go of the lake; the next query attaches it again."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def put(self, path: str, content: str | bytes) -> Path:
+        """Write a landing file; a name ending in .gz packs it."""
+        data = content.encode() if isinstance(content, str) else content
+        target = self.landing / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(gzip.compress(data, mtime=0) if path.endswith(".gz") else data)
+        return target
+
+    def put_orders(self, key: str, *lines: str, name: str = "orders.csv") -> Path:
+        """Write an orders file of a partition (`2026-01-01|uk`) with the usual header."""
+        day, region = key.split("|")
+        text = "\n".join([ORDERS_HEADER, *lines]) + "\n"
+        return self.put(f"orders/region={region}/date={day}/{name}", text)
+
+    def ingest(self, contract: Contract, partitions: Iterable[str] | None = None, **options: Any) -> IngestResult:
+        """Ingest; see `sluice.ingest.ingest`."""
+        return ingest(self.lake, contract, partitions, **options)
+
+    def sql(self, query: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of a query on the lake as it is now; one connection serves all queries, for attaching takes long."""
+        if self._reader is None:
+            self._reader = self.lake.connect(read_only=True)
+        return self._reader.execute(query, list(parameters)).fetchall()
+
+    def bronze(self, source: str) -> list[tuple[Any, ...]]:
+        """Every row of a bronze table in a fixed order, without the time it was written."""
+        return self.sql(f"SELECT * EXCLUDE (_ingested_at) FROM bronze.{source} ORDER BY _partition_key, _file, _line")
+
+    def snapshots(self) -> int:
+        """Number of snapshots the lake has."""
+        return int(self.sql("SELECT count(*) FROM ducklake_snapshots('lake')")[0][0])
+
+    def ledger(self, source: str) -> dict[str, tuple[int, int, int, int]]:
+        """Current batches: (read, accepted, dead-lettered, duplicate) by partition key."""
+        rows = self.sql(
+            "SELECT partition_key, rows_read, rows_accepted, rows_dead_lettered, rows_duplicate FROM ops.ledger "
+            "WHERE source = ? AND superseded_by IS NULL ORDER BY ingested_at",
+            [source],
+        )
+        return {key: (read, accepted, dead, twins) for key, read, accepted, dead, twins in rows}
+
+    def letters(self, source: str, status: str = "open") -> list[tuple[str, int | None, int, list[str]]]:
+        """Dead letters: file, line, rows they stand for and the rules, in order."""
+        return self.sql(
+            "SELECT file, line, rows, list_transform(reasons, lambda r: r.rule) FROM ops.dead_letters "
+            "WHERE source = ? AND status = ? ORDER BY file, line NULLS LAST, rows",
+            [source, status],
+        )
+
+
+class Extracted:
+    """What `sluice.records.extract` made of some files."""
+
+    def __init__(self, faults: list[FileFault], rows: list[dict[str, Any]], lines: list[int]) -> None:
+        self.faults = faults
+        self.rows = rows
+        self.lines = lines
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No SLUICE_ variable of the machine reaches a test."""
+    for name in [n for n in os.environ if n.startswith("SLUICE_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _signatures_checked_by_pip(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine's tests do not check the packaged extensions' signatures at each of their hundreds of attachments.
+
+    That check takes 0.23 of the 0.28 s of each, four fifths of all the time these tests would need.
+    """
+    if (PROJECT / "tests" / "sluice") not in request.path.parents:
+        return
+    connect = duckdb.connect
+
+    def unchecked(database: str = ":memory:", read_only: bool = False, config: dict[str, Any] | None = None) -> Any:
+        return connect(database, read_only, {"allow_unsigned_extensions": "true", **(config or {})})
+
+    monkeypatch.setattr(duckdb, "connect", unchecked)
+
+
+@pytest.fixture
+def make_bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    """Makes homes of this test: `make_bench("other", chunk_bytes=1)`."""
+    made: list[Bench] = []
+
+    def make(name: str, **overrides: Any) -> Bench:
+        made.append(Bench(tmp_path / name, **overrides))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.close()
+
+
+@pytest.fixture
+def bench(make_bench: Callable[..., Bench]) -> Bench:
+    """A home of its own for this test."""
+    return make_bench("home")
+
+
+@pytest.fixture(scope="session")
+def contracts() -> dict[str, Contract]:
+    """The project's own contracts."""
+    return load_contracts(PROJECT / "contracts")
+
+
+def contract_document(
+    columns: dict[str, dict[str, Any]],
+    *,
+    name: str = "things",
+    formats: Iterable[str] = ("csv",),
+    share: float = 1.0,
+    feed: dict[str, str] | None = None,
+    **landing: Any,
+) -> dict[str, Any]:
+    """A contract as its YAML file holds it; `columns` maps names to ODCS properties, VARCHAR where they say nothing."""
+    logical = {"VARCHAR": "string", "BOOLEAN": "boolean", "DATE": "date", "TIMESTAMP": "timestamp", "UUID": "string"}
+    properties = []
+    for column, given in columns.items():
+        kind = given.get("physicalType", "VARCHAR")
+        number = "integer" if kind.endswith("INT") or kind == "INTEGER" else "number"
+        properties.append({"name": column, "logicalType": logical.get(kind, number), "physicalType": kind, **given})
+    custom = [
+        {"property": "landing", "value": {"path": f"{name}/date={{date}}", "formats": list(formats), **landing}},
+        {"property": "gates", "value": {"maxRejectedShare": share}},
+    ]
+    if feed is not None:
+        custom.append({"property": "changeFeed", "value": feed})
+    return {
+        "apiVersion": "v3.1.0",
+        "kind": "DataContract",
+        "id": f"test.{name}",
+        "version": "1.0.0",
+        "status": "active",
+        "schema": [{"name": name, "properties": properties, "customProperties": custom}],
+    }
+
+
+@pytest.fixture(scope="session")
+def make_contract(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Contract]:
+    """Makes a contract from columns by way of its file; see `contract_document`."""
+
+    def make(columns: dict[str, dict[str, Any]], **options: Any) -> Contract:
+        path = tmp_path_factory.mktemp("contract") / "made.odcs.yaml"
+        path.write_text(yaml.safe_dump(contract_document(columns, **options), allow_unicode=True), encoding="utf-8")
+        return load_contract(path)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def memory() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB connection without a lake, its session set as the lake sets it."""
+    with duckdb.connect() as con:
+        con.execute("SET TimeZone = 'UTC'")
+        con.execute("SET threads = 2")
+        yield con
+
+
+@pytest.fixture(scope="session")
+def read_files(memory: duckdb.DuckDBPyConnection, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Extracted]:
+    """Takes files apart without a lake: `read_files(contract, {"a.csv": b"..."})`, by preflight and records alone."""
+    endings = {"csv": "csv", "jsonl": "jsonl", "parquet": "parquet"}
+
+    def read(contract: Contract, files: dict[str, bytes]) -> Extracted:
+        folder = tmp_path_factory.mktemp("files")
+        sources = []
+        for number, (name, data) in enumerate(files.items()):
+            (folder / name).write_bytes(data)
+            packed = name.endswith(".gz")
+            kind = endings[name.removesuffix(".gz").rpartition(".")[2]]
+            found = LandingFile(name, len(data), 0, "k", (), kind, packed)
+            encoding = contract.landing.csv.encoding if kind == "csv" else "utf-8"
+            sources.append(SourceFile(number, 0, inspect(found, folder, folder / "tmp", encoding)))
+        faults = extract(memory, contract, sources)
+        result = memory.execute("SELECT * FROM records ORDER BY file_id, line")
+        names = [column[0] for column in result.description or []]
+        rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+        return Extracted(faults, rows, [s.inspected.lines for s in sources])
+
+    return read

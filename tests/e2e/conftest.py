@@ -1,0 +1,50 @@
+"""What the end-to-end tests share: a small simulated shop, and a browser where there is one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from running import DAYS, START, Shop
+
+from sluice.simulation import generate
+
+_CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    files = tmp_path_factory.mktemp("shop") / "files"
+    return Shop(files, generate(files, days=DAYS, scale=0.05, start=START))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        found = next(filter(None, map(shutil.which, _CHROMIUM)), None) or playwright.chromium.executable_path
+        if not Path(found).exists():
+            _go_without("no Chromium on the PATH, nor one of playwright's own")
+        browser = playwright.chromium.launch(executable_path=found, args=list(_ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+def _go_without(reason: str) -> NoReturn:
+    """Skip, but never in CI, where a test nobody ran would pass for one that passed."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -1,0 +1,403 @@
+"""A small shop, and a `dagster dev` of its own: started as `make dev` does, asked through GraphQL, ended as a whole.
+
+What belongs here: the process, its landing area and its questions. What does not: any expectation of a test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sluice.lake import Lake
+from sluice.publication import Publication, current_publication
+from sluice.settings import PROJECT, Settings, load_settings
+from sluice.simulation import Truth
+
+T = TypeVar("T")
+
+START = date(2026, 1, 1)
+DAYS = 3
+# Days without files of their own at the end, for what a test delivers itself.
+SPARE_DAYS = 3
+
+LOCATION = "sluice"
+START_SECONDS = 120
+STOP_SECONDS = 20
+FINISHED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
+SELECTOR = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
+
+_LOADED = "{workspaceOrError{... on Workspace{locationEntries{name loadStatus locationOrLoadError{__typename}}}}}"
+_RUNS = """
+query Runs($limit: Int) { runsOrError(limit: $limit) { ... on Runs { results {
+  runId jobName status creationTime tags { key value } assetSelection { path }
+} } } }
+"""
+_ERRORS = """
+query Errors($run: ID!) { logsForRun(runId: $run, limit: 2000) { ... on EventConnection { events {
+  __typename
+  ... on ExecutionStepFailureEvent { stepKey error { message causes { message } } }
+  ... on RunFailureEvent { message error { message } }
+  ... on MaterializationEvent { stepKey assetKey { path } }
+  ... on ExecutionStepStartEvent { stepKey }
+} } } }
+"""
+_SENSORS = """
+query Sensors($repository: RepositorySelector!, $after: Float) {
+  sensorsOrError(repositorySelector: $repository) { ... on Sensors { results {
+    name sensorState { id selectorId status ticks(limit: 20, afterTimestamp: $after) {
+      tickId status timestamp skipReason runIds error { message }
+    } }
+  } } }
+}
+"""
+_MATERIALIZATIONS = """
+query Materializations($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on Asset {
+  assetMaterializations(limit: 1000) { runId partition metadataEntries { label ... on IntMetadataEntry { intValue } } }
+} } }
+"""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The files of a simulated shop, not delivered yet, and what a correct platform makes of them."""
+
+    files: Path
+    truth: Truth
+    start: date = START
+    end: date = START + timedelta(days=DAYS + SPARE_DAYS)
+
+    @property
+    def spare_day(self) -> date:
+        """A day for which the shop has written nothing."""
+        return self.end - timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the instance has it."""
+
+    run_id: str
+    job: str
+    status: str
+    created: float
+    tags: dict[str, str]
+    assets: tuple[str, ...]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has come to an end, a good or a bad one."""
+        return self.status in FINISHED
+
+
+@dataclass
+class Platform:
+    """One home folder, and the `dagster dev` on it while there is one.
+
+    Args:
+        home: SLUICE_HOME; made if absent, with an empty landing folder.
+        start, end: SLUICE_START_DATE and SLUICE_END_DATE.
+        environment: further variables of the process.
+    """
+
+    home: Path
+    start: date
+    end: date
+    environment: dict[str, str] = field(default_factory=dict)
+    port: int = 0
+    _process: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        self.landing.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def landing(self) -> Path:
+        """The landing folder."""
+        return self.home / "landing"
+
+    @property
+    def log(self) -> Path:
+        """What `dagster dev` says."""
+        return self.home / "dagster-dev.log"
+
+    @property
+    def url(self) -> str:
+        """Where the UI is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def settings(self) -> Settings:
+        """The settings the process runs with."""
+        return load_settings(home=str(self.home), landing=self.landing, start_date=self.start, end_date=self.end)
+
+    @property
+    def lake(self) -> Lake:
+        """The lake, as any other process may open it."""
+        return Lake(self.settings)
+
+    # --- the process
+
+    def start_up(self) -> float:
+        """Start `dagster dev` as `make dev` does and wait until its code is loaded; returns the seconds it took."""
+        assert self._process is None, "it runs already"
+        begun = time.monotonic()
+        environment = self._environment()
+        subprocess.run([sys.executable, "-m", "resources.instance"], cwd=PROJECT, env=environment, check=True)
+        self.port = _free_port()
+        command = ["-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(self.port)]
+        with self.log.open("ab") as log, _heeding_interrupts():
+            self._process = subprocess.Popen(
+                [sys.executable, *command, "--workspace", "workspace.yaml"],
+                cwd=PROJECT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A process group of its own: the webserver, the daemon, the code server and the runs end with it.
+                start_new_session=True,
+            )
+        try:
+            self.wait_for(self._loaded, "dagster dev has loaded the code location", START_SECONDS, every=0.5)
+        except BaseException:
+            self.stop()
+            raise
+        return time.monotonic() - begun
+
+    def stop(self) -> None:
+        """End `dagster dev` and every process it started: politely first, then for good."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5)):
+            try:
+                os.killpg(process.pid, number)
+            except ProcessLookupError:
+                break
+            until = time.monotonic() + patience
+            while time.monotonic() < until and _alive(process):
+                time.sleep(0.1)
+        process.wait(timeout=5)
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SLUICE_", "DAGSTER_", "PYTEST_"))}
+        return {
+            **inherited,
+            "SLUICE_HOME": str(self.home),
+            "SLUICE_LANDING": str(self.landing),
+            "SLUICE_START_DATE": str(self.start),
+            "SLUICE_END_DATE": str(self.end),
+            "DAGSTER_HOME": str(self.home / "dagster"),
+            "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+            "DO_NOT_TRACK": "1",
+            "PATH": str(Path(sys.executable).parent) + os.pathsep + os.environ.get("PATH", ""),
+            **self.environment,
+        }
+
+    def _loaded(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"dagster dev ended with {self._process.returncode}.\n{self.last_words()}")
+        try:
+            entries = self.ask(_LOADED)["workspaceOrError"]["locationEntries"]
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+        kinds = {e["name"]: (e["locationOrLoadError"] or {}).get("__typename") for e in entries}
+        assert kinds.get(LOCATION) != "PythonError", f"the code location does not load.\n{self.last_words()}"
+        return kinds.get(LOCATION) == "RepositoryLocation"
+
+    # --- landing files
+
+    def drop(self, relative: str, content: bytes) -> Path:
+        """Deliver a file as a careful sender does: written under a name nobody reads, then renamed."""
+        path = self.landing / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".part")
+        temporary.write_bytes(content)
+        return temporary.replace(path)
+
+    def drop_all(self, folder: Path) -> None:
+        """Deliver every file of another landing folder."""
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            self.drop(path.relative_to(folder).as_posix(), path.read_bytes())
+
+    # --- questions
+
+    def ask(self, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask GraphQL; returns its data."""
+        request = urllib.request.Request(
+            f"{self.url}/graphql",
+            json.dumps({"query": query, "variables": variables or {}}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                answer = json.load(response)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"GraphQL refused: {error.read().decode()[:2000]}") from None
+        assert not answer.get("errors"), f"GraphQL: {json.dumps(answer['errors'])[:2000]}"
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    def runs(self) -> list[Run]:
+        """All runs, newest first."""
+        found = self.ask(_RUNS, {"limit": 500})["runsOrError"]["results"]
+        return [
+            Run(
+                r["runId"],
+                r["jobName"],
+                r["status"],
+                r["creationTime"],
+                {t["key"]: t["value"] for t in r["tags"]},
+                tuple(sorted("/".join(a["path"]) for a in r["assetSelection"] or [])),
+            )
+            for r in found
+        ]
+
+    def events(self, run_id: str) -> list[dict[str, Any]]:
+        """A run's step starts, materializations and failures."""
+        found: list[dict[str, Any]] = self.ask(_ERRORS, {"run": run_id})["logsForRun"]["events"]
+        return found
+
+    def materializations(self, key: str) -> list[tuple[str | None, str]]:
+        """(partition, run) of every materialization of an asset."""
+        asset = self.ask(_MATERIALIZATIONS, {"key": {"path": key.split("/")}})["assetOrError"]
+        return [(m["partition"], m["runId"]) for m in asset.get("assetMaterializations", [])]
+
+    def sensors(self, after: float = 0) -> dict[str, dict[str, Any]]:
+        """Every sensor's state with its ticks after a moment, by name."""
+        found = self.ask(_SENSORS, {"repository": SELECTOR, "after": after})["sensorsOrError"]["results"]
+        return {s["name"]: s["sensorState"] for s in found}
+
+    def stop_sensors(self) -> None:
+        """Stop every sensor: from now on nothing starts by itself."""
+        # The daemon notes the state of a sensor at its first tick, and stumbles over one noted before.
+        self.wait_for(lambda: all(s["ticks"] for s in self.sensors().values()), "every sensor has ticked", 60)
+        for state in self.sensors().values():
+            self.ask(
+                "mutation($id: String!) { stopSensor(id: $id) { __typename } }",
+                {"id": state["id"]},
+            )
+        running = [name for name, state in self.sensors().items() if state["status"] != "STOPPED"]
+        assert not running, f"these sensors do not stop: {running}"
+
+    def launch(self, job: str, assets: list[str], tags: dict[str, str]) -> str:
+        """Start a run of some assets of a job, or of all; returns its id."""
+        answer = self.ask(
+            """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
+              __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+              ... on RunConfigValidationInvalid { errors { message } }
+            } }""",
+            {
+                "params": {
+                    "selector": {
+                        **SELECTOR,
+                        "jobName": job,
+                        "assetSelection": [{"path": a.split("/")} for a in assets] or None,
+                    },
+                    "runConfigData": "{}",
+                    "mode": "default",
+                    "executionMetadata": {"tags": [{"key": k, "value": v} for k, v in tags.items()]},
+                }
+            },
+        )["launchRun"]
+        assert answer["__typename"] == "LaunchRunSuccess", f"{job} does not start: {answer}"
+        run_id: str = answer["run"]["runId"]
+        return run_id
+
+    def finished(self, run_id: str, seconds: float = 120) -> Run:
+        """The run, once it has come to an end."""
+
+        def ended() -> Run | None:
+            return next((r for r in self.runs() if r.run_id == run_id and r.finished), None)
+
+        return self.wait_for(ended, f"run {run_id} has ended", seconds, every=0.5)
+
+    def publication(self) -> Publication | None:
+        """What readers see; None while there is nothing."""
+        return current_publication(self.lake) if self.settings.catalog_path.exists() else None
+
+    def wait_for(self, found: Callable[[], T | None], what: str, seconds: float, every: float = 1.0) -> T:
+        """Call until it returns something, and return that; past the time, fail and say how things stand."""
+        until = time.monotonic() + seconds
+        while True:
+            result = found()
+            if result:
+                return result
+            if time.monotonic() > until:
+                raise AssertionError(f"Not so after {seconds:.0f} s: {what}.\n{self.state()}")
+            time.sleep(every)
+
+    def state(self) -> str:
+        """The last runs and why they failed, the sensors' last ticks, and the end of the log: for failed assertions."""
+        lines = []
+        try:
+            for run in self.runs()[:8]:
+                keys = run.tags.get("dagster/partition") or run.tags.get("dagster/asset_partition_range_start") or ""
+                lines.append(f"run {run.run_id[:8]} {run.status} {run.job} {', '.join(run.assets)[:100]} {keys}")
+                lines += [f"    {reason}" for reason in (self.failures(run.run_id) if run.status == "FAILURE" else [])]
+            for name, sensor in self.sensors().items():
+                for tick in sensor["ticks"][:1]:
+                    told = (tick["error"] or {}).get("message") or tick["skipReason"] or tick["runIds"]
+                    lines.append(f"sensor {name} {sensor['status']} {tick['status']}: {told}")
+        except (AssertionError, OSError) as error:
+            lines.append(f"GraphQL does not tell: {error}")
+        return "\n".join([*lines, self.last_words()])
+
+    def failures(self, run_id: str) -> list[str]:
+        """Why a run failed, a line for each step, the innermost cause."""
+        told = []
+        for event in self.events(run_id):
+            if event["__typename"] == "ExecutionStepFailureEvent":
+                inner = (event["error"]["causes"] or [event["error"]])[-1]
+                told.append(f"{event['stepKey']}: {inner['message'].strip()[:600]}")
+            elif event["__typename"] == "RunFailureEvent":
+                told.append(str(event.get("message")).strip()[:300])
+        return told
+
+    def last_words(self) -> str:
+        """The end of the log."""
+        if not self.log.exists():
+            return "there is no log"
+        return "log ends:\n" + "\n".join(self.log.read_text(errors="replace").splitlines()[-25:])
+
+
+@contextmanager
+def _heeding_interrupts() -> Iterator[None]:
+    """Let a child heed interrupts even if this process ignores them, as one in the background does.
+
+    Dagster ends on SIGTERM as it does on SIGINT; where SIGINT is ignored it would end on neither.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _alive(process: subprocess.Popen[bytes]) -> bool:
+    """Whether any process of the group lives; the leader is reaped on the way."""
+    process.poll()
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

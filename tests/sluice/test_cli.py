@@ -1,0 +1,119 @@
+"""The command line: what it prints, and exit code 1 with one line when something is wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sluice import cli
+from sluice.cli import main
+from sluice.contracts import Contract
+from sluice.publication import publish, record_audit
+from sluice.settings import PROJECT
+from tests.conftest import Bench
+
+GOOD = "489434,85048,CUP,1,2026-01-01 10:00:00,1.50,12345,United Kingdom"
+
+
+@pytest.fixture
+def home(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A bench whose home the command finds in the environment."""
+    monkeypatch.setenv("SLUICE_HOME", str(bench.settings.home))
+    return bench
+
+
+def test_books(home: Bench, contracts: dict[str, Contract], capsys: pytest.CaptureFixture[str]) -> None:
+    home.put_orders("2026-01-01|uk", GOOD, GOOD)
+    home.put_orders("2026-01-02|uk", "x")
+    home.ingest(contracts["orders"])
+    assert main(["books"]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == [
+        "source",
+        "batches",
+        "refused",
+        "read",
+        "accepted",
+        "dead-lettered",
+        "duplicates",
+        "balanced",
+    ]
+    assert row.split() == ["orders", "2", "1", "3", "1", "1", "1", "yes"]
+    home.lake.write(lambda con: con.execute("DELETE FROM bronze.orders"), "an accident")
+    assert main(["books"]) == 1
+    assert capsys.readouterr().out.split()[-1] == "NO"
+
+
+def test_published_and_query(home: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    home.lake.create()
+    assert main(["published"]) == 1
+    assert capsys.readouterr().out == "Nothing has been published yet.\n"
+    assert main(["query", "SELECT 1"]) == 1
+    assert capsys.readouterr().err.startswith("sluice: Nothing has been published yet.")
+    home.lake.write(lambda con: con.execute("CREATE TABLE gold.t AS SELECT 'fourty-two' AS answer"), "build")
+    audit = record_audit(home.lake, run_id="b", checks_passed=1, failed=[])
+    publish(home.lake, run_id="p")
+    assert main(["published"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"publication 1: snapshot {audit.snapshot_id}, ") and out.endswith("UTC, run p\n")
+    assert main(["query", "SELECT answer FROM t"]) == 0
+    out = capsys.readouterr().out
+    assert "answer" in out and "fourty-two" in out
+    for sql, words in (("SELECT * FROM nowhere", "nowhere does not exist"), ("DROP TABLE t", "read-only")):
+        assert main(["query", sql]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith("sluice: ") and words in err
+
+
+def test_sync_writes_the_dbt_sources(
+    home: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "PROJECT", tmp_path)
+    assert main(["sync"]) == 0
+    assert capsys.readouterr().out == (
+        "4 contracts (customers 1.0.0, events 1.0.0, orders 1.0.0, products 1.0.0); "
+        "dbt_project/models/sources/contracts.yml written\n"
+    )
+    assert (tmp_path / "dbt_project/models/sources/contracts.yml").exists()
+    assert main(["sync"]) == 0
+    assert capsys.readouterr().out.endswith("unchanged\n")
+
+
+def test_an_error_is_one_line_and_code_1(
+    home: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["books"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith("sluice: There is no lake at ")
+    assert len(captured.err.splitlines()) == 1
+    monkeypatch.setenv("SLUICE_CONTRACTS", str(tmp_path / "none"))
+    assert main(["sync"]) == 1
+    assert "Set SLUICE_CONTRACTS" in capsys.readouterr().err
+    monkeypatch.setenv("SLUICE_THREADS", "many")
+    assert main(["books"]) == 1
+    assert "SLUICE_THREADS" in capsys.readouterr().err
+
+
+def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["frobnicate"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2
+    assert "sync" in capsys.readouterr().err
+
+
+def test_the_module_is_the_command(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sluice", "published"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=PROJECT,
+        env={**os.environ, "SLUICE_HOME": str(tmp_path)},
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("sluice: There is no lake at ")

@@ -1,0 +1,301 @@
+"""Contracts: the four of the project give the right model, and every mistake gives one error that helps."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sluice.contracts import Contract, CsvDialect, load_contract, load_contracts
+from sluice.errors import ContractError
+from sluice.settings import PROJECT
+from tests.conftest import contract_document
+
+Document = dict[str, Any]
+
+
+def test_the_four_contracts_are_found_by_name(contracts: dict[str, Contract]) -> None:
+    assert sorted(contracts) == ["customers", "events", "orders", "products"]
+    assert {c.version for c in contracts.values()} == {"1.0.0"}
+    assert {c.latency_hours for c in contracts.values()} == {36.0}
+    assert {c.max_rejected_share for c in contracts.values()} == {0.05}
+    assert contracts["customers"].owners == ("crm-data@example.com",)
+
+
+def test_orders_model(contracts: dict[str, Contract]) -> None:
+    orders = contracts["orders"]
+    assert [(c.name, c.source_name, c.type, c.required) for c in orders.columns] == [
+        ("invoice", "Invoice", "VARCHAR", True),
+        ("stock_code", "StockCode", "VARCHAR", True),
+        ("description", "Description", "VARCHAR", False),
+        ("quantity", "Quantity", "INTEGER", True),
+        ("invoiced_at", "InvoiceDate", "TIMESTAMP", True),
+        ("unit_price", "Price", "DECIMAL(12,4)", True),
+        ("customer_id", "Customer ID", "VARCHAR", False),
+        ("country", "Country", "VARCHAR", True),
+    ]
+    by_name = {c.name: c for c in orders.columns}
+    assert by_name["invoice"].pattern == r"^[AC]?\d{6}$"
+    assert (by_name["unit_price"].minimum, by_name["unit_price"].scale) == (0, 4)
+    assert [(r.name, r.column, r.condition) for r in orders.rules] == [
+        ("quantity_not_zero", "quantity", "quantity <> 0")
+    ]
+    assert orders.landing.path == "orders/region={region}/date={date}"
+    assert orders.landing.tokens == ("region", "date")
+    assert orders.landing.prefix == "orders"
+    assert orders.landing.formats == ("csv", "jsonl", "parquet")
+    assert orders.landing.csv == CsvDialect(",", '"', True, False, "utf-8")
+    assert orders.landing.duplicates == "file"
+    assert orders.static_dimension == "region"
+    assert dict(orders.landing.partitions) == {"region": ("uk", "eu", "row")}
+    assert (orders.key, orders.change_feed, orders.domain, orders.title) == ((), None, "sales", "Orders")
+
+
+def test_change_feeds_and_events_model(contracts: dict[str, Contract]) -> None:
+    for name, key in (("products", "stock_code"), ("customers", "customer_id")):
+        feed = contracts[name].change_feed
+        assert feed is not None
+        assert (feed.envelope, feed.sequence, feed.valid_from) == ("debezium", "source.lsn", "source.ts_ms")
+        assert contracts[name].key == (key,)
+        assert contracts[name].landing.tokens == ("date",)
+        assert contracts[name].static_dimension is None
+    events = contracts["events"]
+    by_name = {c.name: c for c in events.columns}
+    assert by_name["event_id"].unique and by_name["event_id"].primary_key
+    assert by_name["channel"].enum == ("web", "app")
+    assert events.landing.duplicates == "batch"
+    assert events.landing.tokens == ("date", "hour")
+    assert {c.name: c.classification for c in contracts["customers"].columns}["email"] == "personal"
+
+
+@pytest.fixture
+def orders_document() -> Document:
+    return yaml.safe_load((PROJECT / "contracts" / "orders.odcs.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Callable[[Document | str | bytes], str]:
+    """Loads a document that must be refused and returns the message."""
+
+    def load(document: Document | str | bytes) -> str:
+        path = tmp_path / "mine.odcs.yaml"
+        if isinstance(document, dict):
+            document = yaml.safe_dump(document, allow_unicode=True)
+        path.write_bytes(document.encode() if isinstance(document, str) else document)
+        with pytest.raises(ContractError) as caught:
+            load_contract(path)
+        message = str(caught.value)
+        assert message.startswith(f"{path}: ")
+        return message
+
+    return load
+
+
+def changed(document: Document, *path: Any, value: Any) -> Document:
+    """A copy of a document with one place changed."""
+    made = copy.deepcopy(document)
+    place: Any = made
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    return made
+
+
+PROPERTY = ("schema", 0, "properties", 0)
+LANDING = ("schema", 0, "customProperties", 0, "value")
+
+# Where the orders contract is changed, to what, and what the message must say.
+MISTAKES: dict[str, tuple[tuple[Any, ...], Any, list[str]]] = {
+    "typo at the top": (("domian",), "sales", ["the top level", "'domian'", "Did you mean 'domain'?"]),
+    "typo in a column": (
+        (*PROPERTY, "requried"),
+        True,
+        ["schema.0.properties.0", "'requried'", "Did you mean 'required'?"],
+    ),
+    "a key like no other": ((*PROPERTY, "zzzz"), 1, ["'zzzz'", "Remove 'zzzz' or put it in customProperties"]),
+    "wrong kind of value": ((*PROPERTY, "required"), "maybe", ["schema.0.properties.0.required", "'maybe'"]),
+    "unknown type": ((*PROPERTY, "physicalType"), "MONEY", ["'MONEY' of invoice", "Use DECIMAL(p,s) or", "VARCHAR"]),
+    "no type": ((*PROPERTY, "physicalType"), "", ["of invoice is not offered"]),
+    "decimal too wide": ((*PROPERTY, "physicalType"), "DECIMAL(39,2)", ["'DECIMAL(39,2)'", "not offered"]),
+    "decimal scale over width": ((*PROPERTY, "physicalType"), "DECIMAL(4,5)", ["'DECIMAL(4,5)'", "not offered"]),
+    "bad pattern": (
+        (*PROPERTY, "logicalTypeOptions"),
+        {"pattern": "^[A-"},
+        ["the pattern of invoice is no regular expression", "unterminated"],
+    ),
+    "bad column name": (
+        (*PROPERTY, "name"),
+        "Invoice No",
+        ["column name 'Invoice No'", "lower-case", "physicalName"],
+    ),
+    "bad schema name": (("schema", 0, "name"), "Orders!", ["schema name 'Orders!'", "lower-case"]),
+    "duplicate column": ((*PROPERTY, "name"), "stock_code", ["'stock_code' stands twice"]),
+    "duplicate source": ((*PROPERTY, "physicalName"), "StockCode", ["'StockCode'", "twice"]),
+    "column named as a token": ((*PROPERTY, "name"), "region", ["['region'] are both columns and tokens"]),
+    "no columns": (("schema", 0, "properties"), [], ["no properties", "List the source's columns"]),
+    "unknown customProperty": (
+        ("schema", 0, "customProperties", 0, "property"),
+        "landign",
+        ["'landign'", "Did you mean 'landing'?"],
+    ),
+    "customProperty like no other": (
+        ("schema", 0, "customProperties", 0, "property"),
+        "zzz",
+        ["'zzz'", "Known are landing, changeFeed, gates"],
+    ),
+    "landing no mapping": (LANDING, "orders", ["customProperties.landing must be a mapping"]),
+    "typo in landing": ((*LANDING, "formts"), ["csv"], ["'formts'", "Did you mean 'formats'?"]),
+    "no date": ((*LANDING, "path"), "orders/region={region}", ["'orders/region={region}'", "{date}"]),
+    "token twice": ((*LANDING, "path"), "orders/{date}/{date}", ["each token once"]),
+    "no folder": ((*LANDING, "path"), "date={date}", ["begin with a folder of its own"]),
+    "path that leaves": ((*LANDING, "path"), "../x/date={date}", ["stay inside the landing area"]),
+    "unknown format": ((*LANDING, "formats"), ["xlsx"], ["some of csv, jsonl, parquet", "xlsx"]),
+    "no format": ((*LANDING, "formats"), [], ["some of csv, jsonl, parquet"]),
+    "two static dimensions": (
+        (*LANDING, "partitions"),
+        {"region": ["uk"], "date": ["x"]},
+        ["one static dimension"],
+    ),
+    "partition of no token": ((*LANDING, "partitions"), {"shop": ["a"]}, ["'shop'", "Known are region, date"]),
+    "typo in csv": ((*LANDING, "csv", "delimeter"), ";", ["'delimeter'", "Did you mean 'delimiter'?"]),
+    "delimiter too long": ((*LANDING, "csv", "delimiter"), ";;", ["landing.csv.delimiter must be one character"]),
+    "multiline as text": ((*LANDING, "csv", "multiline"), "yes", ["landing.csv.multiline must be true or false"]),
+    "unknown encoding": ((*LANDING, "csv", "encoding"), "utf-9", ["encoding 'utf-9'", "latin-1"]),
+    "encoding of two bytes": ((*LANDING, "csv", "encoding"), "utf-16", ["encoding 'utf-16'", "extends ASCII"]),
+    "unknown duplicates": ((*LANDING, "duplicates"), "never", ["'never'", "file or batch"]),
+    "share over one": (
+        ("schema", 0, "customProperties", 1, "value", "maxRejectedShare"),
+        5,
+        ["gates.maxRejectedShare", "from 0 to 1", "5"],
+    ),
+    "latency in weeks": (("slaProperties", 0, "unit"), "weeks", ["latency", "'weeks'", "h or d"]),
+    "rule without a name": (
+        (*PROPERTY, "quality"),
+        [{"type": "custom", "engine": "sluice", "implementation": "invoice <> ''"}],
+        ["rule of invoice has no name"],
+    ),
+    "rule of another engine": (
+        (*PROPERTY, "quality"),
+        [{"name": "x", "type": "custom", "engine": "soda", "implementation": "x"}],
+        ["rule of invoice", "does not evaluate", "engine: sluice"],
+    ),
+    "enum without values": (
+        (*PROPERTY, "quality"),
+        [{"name": "x", "type": "library", "metric": "invalidValues", "mustBe": 0}],
+        ["invalidValues of invoice", "validValues, a list"],
+    ),
+    "two schema objects": (
+        ("schema",),
+        [{"name": "a", "properties": []}, {"name": "b", "properties": []}],
+        ["exactly one schema object, has 2", "One file, one source"],
+    ),
+    "no schema object": (("schema",), [], ["exactly one schema object, has 0"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_message_with_place_and_remedy(
+    mistake: str, orders_document: Document, refused: Callable[[Document], str]
+) -> None:
+    place, value, words = MISTAKES[mistake]
+    message = refused(changed(orders_document, *place, value=value))
+    for word in words:
+        assert word in message
+    assert "\n" not in message and len(message) < 700
+
+
+FEED = {"envelope": "debezium", "sequence": "source.lsn", "validFrom": "source.ts_ms"}
+
+
+@pytest.mark.parametrize(
+    ("key", "formats", "feed", "words"),
+    [
+        (False, ["jsonl"], FEED, "needs a primary key. Mark its column with primaryKey: true"),
+        (True, ["csv"], FEED, "Set landing.formats to [jsonl]"),
+        (True, ["jsonl"], {**FEED, "envelope": "maxwell"}, "'maxwell' is not offered. Use debezium"),
+        (True, ["jsonl"], {**FEED, "sequence": "source lsn"}, "changeFeed.sequence must be a path in the envelope"),
+        (True, ["jsonl"], {"envelope": "debezium", "sequence": "source.lsn"}, "changeFeed.validFrom must be a path"),
+        (True, ["jsonl"], {**FEED, "sequenze": "x"}, "Did you mean 'sequence'?"),
+    ],
+)
+def test_a_change_feed_needs_its_parts(
+    key: bool, formats: list[str], feed: dict[str, str], words: str, refused: Callable[[Document], str]
+) -> None:
+    columns = {"id": {"primaryKey": True} if key else {}}
+    assert words in refused(contract_document(columns, formats=formats, feed=feed))
+
+
+def test_files_that_hold_no_contract(tmp_path: Path, refused: Callable[[str | bytes], str]) -> None:
+    bad_yaml = refused("schema:\n  - name: [orders\nversion: 1\n")
+    assert "not valid YAML" in bad_yaml and "line 3" in bad_yaml
+    assert "holds no contract" in refused("")
+    assert "holds no contract" in refused("- a\n- b\n")
+    assert "cannot be read" in refused(b"name: \xff\xfe\n")
+    with pytest.raises(ContractError, match=r"gone\.odcs\.yaml: cannot be read: .*No such file"):
+        load_contract(tmp_path / "gone.odcs.yaml")
+
+
+def test_an_empty_or_missing_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.yaml").write_text("not a contract")
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(ContractError, match="Set SLUICE_CONTRACTS") as caught:
+            load_contracts(folder)
+        assert str(folder) in str(caught.value)
+
+
+def test_two_files_of_one_source_are_refused(tmp_path: Path) -> None:
+    text = yaml.safe_dump(contract_document({"id": {}}))
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.odcs.yaml").write_text(text)
+    with pytest.raises(ContractError, match=r"b\.odcs\.yaml and a\.odcs\.yaml both describe the source 'things'"):
+        load_contracts(tmp_path)
+
+
+def hash_of(document: Document, folder: Path) -> str:
+    path = folder / "hashed.odcs.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return load_contract(path).hash
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ((*PROPERTY, "required"), False),
+        ((*PROPERTY, "unique"), True),
+        ((*PROPERTY, "physicalName"), "InvoiceNo"),
+        ((*PROPERTY, "logicalTypeOptions", "pattern"), "^.$"),
+        (("schema", 0, "properties", 3, "physicalType"), "BIGINT"),
+        (("schema", 0, "properties", 3, "quality", 0, "implementation"), "quantity > 0"),
+        (("schema", 0, "properties", 5, "logicalTypeOptions", "minimum"), 1),
+        ((*LANDING, "duplicates"), "batch"),
+        ((*LANDING, "csv", "delimiter"), ";"),
+        ((*LANDING, "partitions"), {"region": ["uk", "eu"]}),
+        (("schema", 0, "customProperties", 1, "value", "maxRejectedShare"), 0.06),
+    ],
+)
+def test_the_hash_changes_with_what_decides_a_rows_fate(
+    place: tuple[Any, ...], value: Any, orders_document: Document, tmp_path: Path
+) -> None:
+    assert hash_of(changed(orders_document, *place, value=value), tmp_path) != hash_of(orders_document, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ((*PROPERTY, "description"), "Another text."),
+        ((*PROPERTY, "classification"), "personal"),
+        (("schema", 0, "properties", 3, "quality", 0, "description"), "Another text."),
+        (("schema", 0, "description"), "Another text."),
+        (("version",), "1.0.1"),
+        (("domain",), "retail"),
+        (("slaProperties", 0, "value"), 48),
+    ],
+)
+def test_the_hash_keeps_through_what_people_only_read(
+    place: tuple[Any, ...], value: Any, orders_document: Document, tmp_path: Path
+) -> None:
+    assert hash_of(changed(orders_document, *place, value=value), tmp_path) == hash_of(orders_document, tmp_path)

@@ -1,0 +1,225 @@
+"""The lake: transactions are whole, locks are waited for, and errors from outside are told in one clear line."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from sluice import lake as module
+from sluice.errors import LakeUnavailableError, StorageFullError
+from sluice.lake import OPS_TABLES, SCHEMAS, Lake, explain, literal, quoted, scrub, temp_table, without_password
+from sluice.settings import load_settings
+from tests.conftest import Bench
+
+
+def test_create_makes_everything_once(bench: Bench) -> None:
+    bench.lake.create()
+    found = bench.sql("SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = 'lake'")
+    assert sorted(name for (name,) in found) == sorted(f"ops.{table}" for table in OPS_TABLES)
+    schemas = {name for (name,) in bench.sql("SELECT schema_name FROM duckdb_schemas() WHERE database_name = 'lake'")}
+    assert set(SCHEMAS) <= schemas
+    count = bench.snapshots()
+    bench.lake.create()
+    assert bench.snapshots() == count
+
+
+def test_two_that_create_at_once_make_one_lake(bench: Bench) -> None:
+    errors: list[BaseException] = []
+
+    def create() -> None:
+        try:
+            Lake(bench.settings).create()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=create) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert bench.sql("SELECT count(*) FROM duckdb_tables() WHERE database_name = 'lake'") == [(len(OPS_TABLES),)]
+
+
+def test_a_transaction_is_whole_or_not_at_all(bench: Bench) -> None:
+    bench.lake.create()
+
+    def half(con: duckdb.DuckDBPyConnection) -> None:
+        con.execute("INSERT INTO ops.publications (publication_id) VALUES (1)")
+        con.execute("CREATE TABLE bronze.half (n INTEGER)")
+        raise ZeroDivisionError
+
+    count = bench.snapshots()
+    with pytest.raises(ZeroDivisionError):
+        bench.lake.write(half, "half")
+    assert bench.sql("SELECT count(*) FROM ops.publications") == [(0,)]
+    assert bench.snapshots() == count
+    done = bench.lake.write(
+        lambda con: con.execute("INSERT INTO ops.publications (publication_id) VALUES (1)") and 42, "it's done"
+    )
+    assert done == 42
+    assert bench.sql("SELECT publication_id FROM ops.publications") == [(1,)]
+    assert bench.sql(
+        "SELECT author, commit_message FROM ducklake_snapshots('lake') ORDER BY snapshot_id DESC LIMIT 1"
+    ) == [("sluice", "it's done")]
+
+
+def test_a_connection_may_be_pinned_and_cannot_write_when_read_only(bench: Bench) -> None:
+    bench.lake.create()
+    with bench.lake.reading() as con:
+        before = bench.lake.current_snapshot(con)
+    bench.lake.write(lambda con: con.execute("CREATE TABLE gold.t AS SELECT 1 AS n"), "later")
+    with bench.lake.reading(before) as pinned:
+        with pytest.raises(duckdb.CatalogException):
+            pinned.execute("FROM gold.t")
+        with pytest.raises(duckdb.Error, match="read-only"):
+            pinned.execute("CREATE TABLE gold.u (n INTEGER)")
+    with bench.lake.reading() as con:
+        assert con.execute("FROM gold.t").fetchall() == [(1,)]
+        assert con.execute("SELECT current_setting('TimeZone')").fetchone() == ("UTC",)
+
+
+HOLDER = """
+import sqlite3, sys, time
+con = sqlite3.connect(sys.argv[1], isolation_level=None)
+con.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+time.sleep(float(sys.argv[2]))
+con.execute("ROLLBACK")
+"""
+
+
+def holding(path: Path, seconds: float) -> subprocess.Popen[str]:
+    """Another process that holds the catalog's write lock for some seconds."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path), str(seconds)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "locked\n"
+    return process
+
+
+def insert(con: duckdb.DuckDBPyConnection) -> None:
+    con.execute("INSERT INTO ops.publications (publication_id) VALUES (1)")
+
+
+def test_a_lock_of_another_process_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_WAIT_SECONDS", 0.05)
+    bench.lake.create()
+    process = holding(bench.settings.catalog_path, 1.0)
+    began = time.monotonic()
+    bench.lake.write(insert, "waited")
+    assert time.monotonic() - began > 0.5
+    process.wait()
+    assert bench.sql("SELECT count(*) FROM ops.publications") == [(1,)]
+
+
+def test_readers_do_not_wait_for_a_lock(bench: Bench) -> None:
+    bench.lake.create()
+    process = holding(bench.settings.catalog_path, 5.0)
+    try:
+        with Lake(bench.settings).reading() as con:
+            assert con.execute("SELECT count(*) FROM ops.publications").fetchone() == (0,)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_lock_that_stays_is_told_after_a_bounded_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(module, "LONGEST_WAIT_SECONDS", 0.01)
+    bench.lake.create()
+    con = bench.lake.connect()
+    attempts = 0
+
+    def work(c: duckdb.DuckDBPyConnection) -> None:
+        nonlocal attempts
+        attempts += 1
+        insert(c)
+        # As SQLite tells it; the real wait of 5 s seven times over is left out.
+        raise duckdb.TransactionException("Failed to commit DuckLake transaction: database is locked")
+
+    with con, pytest.raises(LakeUnavailableError, match="stayed locked or unreachable") as caught:
+        bench.lake.transaction(con, work, "never")
+    assert attempts == module.ATTEMPTS
+    assert "Nothing of this batch was committed. See who else writes" in str(caught.value)
+    assert bench.sql("SELECT count(*) FROM ops.publications") == [(0,)]
+
+
+def test_what_cannot_be_helped_by_trying_again_is_not_tried_again(bench: Bench) -> None:
+    bench.lake.create()
+    attempts = 0
+
+    def wrong(con: duckdb.DuckDBPyConnection) -> None:
+        nonlocal attempts
+        attempts += 1
+        con.execute("SELECT * FROM nowhere")
+
+    with pytest.raises(duckdb.CatalogException):
+        bench.lake.write(wrong, "wrong")
+    assert attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("host=db password=hunter2 user=u", "host=db password=*** user=u"),
+        ("host=db password='hunter2 or so' user=u", "host=db password=*** user=u"),
+        ('at "host=db PASSWORD = hunter2": refused', 'at "host=db PASSWORD = ***": refused'),
+        ("postgresql://u:hunter2@db:5432/x?sslmode=no", "postgresql://u:***@db:5432/x?sslmode=no"),
+        ("postgresql://:hunter2@db/x", "postgresql://:***@db/x"),
+        ("postgresql://u@db:5432/x", "postgresql://u@db:5432/x"),
+        ("s3://bucket/a:b@c", "s3://bucket/a:b@c"),
+        ("nothing to hide", "nothing to hide"),
+    ],
+)
+def test_passwords_are_hidden(text: str, shown: str) -> None:
+    assert scrub(text) == shown
+    assert "hunter2" not in without_password(text)
+
+
+def test_errors_are_explained_or_left_alone(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path)
+    postgres = load_settings(home=tmp_path, catalog="postgres:host=db password=hunter2")
+    for text in ("No space left on device", "database or disk is full", "Disk quota exceeded", "File too large"):
+        told = explain(OSError(text), settings)
+        assert isinstance(told, StorageFullError) and text in str(told) and str(tmp_path) in str(told)
+    locked = explain(duckdb.IOException("database is locked"), settings)
+    assert isinstance(locked, LakeUnavailableError) and str(settings.catalog_path) in str(locked)
+    down = explain(duckdb.IOException("password=hunter2 host=db: Connection refused\nmore"), postgres)
+    assert isinstance(down, LakeUnavailableError)
+    assert "catalog stayed locked or unreachable: password=*** host=db: Connection refused. Nothing" in str(down)
+    for text in ('FATAL: database "x" does not exist', 'role "u" does not exist', "file is not a database"):
+        assert isinstance(explain(duckdb.IOException(text), postgres), LakeUnavailableError)
+    assert explain(duckdb.BinderException("Referenced column not found"), settings) is None
+    assert explain(ValueError(""), settings) is None
+
+
+def test_names_and_texts_are_quoted() -> None:
+    with duckdb.connect() as con:
+        name, text = 'odd "name"', "it's; -- text"
+        con.execute(f"CREATE TABLE {quoted(name)} ({quoted('select')} VARCHAR)")
+        con.execute(f"INSERT INTO {quoted(name)} VALUES ({literal(text)})")
+        assert con.execute(f"SELECT {quoted('select')} FROM {quoted(name)}").fetchall() == [(text,)]
+
+
+def test_a_temporary_table_takes_what_python_knows() -> None:
+    with duckdb.connect() as con:
+        rows = [(1, 'it\'s "ü"\n', ["a", "b"], None), (2, "", [], 2**40)]
+        temp_table(con, "t", "n INTEGER, select VARCHAR, list VARCHAR[], big BIGINT", rows)
+        assert con.execute("SELECT * FROM t ORDER BY n").fetchall() == rows
+        temp_table(con, "t", "n INTEGER", [])
+        assert con.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
+def test_the_catalog_is_in_wal_mode(bench: Bench) -> None:
+    bench.lake.create()
+    with sqlite3.connect(bench.settings.catalog_path) as con:
+        assert con.execute("PRAGMA journal_mode").fetchone() == ("wal",)

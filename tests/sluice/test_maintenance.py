@@ -1,0 +1,98 @@
+"""Maintenance: fewer files and snapshots, the same rows, and nothing taken from readers or running writers."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from sluice.maintenance import maintain
+from sluice.publication import connect, publish, record_audit
+from tests.conftest import Bench
+
+COMMITS = 6
+ROWS = 50  # more than DuckLake keeps in the catalog instead of a file
+
+
+@pytest.fixture
+def busy(bench: Bench) -> Bench:
+    """A lake with a table written in many small commits, published after the second."""
+    bench.lake.create()
+    bench.lake.write(lambda con: con.execute("CREATE TABLE gold.t (n BIGINT)"), "make")
+    for number in range(COMMITS):
+        bench.lake.write(
+            lambda con, n=number: con.execute(f"INSERT INTO gold.t SELECT {n} * {ROWS} + range FROM range({ROWS})"),
+            "a small commit",
+        )
+        if number == 1:
+            bench.lake.write(lambda con: con.execute("DELETE FROM gold.t WHERE n = 3"), "a delete")
+            record_audit(bench.lake, run_id="b", checks_passed=1, failed=[])
+            publish(bench.lake, run_id="p")
+    bench.lake.write(lambda con: con.execute("DELETE FROM gold.t WHERE n = 60"), "another delete")
+    return bench
+
+
+def parquet(bench: Bench) -> set[Path]:
+    return set(Path(bench.settings.lake_data_path).rglob("*.parquet"))
+
+
+def test_one_round_keeps_the_rows_and_what_is_published(busy: Bench) -> None:
+    rows = busy.sql("SELECT n FROM gold.t ORDER BY n")
+    assert [n for (n,) in rows] == [n for n in range(COMMITS * ROWS) if n not in (3, 60)]
+    published = busy.sql("SELECT snapshot_id FROM ops.publications")[0][0]
+    newest = busy.sql("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')")[0][0]
+    with connect(busy.settings) as pinned:
+        early = pinned.execute("SELECT n FROM t ORDER BY n").fetchall()
+        done = maintain(busy.lake, keep_days=0, orphan_age_hours=24)
+        # A reader that was there before, and one that comes afterwards, see the published rows.
+        assert pinned.execute("SELECT n FROM t ORDER BY n").fetchall() == early
+    with connect(busy.settings) as later:
+        assert later.execute("SELECT n FROM t ORDER BY n").fetchall() == early
+    assert [n for (n,) in early] == [n for n in range(2 * ROWS) if n != 3]
+    assert busy.sql("SELECT n FROM gold.t ORDER BY n") == rows
+    assert done.files_after < done.files_before
+    assert done.snapshots_expired > COMMITS and done.files_removed > 0 and done.orphans_removed == 0
+    kept = [n for (n,) in busy.sql("SELECT snapshot_id FROM ducklake_snapshots('lake') ORDER BY 1")]
+    assert published in kept and max(kept) >= newest
+    assert not set(range(published)) & set(kept)
+
+
+def test_a_second_round_finds_nothing_more_to_merge(busy: Bench) -> None:
+    first = maintain(busy.lake, keep_days=0)
+    second = maintain(busy.lake, keep_days=0)
+    assert second.files_after <= first.files_after
+    assert second.files_before == first.files_after
+    assert busy.sql("SELECT count(*) FROM gold.t") == [(COMMITS * ROWS - 2,)]
+
+
+def test_young_snapshots_are_kept(busy: Bench) -> None:
+    before = {n for (n,) in busy.sql("SELECT snapshot_id FROM ducklake_snapshots('lake')")}
+    done = maintain(busy.lake, keep_days=7)
+    assert done.snapshots_expired == 0
+    assert before <= {n for (n,) in busy.sql("SELECT snapshot_id FROM ducklake_snapshots('lake')")}
+    # Each of them can still be read.
+    for snapshot in sorted(before)[-4:]:
+        with busy.lake.reading(snapshot) as con:
+            assert con.execute("SELECT count(*) > 0 FROM gold.t").fetchone() == (True,)
+
+
+def test_orphans_are_removed_when_old_and_kept_when_young(busy: Bench) -> None:
+    owned = parquet(busy)
+    folder = next(iter(owned)).parent
+    old, young = folder / "ducklake-orphan-old.parquet", folder / "ducklake-orphan-young.parquet"
+    for orphan in (old, young):
+        duckdb.sql(f"COPY (SELECT 1 AS n) TO '{orphan}'")
+    yesterday = time.time() - 25 * 3600
+    os.utime(old, (yesterday, yesterday))
+    done = maintain(busy.lake, keep_days=7, orphan_age_hours=24)
+    assert done.orphans_removed == 1
+    assert not old.exists() and young.exists()
+    assert busy.sql("SELECT count(*) FROM gold.t") == [(COMMITS * ROWS - 2,)]
+
+
+def test_an_empty_lake_can_be_maintained(bench: Bench) -> None:
+    done = maintain(bench.lake, keep_days=0)
+    assert (done.files_before, done.files_after, done.orphans_removed) == (0, 0, 0)

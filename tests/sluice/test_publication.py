@@ -1,0 +1,178 @@
+"""Publication: readers see one passed build as a whole, and nothing that happens after it until the next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+import sluice
+from sluice.errors import LakeUnavailableError, PublicationError
+from sluice.publication import (
+    connect,
+    current_publication,
+    is_built,
+    kept_snapshots,
+    latest_audit,
+    publish,
+    record_audit,
+    write_reader_script,
+)
+from sluice.settings import load_settings
+from tests.conftest import Bench
+
+
+@pytest.fixture
+def warehouse(bench: Bench) -> Bench:
+    """A lake with one gold table of one row."""
+    bench.lake.create()
+    bench.lake.write(lambda con: con.execute("CREATE TABLE gold.sales AS SELECT 1 AS n"), "build")
+    return bench
+
+
+def add(bench: Bench, number: int) -> None:
+    bench.lake.write(lambda con: con.execute("INSERT INTO gold.sales VALUES (?)", [number]), "a load")
+
+
+def seen(bench: Bench) -> list[int]:
+    with connect(bench.settings) as con:
+        return [n for (n,) in con.execute("SELECT n FROM sales ORDER BY n").fetchall()]
+
+
+def test_nothing_can_be_seen_before_it_is_published(warehouse: Bench) -> None:
+    assert current_publication(warehouse.lake) is None
+    with pytest.raises(PublicationError, match="Nothing has been published yet"):
+        connect(warehouse.settings)
+    with pytest.raises(PublicationError, match=r"never been built whole\. Nothing is published yet\. Materialize"):
+        publish(warehouse.lake, run_id="r")
+    assert latest_audit(warehouse.lake) is None
+
+
+def test_there_is_no_lake(bench: Bench) -> None:
+    with pytest.raises(LakeUnavailableError, match="There is no lake"):
+        connect(bench.settings)
+
+
+def test_publishing_moves_readers_once(warehouse: Bench) -> None:
+    audit = record_audit(warehouse.lake, run_id="build-1", checks_passed=7, failed=[])
+    assert (audit.passed, audit.checks_passed, audit.checks_failed, audit.failed) == (True, 7, 0, ())
+    assert latest_audit(warehouse.lake) == audit
+    first, new = publish(warehouse.lake, run_id="p1", reason="nightly")
+    assert new and (first.publication_id, first.snapshot_id) == (1, audit.snapshot_id)
+    assert (first.run_id, first.reason) == ("p1", "nightly")
+    assert current_publication(warehouse.lake) == first
+    again, new = publish(warehouse.lake, run_id="p2")
+    assert (again, new) == (first, False)
+    assert warehouse.sql("SELECT publication_id, run_id FROM ops.publications") == [(1, "p1")]
+    add(warehouse, 2)
+    record_audit(warehouse.lake, run_id="build-2", checks_passed=7, failed=[])
+    assert seen(warehouse) == [1]
+    second, new = publish(warehouse.lake, run_id="p3")
+    assert new and second.publication_id == 2 and second.snapshot_id > first.snapshot_id
+    assert seen(warehouse) == [1, 2]
+
+
+def test_a_failed_build_leaves_readers_where_they_are(warehouse: Bench) -> None:
+    record_audit(warehouse.lake, run_id="b1", checks_passed=1, failed=[])
+    published, _ = publish(warehouse.lake, run_id="p1")
+    add(warehouse, -1)
+    audit = record_audit(warehouse.lake, run_id="b2", checks_passed=5, failed=["never_negative", "unique"])
+    assert (audit.passed, audit.checks_failed) == (False, 2)
+    with pytest.raises(PublicationError) as caught:
+        publish(warehouse.lake, run_id="p2")
+    assert f"snapshot {audit.snapshot_id}) failed 2 of its gates: never_negative, unique" in str(caught.value)
+    assert f"Readers stay at snapshot {published.snapshot_id}. Mend the data" in str(caught.value)
+    assert seen(warehouse) == [1]
+    assert current_publication(warehouse.lake) == published
+    warehouse.lake.write(lambda con: con.execute("DELETE FROM gold.sales WHERE n < 0"), "mended")
+    record_audit(warehouse.lake, run_id="b3", checks_passed=7, failed=[])
+    assert publish(warehouse.lake, run_id="p3")[1]
+    assert seen(warehouse) == [1]
+
+
+def test_a_first_build_that_fails_publishes_nothing(warehouse: Bench) -> None:
+    record_audit(warehouse.lake, run_id="b1", checks_passed=0, failed=["x"])
+    with pytest.raises(PublicationError, match=r"failed 1 of its gates: x\. Nothing is published yet"):
+        publish(warehouse.lake, run_id="p")
+
+
+def test_a_reader_keeps_its_instant_while_the_writer_goes_on(warehouse: Bench) -> None:
+    record_audit(warehouse.lake, run_id="b1", checks_passed=1, failed=[])
+    publish(warehouse.lake, run_id="p1")
+    with sluice.connect(warehouse.settings) as reader:
+        assert reader.execute("SELECT list(n) FROM sales").fetchall() == [([1],)]
+        add(warehouse, 2)
+        warehouse.lake.write(lambda con: con.execute("CREATE TABLE gold.later AS SELECT 1 AS n"), "another table")
+        record_audit(warehouse.lake, run_id="b2", checks_passed=1, failed=[])
+        publish(warehouse.lake, run_id="p2")
+        assert reader.execute("SELECT list(n) FROM sales").fetchall() == [([1],)]
+        with pytest.raises(duckdb.CatalogException):
+            reader.execute("FROM later")
+        for statement in ("INSERT INTO sales VALUES (9)", "DROP TABLE sales", "CREATE TABLE mine AS SELECT 1 AS n"):
+            with pytest.raises(duckdb.Error, match="read-only"):
+                reader.execute(statement)
+    assert seen(warehouse) == [1, 2]
+
+
+def test_the_reader_script_pins_any_duckdb(warehouse: Bench) -> None:
+    record_audit(warehouse.lake, run_id="b1", checks_passed=1, failed=[])
+    publish(warehouse.lake, run_id="p1")
+    path = write_reader_script(warehouse.settings)
+    assert path == warehouse.settings.home / "published.sql"
+
+    def read() -> list[tuple[int]]:
+        with duckdb.connect() as con:
+            for statement in path.read_text().splitlines():
+                con.execute(statement)
+            return con.execute("SELECT n FROM sales ORDER BY n").fetchall()
+
+    assert read() == [(1,)]
+    add(warehouse, 2)
+    record_audit(warehouse.lake, run_id="b2", checks_passed=1, failed=[])
+    assert read() == [(1,)]
+    publish(warehouse.lake, run_id="p2")
+    # The script holds no number: the one written before follows.
+    assert read() == [(1,), (2,)]
+
+
+@pytest.mark.parametrize(
+    ("catalog", "attach"),
+    [
+        (
+            "postgres:host=db user=u password='s3cret it' dbname=x",
+            "ducklake:postgres:host=db user=u  dbname=x",
+        ),
+        ("postgres:postgresql://u:s3cret@db/x", "ducklake:postgres:postgresql://u@db/x"),
+    ],
+)
+def test_the_reader_script_holds_no_password(catalog: str, attach: str, tmp_path: Path) -> None:
+    text = write_reader_script(load_settings(home=tmp_path, catalog=catalog)).read_text()
+    assert "s3cret" not in text and "***" not in text
+    assert f"ATTACH '{attach}' AS head" in text
+
+
+def test_what_maintenance_must_keep(warehouse: Bench) -> None:
+    with warehouse.lake.reading() as con:
+        assert kept_snapshots(con) == []
+    audits = []
+    for number in range(3):
+        add(warehouse, number)
+        audits.append(record_audit(warehouse.lake, run_id=f"b{number}", checks_passed=1, failed=[]).snapshot_id)
+        if number < 2:
+            publish(warehouse.lake, run_id="p")
+    add(warehouse, 9)
+    record_audit(warehouse.lake, run_id="b9", checks_passed=1, failed=["x"])
+    with warehouse.lake.reading() as con:
+        assert kept_snapshots(con) == audits
+
+
+def test_a_build_is_known_by_its_code_and_its_batches(warehouse: Bench) -> None:
+    assert not is_built(warehouse.lake, "sql-1")
+    record_audit(warehouse.lake, run_id="b1", checks_passed=1, failed=[], code="sql-1")
+    assert is_built(warehouse.lake, "sql-1")
+    assert not is_built(warehouse.lake, "sql-2")
+    warehouse.lake.write(lambda con: con.execute("INSERT INTO ops.ledger (batch_id) VALUES ('new')"), "a batch")
+    assert not is_built(warehouse.lake, "sql-1")
+    record_audit(warehouse.lake, run_id="b2", checks_passed=1, failed=["x"], code="sql-1")
+    assert not is_built(warehouse.lake, "sql-1")
