@@ -89,7 +89,8 @@ def _typed(kind: str, text: str, fmt: str | None = None) -> str:
         # cast, so times without one do not take it.
         return (
             f"CASE WHEN regexp_full_match({text}, '{_ISO_LOCAL}') THEN TRY_CAST({text} AS TIMESTAMP) "
-            f"WHEN regexp_full_match({text}, '{_ISO_LOCAL}{_ISO_ZONE}') THEN TRY_CAST({text} AS TIMESTAMPTZ)::TIMESTAMP END"
+            f"WHEN regexp_full_match({text}, '{_ISO_LOCAL}{_ISO_ZONE}') "
+            f"THEN TRY_CAST({text} AS TIMESTAMPTZ)::TIMESTAMP END"
         )
     if kind == "DATE":
         if fmt:
