@@ -74,7 +74,7 @@ def build_ingest_asset(contract: Contract, settings: Settings) -> dg.AssetsDefin
             context.log.info(line)
         reasons = dead_letter_reasons(lake.lake, contract.name)
         checks = check_results(contract, key, result, reasons)
-        refused = {b.partition_key for b in result.refused}
+        refused = {b.partition_key for b in result.refused} | {p.partition_key for p in result.held_back}
         if refused or len(keys) < len(context.partition_keys):
             by_key = {b.partition_key: b for b in result.batches}
             for partition in keys:

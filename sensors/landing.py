@@ -4,7 +4,6 @@ The sensor remembers nothing: the lake knows what has been read (`sluice.arrival
 under way or have failed. So no restart makes it miss a file or load one twice.
 """
 
-import hashlib
 import time
 from collections.abc import Sequence
 
@@ -16,6 +15,8 @@ from resources.partitions import run_tags
 from sluice.arrivals import Arrivals, arrivals
 from sluice.contracts import Contract
 from sluice.errors import SluiceError
+from sluice.inventory import NOBODY, is_noted
+from sluice.landing import strays
 
 # Short against a load's seconds, long enough that listing 10,000 files (0.1 s) is no burden.
 EVERY_SECONDS = 20
@@ -36,6 +37,8 @@ _UNFINISHED = [
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,
 ]
+
+_FAILED = [DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 
 
 def landing_sensor(contract: Contract, asset: dg.AssetsDefinition) -> dg.SensorDefinition:
@@ -80,12 +83,14 @@ def decide(
 ) -> dg.SensorResult | dg.SkipReason:
     """Whether to start a run, and of which partitions."""
     existing = set(definition.get_partition_keys())
-    ready = [k for k in found.pending if k in existing]
-    early = len(found.pending) - len(ready)
-    if not ready:
+    known = [k for k in found.pending if k in existing]
+    early = len(found.pending) - len(known)
+    if not known:
         later = f"; {early} partitions lie in the future" if early else ""
         return dg.SkipReason(f"No new files{later}.")
-    if now_ns - found.newest_mtime_ns < SETTLE_SECONDS * 1_000_000_000:
+    # A time in the future is a wrong clock, not a file being written.
+    ready = [k for k in known if not 0 <= now_ns - found.newest_mtime_ns[k] < SETTLE_SECONDS * 1_000_000_000]
+    if not ready:
         return dg.SkipReason("Files are still being written.")
     under_way = instance.get_runs(dg.RunsFilter(tags={SOURCE_TAG: source}, statuses=_UNFINISHED), limit=1)
     if under_way:
@@ -93,16 +98,18 @@ def decide(
             f"Run {under_way[0].run_id} of {source} is under way; what it leaves is looked at after it."
         )
     delivery = found.delivery(ready)
-    tried = instance.get_runs_count(dg.RunsFilter(tags={DELIVERY_TAG: delivery}))
-    if tried >= ATTEMPTS:
+    tag = {DELIVERY_TAG: delivery}
+    failed = instance.get_runs_count(dg.RunsFilter(tags=tag, statuses=_FAILED))
+    if failed >= ATTEMPTS:
         return dg.SkipReason(
-            f"{len(ready)} partitions failed {tried} times (first {ready[0]}). Look at the runs tagged {DELIVERY_TAG}="
+            f"{len(ready)} partitions failed {failed} times (first {ready[0]}). Look at the runs tagged {DELIVERY_TAG}="
             f"{delivery}, mend the cause and materialize the partitions, or deliver the files again."
         )
     return dg.SensorResult(
         [
             dg.RunRequest(
-                run_key=f"{delivery}:{tried}",
+                # Content that comes back after another was loaded is a run of its own.
+                run_key=f"{delivery}:{instance.get_runs_count(dg.RunsFilter(tags=tag))}",
                 asset_selection=list(selection),
                 tags={**run_tags(ready, definition), SOURCE_TAG: source, DELIVERY_TAG: delivery},
             )
@@ -111,25 +118,27 @@ def decide(
 
 
 def inventory_sensor(contracts: Sequence[Contract], key: dg.AssetKey) -> dg.SensorDefinition:
-    """Files that belong to no partition start a run of the landing inventory, which tells of them."""
+    """Files that belong to no partition, or no longer do, start a run of the landing inventory, which tells of them."""
 
     @dg.sensor(
         name="unroutable_files",
         target=dg.AssetSelection.assets(key),
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Takes the inventory whenever the files that belong to no partition change.",
+        description="Takes the inventory whenever the files that belong nowhere differ from those in the books.",
     )
     def _sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult | dg.SkipReason:
+        tag = {SOURCE_TAG: key.to_user_string()}
         try:
-            astray = [f for c in contracts for f in arrivals(lake.lake, c).unroutable]
+            settings = lake.settings
+            astray = [(NOBODY, "", strays(contracts, settings.landing_path))]
+            astray += [(c.name, c.hash, arrivals(lake.lake, c).unroutable) for c in contracts]
+            if all(is_noted(lake.lake, *item) for item in astray):
+                return dg.SkipReason(f"{sum(len(files) for *_, files in astray)} unroutable files, all in the books.")
         except SluiceError as error:
             return dg.SkipReason(str(error))
-        listed = hashlib.sha256(
-            "|".join(f"{f.path}:{f.size}:{f.mtime_ns}:{f.reason}" for f in astray).encode()
-        ).hexdigest()
-        if context.cursor == listed or (context.cursor is None and not astray):
-            return dg.SkipReason(f"{len(astray)} unroutable files, as before.")
-        return dg.SensorResult([dg.RunRequest(run_key=listed, asset_selection=[key])], cursor=listed)
+        if context.instance.get_runs(dg.RunsFilter(tags=tag, statuses=_UNFINISHED), limit=1):
+            return dg.SkipReason("An inventory is under way.")
+        return dg.SensorResult([dg.RunRequest(asset_selection=[key], tags=tag)])
 
     return _sensor

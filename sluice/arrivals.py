@@ -18,7 +18,7 @@ class Arrivals:
     """Partitions with files that are new or changed, each with a fingerprint of its files' names, sizes and times."""
 
     pending: dict[str, str]
-    newest_mtime_ns: int
+    newest_mtime_ns: dict[str, int]
     unroutable: tuple[Unroutable, ...]
 
     def delivery(self, keys: list[str]) -> str:
@@ -43,10 +43,10 @@ def arrivals(lake: Lake, contract: Contract) -> Arrivals:
             ).fetchall()
         )
     pending: dict[str, str] = {}
-    newest = 0
+    newest: dict[str, int] = {}
     for key, files in found.by_partition().items():
         if any((key, f.path, f.size, f.mtime_ns) not in noted for f in files):
             listed = "|".join(f"{f.path}:{f.size}:{f.mtime_ns}" for f in files)
             pending[key] = hashlib.sha256(listed.encode()).hexdigest()[:16]
-            newest = max(newest, *(f.mtime_ns for f in files))
+            newest[key] = max(f.mtime_ns for f in files)
     return Arrivals(pending, newest, found.unroutable)

@@ -12,7 +12,10 @@ from sluice.lake import Lake, quoted
 
 @dataclass(frozen=True)
 class SourceBooks:
-    """A source over all its current batches; rows in bronze and dead letters counted, not booked."""
+    """A source over all its current batches; rows in bronze and dead letters counted, not booked.
+
+    `doubled`: accepted batches that stand beside another current one of their partition; there must be none.
+    """
 
     source: str
     batches: int
@@ -23,6 +26,7 @@ class SourceBooks:
     rows_duplicate: int
     rows_in_bronze: int
     rows_in_dead_letters: int
+    doubled: int
 
     @property
     def balanced(self) -> bool:
@@ -31,6 +35,7 @@ class SourceBooks:
             self.rows_read == self.rows_accepted + self.rows_dead_lettered + self.rows_duplicate
             and self.rows_accepted == self.rows_in_bronze
             and self.rows_dead_lettered == self.rows_in_dead_letters
+            and not self.doubled
         )
 
 
@@ -53,7 +58,8 @@ def books(lake: Lake, sources: list[str]) -> list[SourceBooks]:
                 "coalesce(sum(rows_accepted), 0)::BIGINT, coalesce(sum(rows_dead_lettered), 0)::BIGINT, "
                 f"coalesce(sum(rows_duplicate), 0)::BIGINT, (SELECT count(*) FROM bronze.{quoted(source)}), "
                 "(SELECT coalesce(sum(rows), 0)::BIGINT FROM ops.dead_letters "
-                "WHERE batch_id IN (SELECT batch_id FROM current)) "
+                "WHERE batch_id IN (SELECT batch_id FROM current)), "
+                "count(*) FILTER (status = 'accepted') - count(DISTINCT partition_key) FILTER (status = 'accepted') "
                 "FROM current",
                 {"source": source},
             ).fetchone()

@@ -211,7 +211,12 @@ def load_contract(path: Path) -> Contract:
         raise ContractError(
             f"{path}: needs exactly one schema object, has {len(document.schema_ or [])}. One file, one source."
         )
-    return _Reader(path, document, document.schema_[0]).contract()
+    contract = _Reader(path, document, document.schema_[0]).contract()
+    # Deferred: the rules are made of contracts.
+    from sluice.rules import check_rules
+
+    check_rules(contract)
+    return contract
 
 
 def _check_against_standard(path: Path, raw: dict[str, Any]) -> None:
@@ -227,7 +232,10 @@ def _check_against_standard(path: Path, raw: dict[str, Any]) -> None:
     unexpected = re.findall(r"'(\w+)'(?=.*\b(?:was|were) unexpected)", error.message)
     if unexpected:
         close = difflib.get_close_matches(unexpected[0], _known_keys(validator.schema), n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else f" Remove {unexpected[0]!r} or put it in customProperties."
+        if close and close[0] != unexpected[0]:
+            hint = f" Did you mean {close[0]!r}?"
+        else:
+            hint = f" {unexpected[0]!r} does not belong there: move or remove it."
     raise ContractError(f"{path}: at {where}: {error.message}.{hint}")
 
 
@@ -421,14 +429,19 @@ class _Reader:
         if not formats or set(formats) - set(FORMATS):
             raise self.fail(f"landing.formats must list some of {', '.join(FORMATS)}; it is {list(formats)}.")
         partitions = self._mapping(given.get("partitions") or {}, "landing.partitions", tuple(tokens))
+        for token, values in partitions.items():
+            if token == "date" or not isinstance(values, list) or not values:
+                raise self.fail(f"landing.partitions.{token} must list the values of a token other than {{date}}.")
         if len(partitions) > 1:
             raise self.fail("landing.partitions takes one static dimension besides {date}: Dagster's limit is two.")
         csv = self._mapping(
             given.get("csv") or {}, "landing.csv", ("delimiter", "quote", "header", "multiline", "encoding")
         )
         for key in ("delimiter", "quote"):
-            if key in csv and len(str(csv[key])) != 1:
-                raise self.fail(f"landing.csv.{key} must be one character.")
+            if key in csv and (not isinstance(csv[key], str) or len(csv[key]) != 1):
+                raise self.fail(f"landing.csv.{key} must be one character, in quotes.")
+        if csv.get("delimiter", ",") == csv.get("quote", '"'):
+            raise self.fail("landing.csv.delimiter and landing.csv.quote must differ.")
         for key in ("header", "multiline"):
             if key in csv and not isinstance(csv[key], bool):
                 raise self.fail(f"landing.csv.{key} must be true or false.")

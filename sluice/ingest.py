@@ -54,6 +54,7 @@ class FileProblem:
     rule: str
     detail: str
     rows: int
+    partition_key: str
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,11 @@ class IngestResult:
         """Batches of which nothing was accepted."""
         return tuple(b for b in self.batches if b.status == "refused")
 
+    @property
+    def held_back(self) -> tuple[FileProblem, ...]:
+        """Files whose partitions were left as they are, because files they came from have vanished."""
+        return tuple(p for p in self.problems if p.rule == "file_vanished")
+
     def total(self, field: str) -> int:
         """Sum of one of the rows_ counts over the batches."""
         return sum(getattr(b, field) for b in self.batches)
@@ -128,6 +134,18 @@ def bronze_changes(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[s
         ).fetchall()
     )
     table = f"bronze.{quoted(contract.name)}"
+    dimensions = 1 + len(contract.landing.partitions)
+    other = con.execute(
+        "SELECT partition_key FROM ops.ledger WHERE source = ? AND status = 'accepted' AND superseded_by IS NULL "
+        "AND len(string_split(partition_key, '|')) <> ? LIMIT 1",
+        [contract.name, dimensions],
+    ).fetchone()
+    if other:
+        # The same files would be loaded a second time under other keys.
+        raise ContractError(
+            f"{contract.path.name}: {table} holds partitions such as {other[0]!r}, but the contract now cuts a day "
+            "differently. Keep landing.partitions, or load the source under a new name."
+        )
     if not present:
         columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in bronze_columns(contract))
         return [f"CREATE TABLE IF NOT EXISTS {table} ({columns})"]
@@ -158,6 +176,8 @@ def create_bronze_tables(lake: Lake, contracts: Iterable[Contract]) -> None:
 
 def _create_bronze(lake: Lake, con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     changes = bronze_changes(con, contract)
+    if not con.execute("SELECT 1 FROM ops.turns WHERE source = ?", [contract.name]).fetchone():
+        changes.append(f"INSERT INTO ops.turns VALUES ({literal(contract.name)}, 0)")
     if changes:
         lake.transaction(con, lambda c: [c.execute(sql) for sql in changes], f"bronze table of {contract.name}")
 
@@ -271,7 +291,7 @@ def _batches(
 
 def batch_id(contract: Contract, key: str, files: list[Inspected]) -> str:
     """Identifies a batch by source, partition, content and contract: 32 hex digits of a SHA-256."""
-    content = [FORMAT, contract.name, contract.hash, key, [(f.file.path, f.sha256) for f in files]]
+    content = [FORMAT, contract.name, contract.hash, key, [(f.file.path, f.sha256, f.problem) for f in files]]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
@@ -288,6 +308,10 @@ def _ingest_chunk(
     if moved:
         lake.transaction(con, lambda c: _note_positions(c, contract, moved), f"positions of {contract.name}")
     problems = _known_problems(con, [b.batch_id for b in old])
+    if not force:
+        vanished = _vanished(con, contract, new)
+        problems += vanished
+        new = [b for b in new if b.partition_key not in {p.partition_key for p in vanished}]
     if not new:
         return outcomes, problems
     files = [
@@ -301,7 +325,9 @@ def _ingest_chunk(
     message = f"ingest {contract.name} {span} ({len(new)} {'batch' if len(new) == 1 else 'batches'})"
     outcomes += lake.transaction(con, lambda c: _commit(c, contract, new, run_id), message)
     by_id = {f.file_id: f for f in files}
-    problems += [FileProblem(by_id[f.file_id].inspected.file.path, f.rule, f.detail, f.rows) for f in faults]
+    for fault in faults:
+        file = by_id[fault.file_id].inspected.file
+        problems.append(FileProblem(file.path, fault.rule, fault.detail, fault.rows, file.partition_key))
     return outcomes, problems
 
 
@@ -333,9 +359,32 @@ def _touched(con: duckdb.DuckDBPyConnection, batches: list[_Batch]) -> list[_Bat
     ]
 
 
+def _vanished(con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[_Batch]) -> list[FileProblem]:
+    """Files whose accepted rows would go with their batch's replacement, for they are gone from the landing area.
+
+    A batch is what lies in its partition now; but rows are not given up because somebody tidied a folder.
+    """
+    temp_table(
+        con,
+        "present_files",
+        "partition_key VARCHAR, file VARCHAR",
+        [(b.partition_key, f.file.path) for b in batches for f in b.files],
+    )
+    rows = con.execute(
+        f"SELECT _file, count(*), _partition_key FROM bronze.{quoted(contract.name)} "
+        "WHERE _partition_key IN (SELECT partition_key FROM present_files) "
+        "AND (_partition_key, _file) NOT IN (SELECT (partition_key, file) FROM present_files) GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    detail = (
+        "The file is gone from the landing area, and its {} accepted rows would go with it. Nothing of its partition "
+        "was changed. Put the file back, or materialize the partition with force: true to give the rows up."
+    )
+    return [FileProblem(file, "file_vanished", detail.format(count), count, key) for file, count, key in rows]
+
+
 def _known_problems(con: duckdb.DuckDBPyConnection, batch_ids: list[str]) -> list[FileProblem]:
     rows = con.execute(
-        "SELECT file, reasons[1].rule, reasons[1].detail, rows FROM ops.dead_letters "
+        "SELECT file, reasons[1].rule, reasons[1].detail, rows, partition_key FROM ops.dead_letters "
         "WHERE line IS NULL AND reasons[1].rule <> 'batch_refused' AND batch_id IN (SELECT unnest(?)) ORDER BY file",
         [batch_ids],
     ).fetchall()
@@ -377,8 +426,8 @@ def _judge(
     con.execute(
         # Hashes find the few candidates cheaply; the texts themselves decide.
         "CREATE OR REPLACE TEMP TABLE twins AS SELECT row_id FROM (SELECT rowid AS row_id, "
-        f"row_number() OVER (PARTITION BY {scope}, raw_encoding, raw ORDER BY file_id, line) AS nth FROM records "
-        f"WHERE ({scope}, hash(raw)) IN (SELECT ({scope}, hash(raw)) FROM records "
+        f"row_number() OVER (PARTITION BY {scope}, layout, raw_encoding, raw ORDER BY file_id, line) AS nth "
+        f"FROM records WHERE ({scope}, hash(raw)) IN (SELECT ({scope}, hash(raw)) FROM records "
         f"GROUP BY {scope}, hash(raw) HAVING count(*) > 1)) WHERE nth > 1"
     )
     columns = typed_columns(contract)
@@ -419,7 +468,7 @@ def _judge_unique(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
             f"WHERE NOT twin AND NOT rejected AND (batch_no, {name}) IN (SELECT (batch_no, {name}) FROM judged "
             f"WHERE NOT twin AND NOT rejected AND {name} IS NOT NULL GROUP BY ALL HAVING count(*) > 1)) WHERE nth > 1"
         )
-    con.execute("UPDATE judged SET rejected = true WHERE row_id IN (SELECT row_id FROM repeated)")
+        con.execute("UPDATE judged SET rejected = true WHERE row_id IN (SELECT row_id FROM repeated)")
 
 
 def _commit(
@@ -434,6 +483,7 @@ def _commit(
     def run(sql: str, *names: str) -> None:
         con.execute(sql, {name: params[name] for name in names})
 
+    run("UPDATE ops.turns SET n = n + 1 WHERE source = $source", "source")
     # What these very batches wrote in an earlier, forced-again run.
     for ops_table in ("dead_letters", "ledger"):
         run(f"DELETE FROM ops.{ops_table} WHERE batch_id IN (SELECT batch_id FROM batches)")

@@ -15,10 +15,13 @@ import duckdb
 
 from sluice.contracts import Contract
 from sluice.lake import Lake, temp_table
-from sluice.landing import Unroutable, scan
+from sluice.landing import Unroutable, scan, strays
 
 # Where the ledger books them: no partition is called so.
 PARTITION_KEY = "(unroutable)"
+
+# The source they are booked under when they lie in no contract's folder.
+NOBODY = "(none)"
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,12 @@ def take_inventory(lake: Lake, contracts: Iterable[Contract], *, run_id: str = "
     """
     settings = lake.settings
     found = []
+    listed = list(contracts)
     lake.create()
-    for contract in contracts:
+    nobodys = strays(listed, settings.landing_path)
+    found.append(Inventory(NOBODY, 0, 0, 0, nobodys))
+    _note(lake, NOBODY, "", "", nobodys, run_id)
+    for contract in listed:
         seen = scan(contract, settings.landing_path, settings.start_date, settings.end_date)
         found.append(
             Inventory(
@@ -56,34 +63,54 @@ def take_inventory(lake: Lake, contracts: Iterable[Contract], *, run_id: str = "
                 seen.unroutable,
             )
         )
-        _note(lake, contract, seen.unroutable, run_id)
+        _note(lake, contract.name, contract.version, contract.hash, seen.unroutable, run_id)
     return found
 
 
-def _note(lake: Lake, contract: Contract, files: tuple[Unroutable, ...], run_id: str) -> None:
-    content = json.dumps([contract.name, contract.hash, [(f.path, f.size, f.mtime_ns, f.reason) for f in files]])
-    batch_id = hashlib.sha256(content.encode()).hexdigest()[:32]
+def is_noted(lake: Lake, source: str, code: str, files: tuple[Unroutable, ...]) -> bool:
+    """Whether the books already have just these files as unroutable.
+
+    Args:
+        lake: whose books.
+        source: the contract's name, or `NOBODY`.
+        code: the contract's hash, empty for `NOBODY`.
+        files: unroutable now.
+    """
+    with lake.reading() as con:
+        return _is_noted(con, source, _batch_id(source, code, files), bool(files))
+
+
+def _is_noted(con: duckdb.DuckDBPyConnection, source: str, batch_id: str, any_files: bool) -> bool:
+    rows = con.execute(
+        "SELECT batch_id FROM ops.ledger WHERE source = ? AND partition_key = ? AND superseded_by IS NULL",
+        [source, PARTITION_KEY],
+    ).fetchall()
+    return rows == [(batch_id,)] or (not rows and not any_files)
+
+
+def _batch_id(source: str, code: str, files: tuple[Unroutable, ...]) -> str:
+    content = json.dumps([source, code, [(f.path, f.size, f.mtime_ns, f.reason) for f in files]])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _note(lake: Lake, source: str, version: str, code: str, files: tuple[Unroutable, ...], run_id: str) -> None:
+    batch_id = _batch_id(source, code, files)
     with lake.connect() as con:
-        open_batches = [
-            row[0]
-            for row in con.execute(
-                "SELECT batch_id FROM ops.ledger WHERE source = ? AND partition_key = ? AND superseded_by IS NULL",
-                [contract.name, PARTITION_KEY],
-            ).fetchall()
-        ]
-        if open_batches == [batch_id] or (not open_batches and not files):
+        if _is_noted(con, source, batch_id, bool(files)):
             return
         temp_table(con, "unroutable", "file VARCHAR, reason VARCHAR", [(f.path, f.reason) for f in files])
         lake.transaction(
             con,
-            lambda c: _write(c, contract, batch_id, len(files), run_id),
-            f"inventory of {contract.name}: {len(files)} unroutable files",
+            lambda c: _write(c, source, version, code, batch_id, len(files), run_id),
+            f"inventory of {source}: {len(files)} unroutable files",
         )
 
 
-def _write(con: duckdb.DuckDBPyConnection, contract: Contract, batch_id: str, files: int, run_id: str) -> None:
+def _write(
+    con: duckdb.DuckDBPyConnection, source: str, version: str, code: str, batch_id: str, files: int, run_id: str
+) -> None:
     now = datetime.now(UTC).replace(tzinfo=None)
-    where = {"source": contract.name, "key": PARTITION_KEY, "batch": batch_id}
+    where = {"source": source, "key": PARTITION_KEY, "batch": batch_id}
     for table in ("dead_letters", "ledger"):
         con.execute(f"DELETE FROM ops.{table} WHERE batch_id = ?", [batch_id])
     con.execute(
@@ -102,10 +129,10 @@ def _write(con: duckdb.DuckDBPyConnection, contract: Contract, batch_id: str, fi
         "SELECT md5(concat_ws('|', $batch, file)), $batch, $source, $key, file, 1, "
         "[{'rule': 'unroutable', 'column': NULL::VARCHAR, 'value': file, 'detail': reason || '. Move or rename it.'}], "
         "'file', $version, $now, 'open' FROM unroutable",
-        {**where, "version": contract.version, "now": now},
+        {**where, "version": version, "now": now},
     )
     con.execute(
         "INSERT INTO ops.ledger VALUES "
         "($batch, $source, $key, 'refused', $n, $n, 0, $n, 0, $version, $hash, $run, $now, NULL)",
-        {**where, "n": files, "version": contract.version, "hash": contract.hash, "run": run_id, "now": now},
+        {**where, "n": files, "version": version, "hash": code, "run": run_id, "now": now},
     )

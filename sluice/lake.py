@@ -34,7 +34,9 @@ LONGEST_WAIT_SECONDS = 5.0
 
 _TRANSIENT = re.compile(
     r"database is locked|transaction conflict|conflict(ing)? (with|in)|could not serialize|deadlock detected"
-    r"|connection (refused|reset|timed out)|server closed the connection|could not connect|too many clients",
+    r"|connection (refused|reset|timed out)|server closed the connection|could not connect|too many clients"
+    # Several processes that make the lake in one empty PostgreSQL database: all but the first find its tables there.
+    r"|failed to initialize ducklake: .*(duplicate key|already exists)",
     re.IGNORECASE,
 )
 _FULL = re.compile(
@@ -47,8 +49,8 @@ _UNREACHABLE = re.compile(
     r"|unable to connect to postgres",
     re.IGNORECASE,
 )
-_PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|[^\s\"]+)", re.IGNORECASE)
-_URI_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]*@")
+_PASSWORD = re.compile(r"""(password\s*=\s*)('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?:\\.|[^\s'"\\])+)""", re.IGNORECASE)
+_URI_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@\s]*@")
 
 T = TypeVar("T")
 
@@ -71,6 +73,9 @@ OPS_TABLES = {
         source VARCHAR, partition_key VARCHAR, batch_id VARCHAR, file VARCHAR, size BIGINT, mtime_ns BIGINT,
         sha256 VARCHAR, rows BIGINT
     """,
+    # One row per source, written by every commit of its batches: two writers of one source then conflict, and the
+    # second starts over, where DuckLake alone would take both their inserts.
+    "turns": "source VARCHAR, n BIGINT",
     # One row per complete build of the warehouse: did every gate pass, and at which snapshot.
     "audits": """
         snapshot_id BIGINT, run_id VARCHAR, passed BOOLEAN, checks_passed BIGINT, checks_failed BIGINT,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -100,10 +100,34 @@ def scan(contract: Contract, landing: Path, start: date, end: date | None) -> Sc
     return Scan(tuple(sorted(files, key=lambda f: f.path)), tuple(sorted(unroutable, key=lambda f: f.path)))
 
 
-def _walk(root: Path, landing: Path) -> Iterator[tuple[os.DirEntry[str], str]]:
+def strays(contracts: Iterable[Contract], landing: Path) -> tuple[Unroutable, ...]:
+    """Files that lie in no contract's folder.
+
+    Raises:
+        LandingError: the landing folder is not there or cannot be listed.
+    """
+    if not landing.is_dir():
+        raise LandingError(
+            f"The landing folder {landing} is not there. Create it, mount it, or set SLUICE_LANDING to where "
+            "files arrive."
+        )
+    prefixes = [c.landing.prefix for c in contracts]
+    found = []
+    for entry, relative in _walk(landing, landing, tuple(prefixes)):
+        try:
+            stat = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:  # taken away since it was listed
+            continue
+        name = relative.encode("utf-8", "backslashreplace").decode()
+        reason = f"it lies in no contract's folder; those are {', '.join(sorted(prefixes))}"
+        found.append(Unroutable(name, stat.st_size, stat.st_mtime_ns, reason))
+    return tuple(sorted(found, key=lambda f: f.path))
+
+
+def _walk(root: Path, landing: Path, but: tuple[str, ...] = ()) -> Iterator[tuple[os.DirEntry[str], str]]:
     """Every entry below `root` but folders and files in flight, with its path relative to `landing`.
 
-    A folder's link is not followed.
+    A folder's link is not followed, and folders named in `but` (relative to `landing`) are left out.
     """
     pending = [str(root)]
     while pending:
@@ -114,7 +138,8 @@ def _walk(root: Path, landing: Path) -> Iterator[tuple[os.DirEntry[str], str]]:
                     if entry.name.startswith(_IN_FLIGHT_PREFIXES) or entry.name.endswith(_IN_FLIGHT_SUFFIXES):
                         continue
                     if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
+                        if Path(entry.path).relative_to(landing).as_posix() not in but:
+                            pending.append(entry.path)
                     else:
                         yield entry, Path(entry.path).relative_to(landing).as_posix()
         except FileNotFoundError:

@@ -1,6 +1,6 @@
 """Keeping the lake small: merge small files, expire snapshots nobody needs, remove files nobody refers to.
 
-Never touches what is published or may still be (see `sluice.publication.kept_snapshots`).
+Never touches what is published or may still be, nor what was published of late (`sluice.publication.kept_snapshots`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def maintain(lake: Lake, *, keep_days: int = 7, orphan_age_hours: float = 24.0) 
     Args:
         lake: to tidy.
         keep_days: snapshots younger than this stay, so that a reader pinned to a fairly recent one is not cut off.
-        orphan_age_hours: files of aborted transactions are removed when older; a running one may still own younger.
+        orphan_age_hours: files that merging and expiring have replaced, and those of aborted transactions, are removed
+            when that long replaced or old: a running query or transaction may still own younger ones.
 
     Raises:
         LakeUnavailableError, StorageFullError: as `Lake`.
@@ -50,12 +51,15 @@ def maintain(lake: Lake, *, keep_days: int = 7, orphan_age_hours: float = 24.0) 
             "SELECT snapshot_id FROM ducklake_snapshots(?) WHERE snapshot_time < ? "
             "AND snapshot_id NOT IN (SELECT unnest(?)) "
             "AND snapshot_id < (SELECT max(snapshot_id) FROM ducklake_snapshots(?)) ORDER BY snapshot_id",
-            [LAKE, now - timedelta(days=keep_days), kept_snapshots(con), LAKE],
+            [LAKE, now - timedelta(days=keep_days), kept_snapshots(con, now - timedelta(days=keep_days)), LAKE],
         ).fetchall()
         expired = [row[0] for row in rows]
         if expired:
             con.execute(f"CALL ducklake_expire_snapshots('{LAKE}', versions => {expired!r})")
-        removed = con.execute(f"CALL ducklake_cleanup_old_files('{LAKE}', cleanup_all => true)").fetchall()
+        # Not at once: a reader in the middle of a query still has the former files on its list.
+        removed = con.execute(
+            f"CALL ducklake_cleanup_old_files('{LAKE}', older_than => ?)", [now - timedelta(hours=orphan_age_hours)]
+        ).fetchall()
         orphans = con.execute(
             f"CALL ducklake_delete_orphaned_files('{LAKE}', older_than => ?)", [now - timedelta(hours=orphan_age_hours)]
         ).fetchall()

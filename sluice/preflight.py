@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sluice.errors import LandingError
 from sluice.landing import LandingFile
 
 # Read size: below the longest line, so that only lines running over a block's edge need measuring.
@@ -62,9 +63,32 @@ class Inspected:
 def inspect_all(
     files: list[LandingFile], landing: Path, temp: Path, encoding_of: Callable[[LandingFile], str], threads: int
 ) -> list[Inspected]:
-    """Inspect many files, in order. Hashing, unpacking and decoding release the interpreter, so threads help."""
+    """Inspect many files, in order. Hashing, unpacking and decoding release the interpreter, so threads help.
+
+    Raises:
+        LandingError: a file is no longer what the listing saw: it was being delivered while it was read.
+    """
+
+    def one(file: LandingFile) -> Inspected:
+        done = inspect(file, landing, temp, encoding_of(file))
+        _unchanged(landing / file.path, file)
+        return done
+
     with ThreadPoolExecutor(max(threads, 1), thread_name_prefix="preflight") as pool:
-        return list(pool.map(lambda f: inspect(f, landing, temp, encoding_of(f)), files))
+        return list(pool.map(one, files))
+
+
+def _unchanged(path: Path, file: LandingFile) -> None:
+    try:
+        now = path.stat()
+        same = (now.st_size, now.st_mtime_ns) == (file.size, file.mtime_ns)
+    except FileNotFoundError:
+        same = False
+    if not same:
+        raise LandingError(
+            f"{path} changed while it was being read. Nothing of it was committed. Run the partition again when its "
+            "delivery is complete; deliver under a name ending in .tmp and rename, and this cannot happen."
+        )
 
 
 def inspect(file: LandingFile, landing: Path, temp: Path, encoding: str = "utf-8") -> Inspected:

@@ -160,11 +160,25 @@ def current_publication(lake: Lake) -> Publication | None:
         return _current(con)
 
 
-def kept_snapshots(con: duckdb.DuckDBPyConnection) -> list[int]:
-    """Snapshots that maintenance must keep: every published one, and the newest passed audit that may yet be."""
-    audit = _audit(con, only_passed=True)
-    kept = [row[0] for row in con.execute("SELECT DISTINCT snapshot_id FROM ops.publications").fetchall()]
-    return sorted({*kept, *([audit.snapshot_id] if audit else [])})
+def kept_snapshots(con: duckdb.DuckDBPyConnection, since: datetime) -> list[int]:
+    """Snapshots that maintenance must keep.
+
+    The published one, those that were published at or after `since` (readers may still be pinned to them), and the
+    newest passed audit, which may yet be published.
+    """
+    audit, current = _audit(con, only_passed=True), _current(con)
+    rows = con.execute(
+        # Readers were pinned to a publication until the next one came.
+        "SELECT snapshot_id FROM (SELECT snapshot_id, lead(published_at) OVER (ORDER BY publication_id) AS until "
+        "FROM ops.publications) WHERE until >= ?",
+        [since.astimezone(UTC).replace(tzinfo=None)],
+    ).fetchall()
+    kept = {row[0] for row in rows}
+    if audit:
+        kept.add(audit.snapshot_id)
+    if current:
+        kept.add(current.snapshot_id)
+    return sorted(kept)
 
 
 def connect(settings: Settings | None = None) -> duckdb.DuckDBPyConnection:

@@ -73,7 +73,8 @@ def text_columns(contract: Contract) -> list[TextColumn]:
 def extract(con: duckdb.DuckDBPyConnection, contract: Contract, files: list[SourceFile]) -> list[FileFault]:
     """Fill the temporary table `records` from `files`; return the files set aside as a whole.
 
-    `records` has file_id, batch_no, line (1-based line or row number), raw, raw_encoding (utf-8 or base64), fault and
+    `records` has file_id, batch_no, line (1-based line or row number), raw, raw_encoding (utf-8 or base64), layout
+    (equal texts below different headers are different records), fault and
     fault_detail (why the record cannot be taken apart, else null), extra (JSON of columns the contract does not know)
     and one VARCHAR column `t_<name>` per contract column. Blank lines are no records.
 
@@ -84,10 +85,14 @@ def extract(con: duckdb.DuckDBPyConnection, contract: Contract, files: list[Sour
     declared = "".join(f", {c.sql} VARCHAR" for c in columns)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE records (file_id INTEGER, batch_no INTEGER, line BIGINT, raw VARCHAR, "
-        f"raw_encoding VARCHAR, fault VARCHAR, fault_detail VARCHAR, extra VARCHAR{declared})"
+        f"raw_encoding VARCHAR, layout INTEGER DEFAULT 0, fault VARCHAR, fault_detail VARCHAR, extra VARCHAR{declared})"
     )
     faults = [_unreadable(f) for f in files if f.inspected.readable is None]
     readable = [f for f in files if f.inspected.readable is not None]
+    if contract.landing.csv.multiline:
+        torn = [f for f in readable if f.inspected.bad_lines and f.inspected.file.format == "csv"]
+        faults += [_torn(f) for f in torn]
+        readable = [f for f in readable if f not in torn]
     text = [f for f in readable if f.inspected.file.format != "parquet"]
     if text:
         _load_lines(con, text, contract)
@@ -106,6 +111,15 @@ def _unreadable(file: SourceFile) -> FileFault:
     # Nobody can say how many rows an unreadable file holds: it stands in the books as one.
     detail = f"The file cannot be read ({problem}). Deliver it again under the same name."
     return FileFault(file.file_id, "unreadable_file", detail, rows=1)
+
+
+def _torn(file: SourceFile) -> FileFault:
+    """Where records run over lines, nobody can say which record a line that is no text was part of."""
+    first = file.inspected.bad_lines[0]
+    detail = (
+        f"Line {first.line} is {first.detail}, and records run over lines. Mend the line and deliver the file again."
+    )
+    return FileFault(file.file_id, first.rule, detail, rows=max(file.inspected.lines - 1, 1))
 
 
 def _load_lines(con: duckdb.DuckDBPyConnection, files: list[SourceFile], contract: Contract) -> None:
@@ -208,12 +222,13 @@ def _insert_csv(
     if not layouts:
         return faults
     places = ", ".join(f"p{i} INTEGER" for i in range(len(columns)))
+    distinct = list(dict.fromkeys(layouts.values()))
     temp_table(
         con,
         "layouts",
-        f"file_id INTEGER, width INTEGER, extra_names VARCHAR[], extra_places INTEGER[], {places}",
+        f"file_id INTEGER, layout INTEGER, width INTEGER, extra_names VARCHAR[], extra_places INTEGER[], {places}",
         [
-            (file_id, y.width, [n for n, _ in y.extra], [p for _, p in y.extra], *y.positions)
+            (file_id, distinct.index(y), y.width, [n for n, _ in y.extra], [p for _, p in y.extra], *y.positions)
             for file_id, y in layouts.items()
         ],
     )
@@ -242,7 +257,7 @@ def _insert_csv(
         f"CASE WHEN {has_quote} THEN {split_quoted} ELSE string_split(raw, {literal(delimiter)}) END AS fields "
         "FROM lines AS l JOIN layouts AS y USING (file_id) "
         f"WHERE raw IS NOT NULL{' AND line > 1' if dialect.header else ''}) "
-        "SELECT file_id, batch_no, line, raw, 'utf-8' AS raw_encoding, "
+        "SELECT file_id, batch_no, line, raw, 'utf-8' AS raw_encoding, layout, "
         "CASE WHEN broken OR len(fields) <> width THEN 'malformed' END AS fault, "
         "CASE WHEN broken THEN 'a quote is not closed, or text follows a closed one' "
         "WHEN len(fields) <> width THEN format('{} fields where the header has {}', len(fields), width) "
@@ -419,12 +434,13 @@ def _insert_parquet_group(
     extra = "NULL"
     if others:
         extra = "to_json({" + ", ".join(f"{literal(n)}: p.{quoted(n)}" for n in others) + "})::VARCHAR"
-    whole = "to_json({" + ", ".join(f"{literal(n)}: p.{quoted(n)}" for n in present) + "})::VARCHAR"
+    # As text: JSON's numbers would round the widest ones, and two different rows would look like twins.
+    whole = "to_json({" + ", ".join(f"{literal(n)}: p.{quoted(n)}::VARCHAR" for n in present) + "})::VARCHAR"
     con.execute(
         "INSERT INTO records BY NAME SELECT f.file_id, f.batch_no, p.file_row_number + 1 AS line, "
         f"{whole} AS raw, 'utf-8' AS raw_encoding, NULL AS fault, NULL AS fault_detail, {extra} AS extra{values} "
-        "FROM read_parquet(?, filename = true, file_row_number = true, hive_partitioning = false) AS p "
-        "JOIN parquet_files AS f ON f.path = p.filename",
+        "FROM read_parquet(?, filename = '_sluice_path', file_row_number = true, hive_partitioning = false) AS p "
+        "JOIN parquet_files AS f ON f.path = p._sluice_path",
         [[_no_glob(str(f.inspected.readable)) for f in group]],
     )
 

@@ -10,7 +10,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import duckdb
+
 from sluice.contracts import Column, Contract
+from sluice.errors import ContractError
 from sluice.lake import literal, quoted
 from sluice.records import OPERATION, SEQUENCE, SOURCE_TS
 
@@ -20,7 +23,7 @@ OPERATIONS = ("c", "u", "d", "r")
 _WHOLE = frozenset(["TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"])
 
 # ISO 8601 with a T or a blank; DuckDB's own cast would also take 'epoch', 'infinity' and drop a zone's offset.
-_ISO_LOCAL = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?"
+_ISO_LOCAL = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.]\d{1,6}0*)?)?"
 _ISO_ZONE = r"(Z|[+-](0\d|1[0-8])(:?[0-5]\d)?)"
 
 # DuckDB's own cast would also take blanks around a number and underscores in it.
@@ -122,6 +125,12 @@ def violations(contract: Contract) -> list[Violation]:
                 Violation("required", name, f"{source} IS NULL", f"the envelope has no {path}"),
                 Violation("type", name, f"{source} IS NOT NULL AND {typed} IS NULL", f"{path} must be a whole number"),
             ]
+        # History begins with the members' beginning of time, 1900; a year past 2100 is seconds taken for milliseconds.
+        when = value(SOURCE_TS)
+        found += [
+            Violation("minimum", SOURCE_TS, f"{when} < TIMESTAMP '1900-01-01'", "must not lie before 1900"),
+            Violation("maximum", SOURCE_TS, f"{when} >= TIMESTAMP '2100-01-01'", "must lie before 2100"),
+        ]
         # A delete's image may hold the key alone: the other columns' rules are for states.
         whole_row = f"coalesce({text(OPERATION)}, '') <> 'd' AND "
     for column in contract.columns:
@@ -189,6 +198,27 @@ def _over_values(condition: str, contract: Contract) -> str:
     names = "|".join(map(re.escape, sorted((c.name for c in contract.columns), key=len, reverse=True)))
     pattern = re.compile(rf"""('(?:[^']|'')*')|(?<!\.)"({names})"|(?<![\w."])({names})(?![\w"(])""")
     return pattern.sub(lambda m: m.group(1) or value(m.group(2) or m.group(3)), condition)
+
+
+def check_rules(contract: Contract) -> None:
+    """Have DuckDB plan a contract's casts and rules over no rows.
+
+    Raises:
+        ContractError: a rule's SQL names no column, is no SQL, or a pattern is none DuckDB can match.
+    """
+    texts = ", ".join(f"NULL::VARCHAR AS {text(c.name)}" for c in typed_columns(contract))
+    typed = ", ".join(f"{c.expression} AS {value(c.name)}" for c in typed_columns(contract))
+    with duckdb.connect() as con:
+        con.execute(f"CREATE TEMP TABLE typed AS SELECT *, {typed} FROM (SELECT {texts})")
+        for rule in violations(contract):
+            try:
+                con.execute(f"SELECT ({rule.condition})::BOOLEAN FROM typed")
+            except duckdb.Error as error:
+                said = str(error).splitlines()[0]
+                raise ContractError(
+                    f"{contract.path}: the rule {rule.rule!r} of {rule.column} cannot be evaluated: {said}. "
+                    "Conditions are DuckDB SQL over the contract's column names, patterns RE2."
+                ) from error
 
 
 def reasons(rules: list[Violation]) -> str:

@@ -110,6 +110,28 @@ def test_several_processes_write_at_once(settings: Settings) -> None:
     assert (orders.batches, orders.rows_read, orders.rows_in_bronze) == (6, 300, 300)
 
 
+def test_the_same_partition_loaded_by_several_processes_is_there_once(settings: Settings, server: str) -> None:
+    write_orders(settings, "2026-01-05", "uk", [order_line(n, at="2026-01-05 10:00:00") for n in range(50)])
+    environment = {
+        **os.environ,
+        "SLUICE_HOME": str(settings.home),
+        "SLUICE_CATALOG": settings.catalog.get_secret_value(),
+        "SLUICE_START_DATE": str(settings.start_date),
+        "SLUICE_END_DATE": str(settings.end_date),
+    }
+    running = [
+        subprocess.Popen([sys.executable, "-c", WORKER, "2026-01-05|uk"], cwd=PROJECT, env=environment)
+        for _ in range(3)
+    ]
+    assert [process.wait(timeout=120) for process in running] == [0, 0, 0]
+    with Lake(settings).reading() as con:
+        assert con.execute(
+            "SELECT count(*), count(DISTINCT _batch_id) FROM bronze.orders WHERE _partition_key = '2026-01-05|uk'"
+        ).fetchall() == [(50, 1)]
+    [orders] = books(Lake(settings), ["orders"])
+    assert orders.balanced
+
+
 def test_publishing_and_reading(settings: Settings) -> None:
     lake = Lake(settings)
     contract = load_contracts(PROJECT / "contracts")["orders"]
@@ -119,7 +141,7 @@ def test_publishing_and_reading(settings: Settings) -> None:
     with connect(settings) as con:
         write_orders(settings, "2026-01-04", "uk", [order_line(1)])
         ingest(lake, contract)
-        assert con.execute("SELECT count(*) FROM lake.bronze.orders").fetchall() == [(300,)]
+        assert con.execute("SELECT count(*) FROM lake.bronze.orders").fetchall() == [(350,)]
     assert PASSWORD not in write_reader_script(settings).read_text()
 
 

@@ -1,5 +1,6 @@
 """What the landing sensor decides: nothing missed, nothing twice, whatever restarts or fails in between."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from sensors.landing import ATTEMPTS, DELIVERY_TAG, SOURCE_TAG, decide, inventor
 from sluice.arrivals import arrivals
 from sluice.contracts import load_contracts
 from sluice.ingest import ingest
+from sluice.inventory import take_inventory
 from sluice.lake import Lake
 from sluice.settings import PROJECT, Settings
 from tests.shop import order_line, settings_in, write_orders
@@ -138,23 +140,41 @@ def test_the_sensor_itself_tells_of_a_missing_landing_folder(settings: Settings,
     assert "is not there. Create it" in (data.skip_message or "")
 
 
-def test_files_that_belong_nowhere_start_the_inventory_once(settings: Settings, instance: dg.DagsterInstance) -> None:
+def test_files_that_belong_nowhere_start_the_inventory(settings: Settings, instance: dg.DagsterInstance) -> None:
     inventory = dg.AssetKey(["ops", "landing_inventory"])
     sensor = inventory_sensor([CONTRACT], inventory)
 
-    def evaluate(cursor: str | None) -> tuple[int, str | None]:
-        context = dg.build_sensor_context(
-            instance=instance, cursor=cursor, resources={"lake": LakeResource(home=str(settings.home))}
-        )
-        data = sensor.evaluate_tick(context)
-        return len(data.run_requests or []), data.cursor
+    def started() -> int:
+        context = dg.build_sensor_context(instance=instance, resources={"lake": LakeResource(home=str(settings.home))})
+        return len(sensor.evaluate_tick(context).run_requests or [])
 
-    assert evaluate(None)[0] == 0
+    lake = Lake(settings)
     stray = settings.landing_path / "orders/region=mars/date=2026-01-02/orders.csv"
-    stray.parent.mkdir(parents=True)
-    stray.write_text("x")
-    started, cursor = evaluate(None)
-    assert started == 1
-    assert evaluate(cursor)[0] == 0
-    stray.unlink()
-    assert evaluate(cursor)[0] == 1
+    nobodys = settings.landing_path / "stray.csv"
+    # However often they come and go: the books are the memory.
+    for _ in range(2):
+        assert started() == 0
+        stray.parent.mkdir(parents=True, exist_ok=True)
+        stray.write_text("x")
+        assert started() == 1
+        take_inventory(lake, [CONTRACT])
+        assert started() == 0
+        nobodys.write_text("x")
+        assert started() == 1
+        take_inventory(lake, [CONTRACT])
+        assert started() == 0
+        stray.unlink()
+        nobodys.unlink()
+        assert started() == 1
+        take_inventory(lake, [CONTRACT])
+
+
+def test_a_wrong_clock_holds_nobody_up(settings: Settings, instance: dg.DagsterInstance) -> None:
+    future = write_orders(settings, "2026-01-02", "uk", [order_line(1)])
+    os.utime(future, ns=(LATER * 2, LATER * 2))
+    assert len(tick(settings, instance)) == 1
+    # Nor does one file still being written keep the other partitions waiting.
+    fresh = write_orders(settings, "2026-01-03", "uk", [order_line(1)])
+    os.utime(fresh, ns=(LATER, LATER))
+    [request] = tick(settings, instance)
+    assert request.tags["dagster/partition"] == "2026-01-02|uk"

@@ -11,8 +11,9 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -77,7 +78,7 @@ def test_links_that_lead_nowhere_are_told(bench: Bench, contracts: dict[str, Con
     bench.put_orders(KEY, GOOD)
     (bench.landing / FOLDER / "loop.csv").symlink_to("loop.csv")
     (bench.landing / FOLDER / "gone.csv").symlink_to("nothing.csv")
-    (found,) = take_inventory(bench.lake, [contracts["orders"]])
+    _, found = take_inventory(bench.lake, [contracts["orders"]])
     assert [Path(u.path).name for u in found.unroutable] == ["gone.csv", "loop.csv"]
     bench.ingest(contracts["orders"])
     assert bench.ledger("orders")[KEY] == (1, 1, 0, 0)
@@ -293,3 +294,19 @@ def test_a_contract_file_that_is_mended_is_read_again(tmp_path: Path) -> None:
         load_contracts(tmp_path)
     path.write_text(yaml.safe_dump(document))
     assert list(load_contracts(tmp_path)) == ["orders"]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        {"quality": [{"name": "r", "type": "custom", "engine": "sluice", "implementation": "qantity <> 0"}]},
+        {"quality": [{"name": "r", "type": "custom", "engine": "sluice", "implementation": "quantity <>"}]},
+        {"logicalTypeOptions": {"pattern": "^(?=x)"}},
+    ],
+)
+def test_a_rule_sql_cannot_evaluate_is_a_mistake_of_the_contract(
+    column: dict[str, Any], bench: Bench, make_contract: Callable[..., Contract]
+) -> None:
+    bench.put("things/date=2026-01-01/a.csv", "quantity\n1\n")
+    with pytest.raises(ContractError, match="quantity"):
+        bench.ingest(make_contract({"quantity": column}))

@@ -401,11 +401,15 @@ def test_a_touched_file_is_noted_and_not_loaded_again(bench: Bench, contracts: d
     times = dict(bench.sql("SELECT partition_key, mtime_ns FROM ops.positions"))
     assert times["2026-01-01|uk"] == 1_700_000_000_000_000_000 != times["2026-01-02|uk"]
     assert bench.sql("SELECT DISTINCT run_id FROM ops.ledger") == [("first",)]
-    # A file taken away makes another batch of the rest.
+    # The rows of a file that was taken away are not given up unasked.
     bench.put_orders("2026-01-02|uk", *lines(2), name="more.csv")
     bench.ingest(orders)
     (bench.landing / "orders/region=uk/date=2026-01-02/more.csv").unlink()
-    bench.ingest(orders)
+    held = bench.ingest(orders)
+    assert [(p.rule, p.partition_key, p.rows) for p in held.held_back] == [("file_vanished", "2026-01-02|uk", 2)]
+    assert bench.ledger("orders") == {"2026-01-01|uk": (1, 1, 0, 0), "2026-01-02|uk": (3, 3, 0, 0)}
+    agreement(bench)
+    bench.ingest(orders, force=True)
     assert bench.ledger("orders") == {"2026-01-01|uk": (1, 1, 0, 0), "2026-01-02|uk": (1, 1, 0, 0)}
     agreement(bench)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sluice.contracts import Contract
-from sluice.inventory import PARTITION_KEY, take_inventory
+from sluice.inventory import NOBODY, PARTITION_KEY, take_inventory
 from tests.conftest import Bench
 
 STRAY = "orders/region=mars/date=2026-01-01/o.csv"
@@ -16,11 +16,15 @@ def test_what_lies_there_is_counted_by_source(bench: Bench, contracts: dict[str,
     path = bench.put_orders("2026-01-01|uk", GOOD)
     bench.put_orders("2026-01-01|uk", GOOD, name="b.csv")
     bench.put("events/date=2026-01-01/hour=00/e.jsonl", "{}")
-    orders, events = take_inventory(bench.lake, [contracts["orders"], contracts["events"]], run_id="r")
+    (bench.landing / "ordres").mkdir()
+    bench.put("ordres/typo.csv", "x")
+    nobody, orders, events = take_inventory(bench.lake, [contracts["orders"], contracts["events"]], run_id="r")
+    # What lies in no contract's folder is told of, too.
+    assert (nobody.source, [u.path for u in nobody.unroutable]) == (NOBODY, ["ordres/typo.csv"])
     assert (orders.source, orders.files, orders.bytes, orders.partitions) == ("orders", 2, 2 * path.stat().st_size, 1)
     assert [(u.path, u.size) for u in orders.unroutable] == [(STRAY, 3)]
     assert (events.source, events.files, events.bytes, events.partitions, events.unroutable) == ("events", 1, 2, 1, ())
-    assert bench.sql("SELECT DISTINCT source FROM ops.ledger") == [("orders",)]
+    assert bench.sql("SELECT DISTINCT source FROM ops.ledger ORDER BY 1") == [(NOBODY,), ("orders",)]
 
 
 def test_a_stray_file_stays_in_the_books_until_it_is_moved(bench: Bench, contracts: dict[str, Contract]) -> None:

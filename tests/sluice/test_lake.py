@@ -196,6 +196,10 @@ def test_errors_are_explained_or_left_alone(tmp_path: Path) -> None:
     down = explain(duckdb.IOException("password=hunter2 host=db: Connection refused\nmore"), postgres)
     assert isinstance(down, LakeUnavailableError)
     assert "catalog stayed locked or unreachable: password=*** host=db: Connection refused. Nothing" in str(down)
+    race = (
+        'Failed to initialize DuckLake: Failed to execute query "CREATE TABLE": ERROR:  duplicate key value\nDETAIL: x'
+    )
+    assert "stayed locked or unreachable" in str(explain(duckdb.Error(race), postgres))
     for text in ('FATAL: database "x" does not exist', 'role "u" does not exist', "file is not a database"):
         assert isinstance(explain(duckdb.IOException(text), postgres), LakeUnavailableError)
     assert explain(duckdb.BinderException("Referenced column not found"), settings) is None

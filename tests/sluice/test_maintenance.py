@@ -54,10 +54,26 @@ def test_one_round_keeps_the_rows_and_what_is_published(busy: Bench) -> None:
     assert [n for (n,) in early] == [n for n in range(2 * ROWS) if n != 3]
     assert busy.sql("SELECT n FROM gold.t ORDER BY n") == rows
     assert done.files_after < done.files_before
-    assert done.snapshots_expired > COMMITS and done.files_removed > 0 and done.orphans_removed == 0
+    assert done.snapshots_expired > COMMITS and done.orphans_removed == 0
+    # What was replaced goes only when no query can be reading it any more.
+    assert done.files_removed == 0
+    files = len(parquet(busy))
+    assert maintain(busy.lake, keep_days=0, orphan_age_hours=0).files_removed > 0
+    assert len(parquet(busy)) < files
+    assert busy.sql("SELECT n FROM gold.t ORDER BY n") == rows
     kept = [n for (n,) in busy.sql("SELECT snapshot_id FROM ducklake_snapshots('lake') ORDER BY 1")]
     assert published in kept and max(kept) >= newest
     assert not set(range(published)) & set(kept)
+
+
+def test_a_reader_in_the_middle_of_a_transaction_reads_on(busy: Bench) -> None:
+    with connect(busy.settings) as pinned:
+        pinned.execute("BEGIN")
+        early = pinned.execute("SELECT n FROM t ORDER BY n").fetchall()
+        maintain(busy.lake, keep_days=0)
+        assert pinned.execute("SELECT n FROM t ORDER BY n").fetchall() == early
+        pinned.execute("COMMIT")
+        assert pinned.execute("SELECT n FROM t ORDER BY n").fetchall() == early
 
 
 def test_a_second_round_finds_nothing_more_to_merge(busy: Bench) -> None:

@@ -7,6 +7,7 @@ import codecs
 import gzip
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sluice.errors import LandingError
 from sluice.landing import LandingFile
 from sluice.preflight import LONGEST_LINE_BYTES, Inspected, inspect, inspect_all
 
@@ -195,9 +197,18 @@ def test_many_files_come_back_in_order(tmp_path: Path) -> None:
     for number in range(20):
         data = b"x\n" * number + b"end"
         (tmp_path / f"{number}.jsonl").write_bytes(data)
-        files.append(landing_file(f"{number}.jsonl", data))
+        mtime = (tmp_path / f"{number}.jsonl").stat().st_mtime_ns
+        files.append(replace(landing_file(f"{number}.jsonl", data), mtime_ns=mtime))
     found = inspect_all(files, tmp_path, tmp_path / "tmp", lambda f: "utf-8", threads=4)
     assert [(i.file.path, i.lines) for i in found] == [(f"{n}.jsonl", n + 1) for n in range(20)]
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "f.jsonl").write_bytes(b"x\n")
+    listed = replace(landing_file("f.jsonl", b"x\n"), mtime_ns=(tmp_path / "f.jsonl").stat().st_mtime_ns)
+    (tmp_path / "f.jsonl").write_bytes(b"x\ny\n")
+    with pytest.raises(LandingError, match="changed while it was being read"):
+        inspect_all([listed], tmp_path, tmp_path / "tmp", lambda f: "utf-8", threads=1)
 
 
 # Bytes in which line ends, control characters and broken UTF-8 are common.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -152,9 +153,12 @@ def test_the_reader_script_holds_no_password(catalog: str, attach: str, tmp_path
     assert f"ATTACH '{attach}' AS head" in text
 
 
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
 def test_what_maintenance_must_keep(warehouse: Bench) -> None:
     with warehouse.lake.reading() as con:
-        assert kept_snapshots(con) == []
+        assert kept_snapshots(con, LONG_AGO) == []
     audits = []
     for number in range(3):
         add(warehouse, number)
@@ -164,7 +168,9 @@ def test_what_maintenance_must_keep(warehouse: Bench) -> None:
     add(warehouse, 9)
     record_audit(warehouse.lake, run_id="b9", checks_passed=1, failed=["x"])
     with warehouse.lake.reading() as con:
-        assert kept_snapshots(con) == audits
+        assert kept_snapshots(con, LONG_AGO) == audits
+        # Of publications that ended before the moment given, only the one in force.
+        assert kept_snapshots(con, datetime.now(UTC) + timedelta(seconds=1)) == audits[1:]
 
 
 def test_a_build_is_known_by_its_code_and_its_batches(warehouse: Bench) -> None:

@@ -202,6 +202,13 @@ def test_a_value_may_run_over_lines_where_the_contract_says_so(make_contract: Ma
     assert [line for line, _, _ in faults(read_files(single, {"f.csv": data}))] == [2, 4, 6]
 
 
+def test_where_records_run_over_lines_a_bad_line_sets_its_file_aside(make_contract: Make, read_files: Read) -> None:
+    contract = make_contract({"a": {}, "b": {}, "c": {}}, csv={"multiline": True})
+    found = read_files(contract, {"f.csv": b'a,b,c\n1,"x\n\xff\ny",3\n4,5,6\n'})
+    assert values(found) == []
+    assert [(f.rule, f.rows) for f in found.faults] == [("encoding", 4)]
+
+
 def test_lines_that_are_no_text_are_faults_with_their_bytes(abc: Contract, read_files: Read) -> None:
     found = read_files(abc, {"f.csv": b"a,b,c\n1,2,3\ncaf\xe9,2,3\n4,5,6\n", "f.jsonl": b'{"a":"1"}\n\xff\n'})
     assert [(r["line"], r["raw"], r["raw_encoding"], r["fault"]) for r in found.rows if r["fault"]] == [
@@ -247,7 +254,9 @@ def test_json_values_become_text(abc: Contract, read_files: Read) -> None:
     assert [r["raw"] for r in found.rows] == list(lines)
 
 
-@pytest.mark.xfail(reason="DuckDB reads a JSON number with a point as a double; see the report", strict=True)
+@pytest.mark.xfail(
+    reason="DuckDB reads a JSON number with a point as a double (docs/contracts.md says so)", strict=True
+)
 def test_json_numbers_keep_every_digit(abc: Contract, read_files: Read) -> None:
     found = read_files(abc, {"f.jsonl": b'{"a":12345678901234.5678}\n'})
     assert values(found, "a") == [(1, "12345678901234.5678")]
