@@ -58,7 +58,7 @@ demo: $(VENV)/runtime ## load a month of a simulated shop (or LANDING=<folder>) 
 
 .PHONY: dev
 dev: $(VENV)/runtime ## start the Dagster UI, sensors and schedules on 127.0.0.1
-	@$(BIN)/python -m resources.instance
+	@$(BIN)/python -m resources.instance $(PORT)
 	$(BIN)/dagster dev --host 127.0.0.1 --port $(PORT) --workspace workspace.yaml
 
 .PHONY: test

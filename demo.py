@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _demo(chosen: argparse.Namespace) -> int:
     started = time.perf_counter()
     outcome = Outcome()
+    end: date | None
     if chosen.landing is None:
         settings = load_settings()
         landing = settings.home / "landing"
@@ -69,18 +70,23 @@ def _demo(chosen: argparse.Namespace) -> int:
 
         print(f"A shop trades for {chosen.days} days into {_shown(landing)} …", flush=True)
         begun = time.perf_counter()
-        generate(landing, seed=chosen.seed, days=chosen.days, scale=chosen.scale, start=SHOP_START).write(
-            settings.home / "shop_truth.json"
-        )
+        try:
+            truth = generate(landing, seed=chosen.seed, days=chosen.days, scale=chosen.scale, start=SHOP_START)
+        except ValueError as error:
+            raise LandingError(
+                f"{error}. `make dev` goes on with what is there; `SLUICE_HOME=.sluice-2 make demo` makes another "
+                "lake; `make clean` begins again."
+            ) from error
+        truth.write(settings.home / "shop_truth.json")
         outcome.took("simulated shop", time.perf_counter() - begun)
-        start, end = SHOP_START, SHOP_START + timedelta(days=chosen.days)
+        # No end: the shop goes on trading, so files of later days find their partitions.
+        start, end = SHOP_START, None
     else:
         landing = chosen.landing.resolve()
         settings = load_settings()
         start, end = landing_span(landing, list(load_contracts(settings.contracts).values()))
-    note_settings(
-        settings.home, {"SLUICE_LANDING": str(landing), "SLUICE_START_DATE": str(start), "SLUICE_END_DATE": str(end)}
-    )
+    noted = {"SLUICE_LANDING": str(landing), "SLUICE_START_DATE": str(start)}
+    note_settings(settings.home, noted if end is None else {**noted, "SLUICE_END_DATE": str(end)})
     settings = load_settings(home=str(settings.home), landing=landing, start_date=start, end_date=end)
     _run_everything(settings, outcome)
     outcome.took("total", time.perf_counter() - started)
@@ -157,7 +163,12 @@ def _run_everything(settings: Settings, outcome: Outcome) -> None:
         for contract in load_contracts(settings.contracts).values():
             definition = defs.resolve_assets_def(dg.AssetKey(["bronze", contract.name])).partitions_def
             assert definition is not None, "ingest assets are partitioned"
-            run(f"ingest_{contract.name}", run_tags(definition.get_partition_keys(), definition), "bronze")
+            found = scan(contract, settings.landing_path, settings.start_date, settings.end_date)
+            keys = [k for k in definition.get_partition_keys() if k in found.by_partition()]
+            if not keys:
+                print(f"no files for {contract.name}", flush=True)
+                continue
+            run(f"ingest_{contract.name}", run_tags(keys, definition), "bronze")
             print(f"bronze.{contract.name} loaded", flush=True)
         if outcome.failed:
             return

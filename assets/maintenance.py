@@ -15,6 +15,7 @@ class MaintenanceConfig(dg.Config):
     """How much history maintenance leaves."""
 
     keep_days: int = 7  # snapshots younger than this stay, published or not
+    grace_hours: float = 24.0  # files replaced for less than this stay, for queries under way
 
 
 @dg.asset(
@@ -32,7 +33,7 @@ def lake_maintenance(
     context: dg.AssetExecutionContext, config: MaintenanceConfig, lake: LakeResource
 ) -> Iterator[object]:
     """One round of maintenance."""
-    done = maintain(lake.lake, keep_days=config.keep_days)
+    done = maintain(lake.lake, keep_days=config.keep_days, orphan_age_hours=config.grace_hours)
     context.log.info(f"{done}")
     yield dg.MaterializeResult(
         metadata={

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from resources.dbt import dbt_environment
+from sluice.errors import SluiceError
 from sluice.settings import PROJECT, Settings, load_settings
 
 
@@ -26,6 +30,33 @@ def prepare_instance(settings: Settings) -> Path:
     return folder
 
 
+def port_problem(port: int) -> str | None:
+    """Why the web UI cannot be served on a port of 127.0.0.1; None if it can."""
+    with socket.socket() as probe:
+        # As the webserver does, so that a port just given up counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            return (
+                f"Port {port} cannot be used: {error.strerror}. Is `make dev` running already? Otherwise choose "
+                f"another: make dev PORT={port + 1}"
+            )
+    return None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """What `make dev` runs before Dagster starts: prepare the instance, and look whether the port is free."""
+    try:
+        prepare_instance(load_settings())
+    except SluiceError as error:
+        print(f"dev: {error}", file=sys.stderr)
+        return 1
+    problem = port_problem(int(arguments[0])) if arguments else None
+    if problem:
+        print(f"dev: {problem}", file=sys.stderr)
+    return 1 if problem else 0
+
+
 if __name__ == "__main__":
-    # `make dev` runs this before Dagster starts.
-    prepare_instance(load_settings())
+    raise SystemExit(main(sys.argv[1:]))

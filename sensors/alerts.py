@@ -28,5 +28,6 @@ def failure_message(context: dg.RunFailureSensorContext) -> tuple[str, str]:
         error = getattr(data, "error", None)
         cause = getattr(error, "cause", None) or error
         lines.append(f"{event.step_key}: {(cause.message if cause else event.message or '').strip()}")
-    lines.append(f"Run {run.run_id}; tags {dict(sorted(run.tags.items()))}")
+    tags = {k: v for k, v in sorted(run.tags.items()) if not k.startswith((".dagster", "dagster/")) or "partition" in k}
+    lines.append(f"Run {run.run_id}; {tags}" if tags else f"Run {run.run_id}")
     return f"Sluice: run of {run.job_name} failed", "\n".join(lines)

@@ -23,6 +23,8 @@ PARTITION_KEY = "(unroutable)"
 # The source they are booked under when they lie in no contract's folder.
 NOBODY = "(none)"
 
+_ADVICE = ". Move or rename it, or mend the setting or the contract that leaves it out."
+
 
 @dataclass(frozen=True)
 class Inventory:
@@ -127,9 +129,9 @@ def _write(
         "INSERT INTO ops.dead_letters (dead_letter_id, batch_id, source, partition_key, file, rows, reasons, "
         "error_class, contract_version, first_failed_at, status) "
         "SELECT md5(concat_ws('|', $batch, file)), $batch, $source, $key, file, 1, "
-        "[{'rule': 'unroutable', 'column': NULL::VARCHAR, 'value': file, 'detail': reason || '. Move or rename it.'}], "
+        "[{'rule': 'unroutable', 'column': NULL::VARCHAR, 'value': file, 'detail': reason || $advice}], "
         "'file', $version, $now, 'open' FROM unroutable",
-        {**where, "version": version, "now": now},
+        {**where, "version": version, "now": now, "advice": _ADVICE},
     )
     con.execute(
         "INSERT INTO ops.ledger VALUES "

@@ -5,8 +5,10 @@ Never touches what is published or may still be, nor what was published of late 
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from sluice.lake import LAKE, Lake
 from sluice.publication import kept_snapshots
@@ -64,7 +66,15 @@ def maintain(lake: Lake, *, keep_days: int = 7, orphan_age_hours: float = 24.0) 
             f"CALL ducklake_delete_orphaned_files('{LAKE}', older_than => ?)", [now - timedelta(hours=orphan_age_hours)]
         ).fetchall()
         after = _size(con)
+    _remove_leftovers(lake.settings.temp_path, now - timedelta(hours=orphan_age_hours))
     return Maintenance(before[0], after[0], before[1], after[1], len(expired), len(removed), len(orphans))
+
+
+def _remove_leftovers(folder: Path, before: datetime) -> None:
+    """Remove what ingest runs that were killed have left in the temporary folder."""
+    for path in folder.glob("ingest-*"):
+        if datetime.fromtimestamp(path.stat().st_mtime, UTC) < before:
+            shutil.rmtree(path)
 
 
 def _size(con: object) -> tuple[int, int]:

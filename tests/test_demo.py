@@ -99,6 +99,18 @@ def test_facts_equal_the_truth(settings: Settings, truth: Truth) -> None:
     assert not [k for k, v in expected.items() if v and k not in dict(by_day)]
 
 
+def test_the_shell_command_it_prints_reads_what_is_published(home: Path, printed: str, truth: Truth) -> None:
+    assert f".venv/bin/duckdb -init {home}/published.sql" in printed
+    done = subprocess.run(
+        [
+            Path(sys.executable).with_name("duckdb"), "-init", home / "published.sql", "-csv", "-noheader",
+            "-c", "SELECT count(*) FROM fct_order_lines",
+        ],
+        capture_output=True, text=True, timeout=60, check=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.stdout.split()[-1] == str(truth.facts["order_lines"])
+
+
 @pytest.mark.parametrize(
     ("source", "dimension", "key"),
     [("products", "dim_product", "stock_code"), ("customers", "dim_customer", "customer_id")],
@@ -142,6 +154,21 @@ def test_a_second_run_changes_no_table(home: Path, settings: Settings) -> None:
     done = run_demo(home, "--days", str(DAYS), "--scale", str(SCALE))
     assert done.returncode == 0, done.stderr[-3000:]
     assert contents(settings) == before
+
+
+def test_the_shop_goes_on_and_foreign_files_are_not_overwritten(home: Path, settings: Settings) -> None:
+    assert settings.end_date is None
+    dropped = settings.landing_path / "orders/region=uk/date=2026-02-01/dropped.csv"
+    dropped.parent.mkdir(parents=True)
+    dropped.write_text("x")
+    try:
+        done = run_demo(home, "--days", str(DAYS), "--scale", str(SCALE))
+        assert done.returncode == 1
+        assert "`make clean` begins again" in done.stderr
+        assert dropped.read_text() == "x"
+    finally:
+        dropped.unlink()
+        dropped.parent.rmdir()
 
 
 def test_two_landing_areas_do_not_mix_in_one_home(home: Path, settings: Settings, tmp_path: Path) -> None:

@@ -76,6 +76,17 @@ def test_a_reader_in_the_middle_of_a_transaction_reads_on(busy: Bench) -> None:
         assert pinned.execute("SELECT n FROM t ORDER BY n").fetchall() == early
 
 
+def test_what_killed_runs_left_is_removed_when_it_is_old(busy: Bench) -> None:
+    old, young = (busy.settings.temp_path / f"ingest-{name}" for name in ("old", "young"))
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+        (folder / "copy.txt").write_text("x")
+    os.utime(old, (0, 0))
+    maintain(busy.lake)
+    assert not old.exists()
+    assert young.exists()
+
+
 def test_a_second_round_finds_nothing_more_to_merge(busy: Bench) -> None:
     first = maintain(busy.lake, keep_days=0)
     second = maintain(busy.lake, keep_days=0)

@@ -1,0 +1,51 @@
+"""The documents are true as far as a machine can tell: settings, targets, links and the lock files they speak of."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sluice.cli import main
+from sluice.settings import PROJECT, Settings
+
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").glob("*.md"))]
+
+
+def test_the_settings_table_lists_every_setting_and_no_other() -> None:
+    listed = set(re.findall(r"^\| `SLUICE_(\w+)` \|", README, re.MULTILINE))
+    assert listed == {name.upper() for name in Settings.model_fields}
+
+
+def test_every_target_named_exists() -> None:
+    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    for document in DOCUMENTS:
+        named = set(re.findall(r"\bmake ([a-z-]+)\b(?=[`\n ]*[`\n#(L]|`)", document.read_text(encoding="utf-8")))
+        assert named <= targets, document.name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock", "requirements-contracts.lock"])
+def test_locks_have_hashes_and_no_addresses(lock: str) -> None:
+    text = (PROJECT / lock).read_text(encoding="utf-8")
+    assert "://" not in text
+    pinned = re.findall(r"^[\w.\-\[\],]+==.*$", text, re.MULTILINE)
+    assert len(pinned) > 30
+    assert all(line.rstrip().endswith("\\") for line in pinned)
+
+
+@pytest.mark.parametrize("command", [["sync"], ["books"], ["published"]])
+def test_the_command_line_documented_exists(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--help"])
+    assert caught.value.code == 0
+    assert command[0] in capsys.readouterr().out
