@@ -32,7 +32,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return Shop(files, generate(files, days=DAYS, scale=0.05, start=START))
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while it lives, Playwright's event loop runs in this thread, and others cannot run theirs.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         found = next(filter(None, map(shutil.which, _CHROMIUM)), None) or playwright.chromium.executable_path
