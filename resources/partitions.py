@@ -5,7 +5,6 @@ Pure functions; tested without a run.
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, time
@@ -71,13 +70,3 @@ def wanted_keys(partition_keys: Sequence[str], tags: dict[str, str]) -> list[str
     """The keys a run is for: those of its range, or the exact set its tag names."""
     exact = tags.get(EXACT_KEYS)
     return list(partition_keys) if exact is None else list(json.loads(exact))
-
-
-def contiguous(keys: Iterable[str], definition: dg.PartitionsDefinition) -> list[list[str]]:
-    """The keys in order, cut wherever the definition has one in between that is not among them."""
-    wanted = set(keys)
-    groups: list[list[str]] = []
-    for inside, group in itertools.groupby(definition.get_partition_keys(), key=wanted.__contains__):
-        if inside:
-            groups.append(list(group))
-    return groups

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from resources.partitions import EXACT_KEYS, RANGE_END, RANGE_START, contiguous, partitions_of, run_tags, wanted_keys
+from resources.partitions import EXACT_KEYS, RANGE_END, RANGE_START, partitions_of, run_tags, wanted_keys
 from sluice.contracts import load_contracts
 from sluice.settings import PROJECT, load_settings
 
@@ -73,8 +73,3 @@ def test_a_rectangle_needs_no_list(orders: dg.PartitionsDefinition) -> None:
 def test_a_key_that_is_none_raises(products: dg.PartitionsDefinition) -> None:
     with pytest.raises(ValueError, match="2027-01-01"):
         run_tags(["2026-01-30", "2027-01-01"], products)
-
-
-def test_contiguous_cuts_at_the_gaps(products: dg.PartitionsDefinition) -> None:
-    keys = ["2026-02-02", "2026-01-30", "2026-01-31"]
-    assert contiguous(keys, products) == [["2026-01-30", "2026-01-31"], ["2026-02-02"]]
