@@ -98,8 +98,7 @@ def build_warehouse(project: DbtProject, contracts: Sequence[Contract]) -> dg.As
             # Readers see all tables at one instant, so what may be published is always tested whole.
             context.log.info("Only a part was built: testing the whole warehouse.")
             invocation = dbt.cli(["test"], manifest=project.manifest_path, raise_on_error=False).wait()
-            # What the build could not make stays in the account: its former table may well pass the tests.
-            results = [*(r for r in results if r["unique_id"].startswith("model.")), *_results(invocation)]
+            results = account_of_part(results, _results(invocation))
         failed = failures(results)
         audit = record_audit(
             lake.lake,
@@ -129,6 +128,14 @@ def _results(invocation: DbtCliInvocation) -> list[dict[str, Any]]:
         raise invocation.get_error() or dg.Failure("dbt ended without results. See its log above.") from None
     results: list[dict[str, Any]] = artifact["results"]
     return results
+
+
+def account_of_part(built: Sequence[dict[str, Any]], tested: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results for a build of a part and the test of the whole after it.
+
+    What the build could not make stays in the account: its former table may well pass the tests.
+    """
+    return [*(r for r in built if r["unique_id"].startswith("model.")), *tested]
 
 
 def failures(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

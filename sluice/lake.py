@@ -125,7 +125,7 @@ def install_extensions() -> None:
     A copy already there is kept when it is of the same package version: replacing a file other processes have
     mapped would be a race for nothing.
     """
-    # Deferred: five readers of settings need no extension machinery.
+    # Deferred: whoever only reads settings or contracts needs no extension machinery.
     from duckdb_extensions import import_extension
 
     with duckdb.connect() as con:
