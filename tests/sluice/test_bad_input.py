@@ -104,8 +104,10 @@ def test_a_file_of_no_partition_is_in_the_books(bench: Bench, contracts: dict[st
     take_inventory(bench.lake, [contracts["orders"]])
     details = bench.sql("SELECT reasons[1].detail FROM ops.dead_letters WHERE status = 'open' ORDER BY file")
     assert [d for (d,) in details] == [
-        "unknown region 'mars'; known are uk, eu, row. Move or rename it.",
-        "'2026-13-01' is no date like 2026-01-31. Move or rename it.",
+        "unknown region 'mars'; known are uk, eu, row. Move or rename it, or mend the setting or the "
+        "contract that leaves it out.",
+        "'2026-13-01' is no date like 2026-01-31. Move or rename it, or mend the setting or the contract "
+        "that leaves it out.",
     ]
 
 
