@@ -65,6 +65,10 @@ dev: $(VENV)/runtime ## start the Dagster UI, sensors and schedules on 127.0.0.1
 test: $(VENV)/dev ## run the tests
 	$(BIN)/python -m pytest
 
+.PHONY: test-deep
+test-deep: $(VENV)/dev ## as many random histories as SCD_EXAMPLES says (1000), anew each time
+	SCD_EXAMPLES=$(or $(SCD_EXAMPLES),1000) $(BIN)/python -m pytest tests/scd
+
 .PHONY: lint
 lint: $(VENV)/dev $(CONTRACTS_VENV)/ready ## check Python, SQL and contracts
 	$(BIN)/ruff check .

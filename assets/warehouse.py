@@ -31,6 +31,9 @@ from sluice.publication import record_audit
 
 OWNER = "team:data-platform"
 
+# What a person reads in a panel of the UI; a year of days is in the table.
+REWRITES_SHOWN = 60
+
 
 class SluiceTranslator(DagsterDbtTranslator):
     """dbt models as Sluice shows them: grouped by layer, and owned."""
@@ -167,8 +170,24 @@ class _Describer:
         return {
             "dagster/table_name": f"{LAKE}.{table}",
             **preview_metadata(self._con, table, self._personal),
+            **self._rewritten(table, event),
             **self._lineage(table),
         }
+
+    def _rewritten(self, table: str, event: dg.Output[Any]) -> dict[str, Any]:
+        """Which dates this build rewrote, and why, as the `healed` materialization noted it."""
+        if self._nodes[table]["config"]["materialized"] != "healed":
+            return {}
+        rows = self._con.execute(
+            "SELECT coalesce(slice, 'all'), reason, rows_removed, rows_added FROM ops.rewrites "
+            "WHERE relation = ? AND invocation_id = ? ORDER BY slice",
+            [table, str(event.metadata["invocation_id"].value)],
+        ).fetchall()
+        lines = [f"| {slice_} | {reason} | {removed:,} | {added:,} |" for slice_, reason, removed, added in rows]
+        more = [f"| … | and {len(lines) - REWRITES_SHOWN:,} more in ops.rewrites | | |"]
+        shown = lines if len(lines) <= REWRITES_SHOWN else lines[:REWRITES_SHOWN] + more
+        head = ["| rewritten | because of | rows removed | rows added |", "|---|---|---:|---:|"]
+        return {"rewritten": dg.MetadataValue.md("\n".join([*head, *shown]) if rows else "nothing")}
 
     def _lineage(self, table: str) -> dict[str, Any]:
         compiled = self._invocation.target_path / "compiled" / "sluice" / self._nodes[table]["original_file_path"]

@@ -26,6 +26,8 @@ PARTS = set(MAY_IMPORT)
 
 # What the engine must do without: it is used from notebooks and scripts, too.
 ORCHESTRATORS = {"dagster", "dagster_dbt", "dagster_duckdb", "dagster_webserver", "dbt"}
+# `python -m sluice.scd_cases` runs cases through the real materialization, and that is dbt's to run.
+DRIVES_DBT = "sluice/scd_harness.py"
 
 
 def imported(source: str) -> Iterator[tuple[int, str]]:
@@ -44,7 +46,7 @@ def complaints(part: str, name: str, source: str) -> list[str]:
     for line, package in imported(source):
         if package in PARTS and package not in MAY_IMPORT[part]:
             found.append(f"{name}:{line} imports {package}")
-        if part == "sluice" and package in ORCHESTRATORS:
+        if part == "sluice" and package in ORCHESTRATORS and (package, name) != ("dbt", DRIVES_DBT):
             found.append(f"{name}:{line} imports {package}: the engine never imports an orchestrator")
     if not ast.get_docstring(ast.parse(source)):
         found.append(f"{name}:1 has no docstring that says what it is for")

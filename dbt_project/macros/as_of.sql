@@ -10,8 +10,3 @@
     {{ instant }} >= {{ dimension }}.valid_from
     and {{ instant }} < coalesce({{ dimension }}.valid_to, cast('infinity' as timestamp))
 {%- endmacro %}
-
-{#- The instant from which unknown and inferred members are valid. -#}
-{% macro beginning_of_time() -%}
-    cast('{{ var("beginning_of_time") }}' as timestamp)
-{%- endmacro %}

@@ -14,11 +14,6 @@
     )) as uuid)
 {%- endmacro %}
 
-{#- Surrogate key of a version: natural key(s) and the start of its validity, to the microsecond. -#}
-{% macro version_key(natural_keys, valid_from) -%}
-    {{ hash_key(natural_keys + ["strftime(" ~ valid_from ~ ", '%Y-%m-%dT%H:%M:%S.%f')"]) }}
-{%- endmacro %}
-
 {#- Key of the unknown member of every dimension. -#}
 {% macro unknown_key() -%}
     cast('00000000-0000-0000-0000-000000000000' as uuid)

@@ -1,107 +1,65 @@
+{{ config(
+    materialized='scd',
+    natural_key='customer_id',
+    surrogate_key='customer_key',
+    sequence_by=['change_seq_lsn', 'change_seq_partition', 'change_seq_file', 'change_seq_line'],
+    valid_from='changed_at',
+    delete_when='is_delete',
+    deletes='keep',
+    sighting_when='is_sighting',
+    unknown_member=true,
+    beginning="timestamp '" ~ var('beginning_of_time') ~ "'",
+    columns={'country': 2, 'segment': 2, 'email': 2},
+    changes_in=[
+        {'table': 'bronze.customers', 'valid_from': '_source_ts'},
+        {'table': 'bronze.orders', 'valid_from': 'invoiced_at', 'sighting': true},
+        {'table': 'bronze.events', 'valid_from': 'event_ts', 'sighting': true},
+    ]
+) }}
 -- Grain: one version of one customer, valid in [valid_from, valid_to); plus inferred and unknown members.
-with history as (
-
-    {{ scd2_history(
-        relation=ref('stg_customer_changes'),
-        natural_key='customer_id',
-        sequence_by=['change_seq_lsn', 'change_seq_partition', 'change_seq_file', 'change_seq_line'],
-        valid_from='changed_at',
-        tracked=['country', 'segment', 'email'],
-        is_delete='is_delete'
-    ) | indent(4) }}
-
-),
-
-sightings as (
-
-    select
-        customer_id,
-        invoiced_at as seen_at
-    from {{ ref('stg_orders') }}
-
-    union all
-
-    select
-        customer_id,
-        event_ts as seen_at
-    from {{ ref('stg_events') }}
-
-),
-
-inferred as (
-
-    {{ inferred_members(history='history', sightings='sightings', natural_key='customer_id') | indent(4) }}
-
-),
-
-members as (
-
-    select
-        customer_id,
-        version,
-        country,
-        segment,
-        email,
-        valid_from,
-        valid_to,
-        is_current,
-        is_deleted,
-        false as is_inferred,
-        false as is_unknown
-    from history
-
-    union all
-
-    select
-        customer_id,
-        0 as version,
-        null as country,
-        null as segment,
-        null as email,
-        {{ beginning_of_time() }} as valid_from,
-        valid_to,
-        valid_to is null as is_current,
-        false as is_deleted,
-        true as is_inferred,
-        false as is_unknown
-    from inferred
-
-    union all
-
-    select
-        null as customer_id,
-        0 as version,
-        null as country,
-        null as segment,
-        null as email,
-        {{ beginning_of_time() }} as valid_from,
-        null as valid_to,
-        true as is_current,
-        false as is_deleted,
-        false as is_inferred,
-        true as is_unknown
-
-)
-
+-- This SELECT is the log: what changed, and who was referred to when. History is made of it.
 select
-    -- key of the version, and the durable key of the customer
-    case
-        when is_unknown then {{ unknown_key() }}
-        else {{ version_key(['customer_id'], 'valid_from') | indent(8) }}
-    end as customer_key,
     customer_id,
-    version,
-
-    -- attributes
+    change_seq_lsn,
+    change_seq_partition,
+    change_seq_file,
+    change_seq_line,
+    changed_at,
+    is_delete,
+    false as is_sighting,
     country,
     segment,
-    email,
+    email
+from {{ ref('stg_customer_changes') }}
 
-    -- validity
-    valid_from,
-    valid_to,
-    is_current,
-    is_deleted,
-    is_inferred,
-    is_unknown
-from members
+union all
+
+select
+    customer_id,
+    null as change_seq_lsn,
+    null as change_seq_partition,
+    null as change_seq_file,
+    null as change_seq_line,
+    invoiced_at as changed_at,
+    null as is_delete,
+    true as is_sighting,
+    null as country,
+    null as segment,
+    null as email
+from {{ ref('stg_orders') }}
+
+union all
+
+select
+    customer_id,
+    null as change_seq_lsn,
+    null as change_seq_partition,
+    null as change_seq_file,
+    null as change_seq_line,
+    event_ts as changed_at,
+    null as is_delete,
+    true as is_sighting,
+    null as country,
+    null as segment,
+    null as email
+from {{ ref('stg_events') }}

@@ -1,3 +1,8 @@
+{{ config(
+    materialized='healed',
+    unique_key='date_key',
+    changes_in=[{'table': 'bronze.orders'}, {'table': 'bronze.events'}]
+) }}
 -- Grain: one calendar day; whole years from the first to the last day that has an order line or an event.
 with instants as (
 

@@ -1,103 +1,62 @@
+{{ config(
+    materialized='scd',
+    natural_key='stock_code',
+    surrogate_key='product_key',
+    sequence_by=['change_seq_lsn', 'change_seq_partition', 'change_seq_file', 'change_seq_line'],
+    valid_from='changed_at',
+    delete_when='is_delete',
+    deletes='keep',
+    sighting_when='is_sighting',
+    unknown_member=true,
+    beginning="timestamp '" ~ var('beginning_of_time') ~ "'",
+    columns={'description': 2, 'list_price': 2},
+    changes_in=[
+        {'table': 'bronze.products', 'valid_from': '_source_ts'},
+        {'table': 'bronze.orders', 'valid_from': 'invoiced_at', 'sighting': true},
+        {'table': 'bronze.events', 'valid_from': 'event_ts', 'sighting': true},
+    ]
+) }}
 -- Grain: one version of one product, valid in [valid_from, valid_to); plus inferred and unknown members.
-with history as (
+-- This SELECT is the log: what changed, and who was referred to when. History is made of it.
+select
+    stock_code,
+    change_seq_lsn,
+    change_seq_partition,
+    change_seq_file,
+    change_seq_line,
+    changed_at,
+    is_delete,
+    false as is_sighting,
+    description,
+    list_price
+from {{ ref('stg_product_changes') }}
 
-    {{ scd2_history(
-        relation=ref('stg_product_changes'),
-        natural_key='stock_code',
-        sequence_by=['change_seq_lsn', 'change_seq_partition', 'change_seq_file', 'change_seq_line'],
-        valid_from='changed_at',
-        tracked=['description', 'list_price'],
-        is_delete='is_delete'
-    ) | indent(4) }}
-
-),
-
-sightings as (
-
-    select
-        stock_code,
-        invoiced_at as seen_at
-    from {{ ref('stg_orders') }}
-
-    union all
-
-    select
-        stock_code,
-        event_ts as seen_at
-    from {{ ref('stg_events') }}
-
-),
-
-inferred as (
-
-    {{ inferred_members(history='history', sightings='sightings', natural_key='stock_code') | indent(4) }}
-
-),
-
-members as (
-
-    select
-        stock_code,
-        version,
-        description,
-        list_price,
-        valid_from,
-        valid_to,
-        is_current,
-        is_deleted,
-        false as is_inferred,
-        false as is_unknown
-    from history
-
-    union all
-
-    select
-        stock_code,
-        0 as version,
-        null as description,
-        null as list_price,
-        {{ beginning_of_time() }} as valid_from,
-        valid_to,
-        valid_to is null as is_current,
-        false as is_deleted,
-        true as is_inferred,
-        false as is_unknown
-    from inferred
-
-    union all
-
-    select
-        null as stock_code,
-        0 as version,
-        null as description,
-        null as list_price,
-        {{ beginning_of_time() }} as valid_from,
-        null as valid_to,
-        true as is_current,
-        false as is_deleted,
-        false as is_inferred,
-        true as is_unknown
-
-)
+union all
 
 select
-    -- key of the version, and the durable key of the product
-    case
-        when is_unknown then {{ unknown_key() }}
-        else {{ version_key(['stock_code'], 'valid_from') | indent(8) }}
-    end as product_key,
     stock_code,
-    version,
+    null as change_seq_lsn,
+    null as change_seq_partition,
+    null as change_seq_file,
+    null as change_seq_line,
+    invoiced_at as changed_at,
+    null as is_delete,
+    true as is_sighting,
+    null as description,
+    null as list_price
+from {{ ref('stg_orders') }}
 
-    -- attributes
-    description,
-    list_price,
+union all
 
-    -- validity
-    valid_from,
-    valid_to,
-    is_current,
-    is_deleted,
-    is_inferred,
-    is_unknown
-from members
+select
+    stock_code,
+    null as change_seq_lsn,
+    null as change_seq_partition,
+    null as change_seq_file,
+    null as change_seq_line,
+    event_ts as changed_at,
+    null as is_delete,
+    true as is_sighting,
+    null as description,
+    null as list_price
+from {{ ref('stg_events') }}

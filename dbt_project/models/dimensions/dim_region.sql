@@ -1,3 +1,4 @@
+{{ config(materialized='healed', unique_key='region_key') }}
 -- Grain: one sales region.
 with regions (region_key, region_name, is_home_market) as (
 

@@ -1,3 +1,9 @@
+{{ config(
+    materialized='healed',
+    unique_key=['date_key', 'region_key', 'stock_code'],
+    slice_by='date_key',
+    changes_in=[{'table': 'gold.fct_order_lines'}]
+) }}
 -- Grain: one day x region x product (durable key stock_code) with at least one order line.
 select
     -- keys
@@ -27,4 +33,5 @@ select
     cast(sum(line_amount) as decimal(18, 4)) as net_amount,
     cast(sum(list_amount) as decimal(18, 4)) as list_amount
 from {{ ref('fct_order_lines') }}
+where {{ touched_rows() }}
 group by date_key, region_key, stock_code

@@ -1,7 +1,18 @@
+{{ config(
+    materialized='healed',
+    unique_key='event_id',
+    event_time='event_ts',
+    changes_in=[
+        {'table': 'bronze.events', 'rows': 'event_id'},
+        {'table': 'gold.dim_product', 'lookup': 'stock_code'},
+        {'table': 'gold.dim_customer', 'lookup': 'customer_id'},
+    ]
+) }}
 -- Grain: one distinct event; dimension keys are those valid at event_ts.
 with events as (
 
     select * from {{ ref('stg_events') }}
+    where {{ touched_rows() }}
 
 ),
 

@@ -1,7 +1,18 @@
+{{ config(
+    materialized='healed',
+    unique_key=['_file', '_line'],
+    event_time='invoiced_at',
+    changes_in=[
+        {'table': 'bronze.orders'},
+        {'table': 'gold.dim_product', 'lookup': 'stock_code'},
+        {'table': 'gold.dim_customer', 'lookup': 'customer_id'},
+    ]
+) }}
 -- Grain: one accepted order line; dimension keys are those valid at invoiced_at.
 with lines as (
 
     select * from {{ ref('stg_orders') }}
+    where {{ touched_rows() }}
 
 ),
 

@@ -1,3 +1,8 @@
+{{ config(
+    materialized='healed',
+    unique_key='customer_id',
+    changes_in=[{'table': 'gold.fct_order_lines'}, {'table': 'gold.dim_customer'}]
+) }}
 -- Grain: one known customer (durable key customer_id) with at least one sale.
 with lines as (
 

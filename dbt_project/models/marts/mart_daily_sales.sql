@@ -1,3 +1,8 @@
+{{ config(
+    materialized='healed',
+    unique_key=['date_key', 'region_key'],
+    changes_in=[{'table': 'gold.fct_order_lines'}, {'table': 'gold.dim_date'}, {'table': 'gold.dim_region'}]
+) }}
 -- Grain: one calendar day x region, first to last day with an order line; zeros on days without sales.
 with daily as (
 

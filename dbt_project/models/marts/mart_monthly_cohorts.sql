@@ -1,3 +1,8 @@
+{{ config(
+    materialized='healed',
+    unique_key=['cohort_month', 'months_since'],
+    changes_in=[{'table': 'gold.fct_order_lines'}]
+) }}
 -- Grain: one cohort (month of the first purchase) x months since, up to the last month in the data.
 with purchases as (
 

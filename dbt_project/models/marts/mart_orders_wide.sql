@@ -1,10 +1,31 @@
+{{ config(
+    materialized='healed',
+    unique_key='order_line_key',
+    slice_by='date_key',
+    changes_in=[
+        {'table': 'gold.fct_order_lines', 'rows': 'order_line_key'},
+        {'table': 'gold.dim_product', 'rows': 'product_key'},
+        {'table': 'gold.dim_customer', 'rows': 'customer_key'},
+        {'table': 'gold.dim_date', 'rows': 'date_key'},
+        {'table': 'gold.dim_region', 'rows': 'region_key'},
+    ]
+) }}
 -- Grain: one accepted order line, with the attributes of its dimensions as of the sale. No personal data.
+with lines as (
+
+    select * from {{ ref('fct_order_lines') }}
+    where {{ touched_rows() }}
+
+)
+
 select
     -- keys
     lines.order_line_key,
     lines.invoice,
     lines.stock_code,
     lines.customer_id,
+    lines.product_key,
+    lines.customer_key,
     lines.region_key,
     lines.date_key,
 
@@ -40,7 +61,7 @@ select
     lines.unit_price,
     lines.line_amount,
     lines.list_amount
-from {{ ref('fct_order_lines') }} as lines
+from lines
 inner join {{ ref('dim_product') }} as products on lines.product_key = products.product_key
 inner join {{ ref('dim_customer') }} as customers on lines.customer_key = customers.customer_key
 inner join {{ ref('dim_region') }} as regions on lines.region_key = regions.region_key

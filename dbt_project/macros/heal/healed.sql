@@ -1,0 +1,200 @@
+{#-
+    A table that follows what it is made of: rewritten where something it reads has changed, and nowhere else.
+
+    Written as the difference to what is there (scd/apply.sql), in one transaction, so its own change feed tells what
+    really changed, and the models after it follow in turn. What was rewritten, and why, is kept in `rewrites`. How the
+    change feed is followed: scd/builds.sql. Options: docs/scd.md, "Facts that heal".
+-#}
+{% materialization healed, adapter='duckdb' -%}
+    {%- set target = this.incorporate(type='table') -%}
+    {%- set existing = load_cached_relation(this) -%}
+
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+
+    {%- if not adapter.is_ducklake(target) -%}
+        {%- do scd_refuse("its database is no DuckLake; the change feed it follows is DuckLake's.") -%}
+    {%- endif -%}
+    {%- set o = heal_options() -%}
+    {%- set tables = [] -%}
+    {%- for feed in o['changes_in'] %}{% do tables.append(feed['table']) %}{% endfor -%}
+    {%- set standing = scd_standing(tables, compiled_code ~ tojson(o)) -%}
+    {%- if existing is not none and not existing.is_table -%}
+        {%- do adapter.drop_relation(existing) -%}
+        {%- set existing = none -%}
+    {%- endif -%}
+    {%- set told = 'nothing new' -%}
+    {%- if existing is none or should_full_refresh()
+            or (standing['why'] is not none
+                and scd_schema_change(target, scd_shape('select * from (' ~ compiled_code ~ ') as scd_all')) == 'rebuild') -%}
+        {%- do scd_execute("create or replace table " ~ target ~ " as " ~ compiled_code) -%}
+        {%- set rows = scd_query("select count(*) from " ~ target)[0][0] -%}
+        {%- set told = 'built whole, ' ~ rows ~ ' rows' -%}
+        {%- do scd_execute("insert into " ~ scd_state_relation('rewrites') ~ " values (" ~ scd_text(scd_own_name()) ~ ", "
+            ~ scd_text(invocation_id) ~ ", " ~ standing['now'] ~ ", null, " ~ scd_text(standing['why'] or 'full refresh')
+            ~ ", 0, " ~ rows ~ ")") -%}
+        {%- do scd_note_build(standing) -%}
+    {%- elif standing['why'] is not none or scd_anything_new(standing) -%}
+        {%- set written = heal_rewrite(o, standing, target) -%}
+        {%- set told = written['told'] -%}
+        {#- What follows no feed is computed each time; only what was new is worth a note. -#}
+        {%- if o['changes_in'] or written['rows'] %}{% do scd_note_build(standing) %}{% endif -%}
+    {%- endif -%}
+    {%- call noop_statement('main', told) -%} {%- endcall -%}
+
+    {%- do persist_docs(target, model) -%}
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {%- do adapter.commit() -%}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+    {{ return({'relations': [target]}) }}
+{%- endmaterialization %}
+
+{#-
+    Stands in a model's WHERE, where its rows' own relation is the only one in scope: in a rewrite it takes the rows that
+    may be different now; in a whole build, a unit test or `dbt compile`, all.
+-#}
+{% macro touched_rows() -%}
+    /* touched rows */ true
+{%- endmacro %}
+
+{% macro heal_options() -%}
+    {%- set o = {
+        'unique_key': scd_list(config.get('unique_key')),
+        'event_time': config.get('event_time'),
+        'slice_by': config.get('slice_by'),
+        'changes_in': config.get('changes_in', []),
+    } -%}
+    {%- if not o['unique_key'] %}{% do scd_refuse("unique_key is missing: name the columns that identify a row.") %}{% endif -%}
+    {%- if o['event_time'] and not o['slice_by'] -%}
+        {%- do o.update({'slice_by': 'cast(' ~ o['event_time'] ~ ' as date)'}) -%}
+    {%- endif -%}
+    {%- if o['slice_by'] and touched_rows() not in compiled_code -%}
+        {%- do scd_refuse("it rewrites slices, but its SELECT does not say of what. Put where {{ '{{ touched_rows() }}' }} on the "
+            ~ "relation its rows come from.") -%}
+    {%- endif -%}
+    {%- for feed in o['changes_in'] if feed.get('lookup') and not o['event_time'] -%}
+        {%- do scd_refuse("changes_in looks rows up in " ~ feed['table'] ~ " as of their time; name it in event_time.") -%}
+    {%- endfor -%}
+    {{ return(o) }}
+{%- endmacro %}
+
+{#- Bring the table up to date; returns what was done, for the log. -#}
+{% macro heal_rewrite(o, standing, target) -%}
+    {%- set conditions = [] -%}
+    {%- set reasons = [] -%}
+    {%- if standing['why'] is not none or not o['slice_by'] -%}
+        {%- set sql = compiled_code -%}
+        {%- set old = 'true' -%}
+        {%- do conditions.append('true') -%}
+        {%- do reasons.append(standing['why'] or 'what it is made of changed') -%}
+    {%- else -%}
+        {%- for feed in o['changes_in'] -%}
+            {%- set name = 'heal_' ~ loop.index -%}
+            {%- do conditions.append(heal_touched(o, standing, target, feed, name)) -%}
+            {%- do reasons.append(heal_reason(feed)) -%}
+        {%- endfor -%}
+        {%- set old = heal_bounds(o) ~ '(' ~ conditions | join(' or ') ~ ')' -%}
+        {%- set sql = compiled_code.replace(touched_rows(), old) -%}
+    {%- endif -%}
+    {%- do scd_execute("create or replace temp table scd_new as " ~ sql) -%}
+    {%- do scd_execute("create or replace temp table scd_old as select rowid as scd_rowid, * from " ~ target ~ " where " ~ old) -%}
+    {%- set written = scd_write_difference(target, 'scd_new', 'scd_old', o['unique_key']) -%}
+    {%- set slice = 'cast(' ~ o['slice_by'] ~ ' as varchar)' if o['slice_by'] else 'cast(null as varchar)' -%}
+    {%- set why -%}
+        list_filter([
+        {%- for condition in conditions %}case when {{ condition }} then {{ scd_text(reasons[loop.index0]) }} end{{ ', ' if not loop.last }}{% endfor -%}
+        ], lambda reason: reason is not null)
+    {%- endset -%}
+    {%- set names = scd_quoted(scd_column_names(target)) -%}
+    {%- do scd_execute(
+        "insert into " ~ scd_state_relation('rewrites') ~ " select " ~ scd_text(scd_own_name()) ~ ", " ~ scd_text(invocation_id)
+        ~ ", " ~ standing['now'] ~ ", slice, array_to_string(list_sort(list_distinct(flatten(list(why)))), ', '), "
+        ~ "count(*) filter (where not added), count(*) filter (where added) from (select " ~ slice ~ " as slice, " ~ why
+        ~ " as why, added from (select *, false as added from scd_removed union all select *, true as added from scd_added)) "
+        ~ "group by slice"
+    ) -%}
+    {%- set slices = scd_query("select count(distinct " ~ slice ~ ") from (select * from scd_removed union all select * from scd_added)")[0][0] -%}
+    {{ return({
+        'rows': written['removed'] + written['added'],
+        'told': written['removed'] ~ ' rows removed, ' ~ written['added'] ~ ' added'
+            ~ (' in ' ~ slices ~ ' slices' if o['slice_by'] else ''),
+    }) }}
+{%- endmacro %}
+
+{% macro heal_reason(feed) -%}
+    {{ return(
+        'versions of ' ~ feed['table'] if feed.get('lookup') else 'rows of ' ~ feed['table']
+    ) }}
+{%- endmacro %}
+
+{#-
+    Make the temporary table `name` of what a feed has touched; returns the condition that a row is concerned.
+
+    A feed names slices (the default: those its changed rows lie in), rows (`rows`: those that share these columns with
+    a changed row), or what rows look up (`lookup`: those whose version changed at their time).
+-#}
+{% macro heal_touched(o, standing, target, feed, name) -%}
+    {%- set changed = scd_changed_rows(feed['table'], standing) -%}
+    {%- if feed.get('lookup') -%}
+        {%- do heal_changed_intervals(feed, changed) -%}
+        {%- do scd_execute("create or replace temp table " ~ name ~ " as select distinct " ~ scd_quoted(o['unique_key'], 'heal_target.')
+            ~ ", heal_target." ~ o['event_time'] ~ " as heal_at from " ~ target ~ " as heal_target inner join heal_intervals on heal_target." ~ feed['lookup']
+            ~ " = heal_intervals.heal_key and heal_target." ~ o['event_time'] ~ " >= heal_from and heal_target."
+            ~ o['event_time'] ~ " < heal_to") -%}
+        {{ return(heal_in(o['unique_key'], name)) }}
+    {%- elif feed.get('rows') -%}
+        {%- set columns = scd_list(feed['rows']) -%}
+        {%- do scd_execute("create or replace temp table " ~ name ~ " as select distinct " ~ scd_quoted(columns) ~ " from " ~ changed) -%}
+        {{ return(heal_in(columns, name)) }}
+    {%- endif -%}
+    {%- do scd_execute("create or replace temp table " ~ name ~ " as select distinct " ~ (feed.get('slice') or o['slice_by'])
+        ~ " as heal_slice from " ~ changed) -%}
+    {{ return(o['slice_by'] ~ ' in (select heal_slice from ' ~ name ~ ')') }}
+{%- endmacro %}
+
+{% macro heal_in(columns, name) -%}
+    {{ return('(' ~ scd_quoted(columns) ~ ') in (select (' ~ scd_quoted(columns) ~ ') from ' ~ name ~ ')') }}
+{%- endmacro %}
+
+{#-
+    Make the temporary table heal_intervals: natural key and the times at which another version, or another image of
+    it, is valid now than before. Of a version that only ends elsewhere, that is what lies between the two ends.
+-#}
+{% macro heal_changed_intervals(feed, changed) -%}
+    {%- do scd_execute(
+        "create or replace temp table heal_versions as select * exclude (rowid, snapshot_id, change_type, valid_to, is_current), "
+        ~ "coalesce(valid_to, cast('infinity' as timestamp)) as heal_until, "
+        ~ "change_type in ('insert', 'update_postimage') as heal_is_new from " ~ changed
+        ~ " where " ~ feed['lookup'] ~ " is not null"
+    ) -%}
+    {%- do scd_execute(
+        "create or replace temp table heal_intervals as with images as (select * exclude (heal_until, heal_is_new), "
+        ~ "min(heal_until) as heal_first_end, max(heal_until) as heal_last_end, "
+        ~ "count(*) filter (where heal_is_new) = count(*) filter (where not heal_is_new) as heal_same_image "
+        ~ "from heal_versions group by all) "
+        ~ "select " ~ feed['lookup'] ~ " as heal_key, "
+        ~ "case when heal_same_image then heal_first_end else valid_from end as heal_from, heal_last_end as heal_to from images "
+        ~ "where not heal_same_image or heal_first_end < heal_last_end"
+    ) -%}
+{%- endmacro %}
+
+{#-
+    Condition on the time of a row, with literals, by which the engine leaves out files and row groups. Empty where a
+    feed names rows without their time.
+-#}
+{% macro heal_bounds(o) -%}
+    {%- if not o['event_time'] or o['changes_in'] | selectattr('rows', 'defined') | list %}{{ return('') }}{% endif -%}
+    {%- set parts = [] -%}
+    {%- for feed in o['changes_in'] -%}
+        {%- if feed.get('lookup') -%}
+            {%- do parts.append("select min(heal_at) as lo, max(heal_at) + interval 1 second as hi from heal_" ~ loop.index) -%}
+        {%- else -%}
+            {%- do parts.append("select cast(min(heal_slice) as timestamp) as lo, cast(max(heal_slice) as timestamp) + interval 1 day as hi from heal_"
+                ~ loop.index) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- set bounds = scd_query("select min(lo)::varchar, max(hi)::varchar from (" ~ parts | join(' union all ') ~ ")")[0] -%}
+    {%- if bounds[0] is none %}{{ return('false and ') }}{% endif -%}
+    {{ return(o['event_time'] ~ " >= timestamp " ~ scd_text(bounds[0]) ~ " and " ~ o['event_time'] ~ " < timestamp "
+        ~ scd_text(bounds[1]) ~ " and ") }}
+{%- endmacro %}

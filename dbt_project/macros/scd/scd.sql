@@ -1,0 +1,142 @@
+{#-
+    A dimension with history, from a change log.
+
+    The model is a SELECT of the log: all changes there are, in any order. Written is a pure function of it
+    (history.sql), as the difference to what is there (apply.sql), for the keys that changed since the last build
+    (replay.sql, builds.sql), in one transaction. Options and rules: docs/scd.md.
+-#}
+{% materialization scd, adapter='duckdb' -%}
+    {%- set target = this.incorporate(type='table') -%}
+    {%- set existing = load_cached_relation(this) -%}
+
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+
+    {%- if not adapter.is_ducklake(target) -%}
+        {%- do scd_refuse("its database is no DuckLake; the change feed and the snapshots it needs are DuckLake's.") -%}
+    {%- endif -%}
+    {%- set o = scd_options() -%}
+    {%- set log = '(' ~ compiled_code ~ ')' -%}
+    {%- do scd_check_log(o, scd_shape("select * from " ~ log ~ " as scd_log")) -%}
+    {%- set tables = [] -%}
+    {%- for feed in o['changes_in'] %}{% do tables.append(feed['table']) %}{% endfor -%}
+    {%- set standing = scd_standing(tables, compiled_code ~ tojson(o)) -%}
+    {%- set relations = {'main': target} -%}
+    {%- if 4 in o['columns'].values() -%}
+        {%- do relations.update({'history': target.incorporate(path={'identifier': this.identifier ~ '_history'})}) -%}
+    {%- endif -%}
+
+    {%- if existing is not none and not existing.is_table -%}
+        {%- do adapter.drop_relation(existing) -%}
+        {%- set existing = none -%}
+    {%- endif -%}
+    {%- set told = [] -%}
+    {%- if standing['why'] is none and existing is not none and not should_full_refresh()
+            and not scd_anything_new(standing) -%}
+        {%- do told.append('nothing new') -%}
+    {%- else -%}
+        {%- set whole = standing['why'] is not none or existing is none or should_full_refresh()
+            or not scd_find_touched(o, standing) -%}
+        {%- for kind, relation in relations.items() -%}
+            {%- do told.append(scd_build(o, kind == 'history', relation, log, whole)) -%}
+        {%- endfor -%}
+        {%- do scd_note_build(standing) -%}
+    {%- endif -%}
+    {%- call noop_statement('main', told | join('; ')) -%} {%- endcall -%}
+
+    {%- do persist_docs(target, model) -%}
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {%- do adapter.commit() -%}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+    {{ return({'relations': relations.values() | list}) }}
+{%- endmaterialization %}
+
+{#- Build one table; returns what was done, for the log. -#}
+{% macro scd_build(o, companion, relation, log, whole) -%}
+    {%- set track = scd_track(o, companion) -%}
+    {%- set there = scd_query("select count(*) from duckdb_tables() where database_name = " ~ scd_text(relation.database)
+        ~ " and schema_name = " ~ scd_text(relation.schema) ~ " and table_name = " ~ scd_text(relation.identifier))[0][0] -%}
+    {%- set all_rows = scd_sql(o, track, log, companion) -%}
+    {%- if not there or should_full_refresh()
+            or scd_schema_change(relation, scd_shape(all_rows)) == 'rebuild' -%}
+        {{ return(scd_create(o, relation, all_rows)) }}
+    {%- endif -%}
+    {%- if whole -%}
+        {%- do scd_execute("create or replace temp table scd_new as " ~ all_rows) -%}
+        {%- do scd_execute("create or replace temp table scd_old as select rowid as scd_rowid, * from " ~ relation) -%}
+    {%- else -%}
+        {%- do scd_find_starts(o, track, relation) -%}
+        {%- do scd_execute("create or replace temp table scd_log_rows as select * from " ~ scd_replayed_log(o, log)) -%}
+        {%- do scd_execute(
+            "create or replace temp table scd_new as " ~ scd_sql(o, track, 'scd_log_rows', companion, 'scd_starts')
+        ) -%}
+    {%- endif -%}
+    {%- set written = scd_write_difference(relation, 'scd_new', 'scd_old', [o['surrogate_key']]) -%}
+    {%- set keys = 'all' if whole else scd_query("select count(*) from scd_starts")[0][0] -%}
+    {{ return(keys ~ ' keys, ' ~ written['removed'] ~ ' rows removed, ' ~ written['added'] ~ ' added') }}
+{%- endmacro %}
+
+{#- The rows of a table as one SELECT: everything, or a replay of the keys in `starts`. -#}
+{% macro scd_sql(o, track, log, companion, starts=none) -%}
+with scd_changes as (
+    {{ scd_changes(o, log) | indent(4) }}
+)
+{%- if o['sighting_when'] and not companion %},
+
+scd_sightings as (
+    select
+        {{ scd_quoted(o['keys'], 'scd_log.') }},
+        scd_log.{{ adapter.quote(o['valid_from']) }} as scd_seen_at
+    from {{ log }} as scd_log
+    {%- if starts %}
+    inner join {{ starts }} as scd_starts
+        on {{ scd_same_key(o, 'scd_log', 'scd_starts') }} and scd_starts.scd_start is null
+    {%- endif %}
+    where ({{ o['sighting_when'] }}) is true
+    {%- for key in o['keys'] %} and scd_log.{{ adapter.quote(key) }} is not null{% endfor %}
+)
+{%- endif %}
+
+select * from (
+    {{ scd_rows(
+        o, track, 'scd_changes', starts,
+        sightings='scd_sightings' if o['sighting_when'] and not companion else none,
+        unknown=o['unknown_member'] and not companion and not starts,
+        companion=companion
+    ) | indent(4) }}
+) as scd_dimension
+{%- endmacro %}
+
+{#- Make the table anew. Current versions are a part of their own: most changes concern them alone. -#}
+{% macro scd_create(o, relation, sql) -%}
+    {%- do scd_execute("create or replace table " ~ relation ~ " as select * from (" ~ sql ~ ") as scd_all limit 0") -%}
+    {%- do scd_execute("alter table " ~ relation ~ " set partitioned by (is_current)") -%}
+    {%- do scd_execute("insert into " ~ relation ~ " " ~ sql) -%}
+    {{ return('built whole, ' ~ scd_query("select count(*) from " ~ relation)[0][0] ~ ' rows') }}
+{%- endmacro %}
+
+{#- Every column of the log has a use, every column in use is in the log; the time has a text that is the same anywhere. -#}
+{% macro scd_check_log(o, shape) -%}
+    {%- set used = o['keys'] + o['columns'].keys() | list + o['sequence_by'] + [o['valid_from']] -%}
+    {%- if o['snapshot_at'] %}{% do used.append(o['snapshot_at']) %}{% endif -%}
+    {%- if o['present_columns'] %}{% do used.append(o['present_columns']) %}{% endif -%}
+    {%- for name in used + o['control_columns'] if name not in shape -%}
+        {%- do scd_refuse("column '" ~ name ~ "' is in its options but not in its log, which has "
+            ~ shape.keys() | join(', ') ~ ".") -%}
+    {%- endfor -%}
+    {%- set used = used + o['control_columns'] + [o['delete_when'], o['truncate_when'], o['sighting_when']] -%}
+    {%- set unlisted = [] -%}
+    {%- for name in shape if name not in used %}{% do unlisted.append(name) %}{% endfor -%}
+    {%- if unlisted -%}
+        {%- do scd_refuse("its log has columns that no option mentions: " ~ unlisted | join(', ')
+            ~ ". Give each a type in columns (0, 1, 2, 3, 4 or 6), name it in control_columns, or leave it out of the SELECT.") -%}
+    {%- endif -%}
+    {%- if o['log'] == 'snapshots' and o['sequence_by'][0] != o['snapshot_at'] -%}
+        {%- do scd_refuse("a log of snapshots is ordered by its extracts: sequence_by begins with " ~ o['snapshot_at'] ~ ".") -%}
+    {%- endif -%}
+    {%- if o['present_columns'] and shape[o['present_columns']] != 'VARCHAR[]' -%}
+        {%- do scd_refuse("present_columns '" ~ o['present_columns'] ~ "' is " ~ shape[o['present_columns']]
+            ~ "; it must be VARCHAR[], the names of the columns an event carries.") -%}
+    {%- endif -%}
+    {%- do o.update({'time_type': shape[o['valid_from']]}) -%}
+{%- endmacro %}

@@ -1,0 +1,282 @@
+"""A throw-away dbt project and lake in which the real materialization `scd` builds small models from logs.
+
+Belongs here: the folder, the logs, the calls of dbt. The macros are copied from the project, and nothing else of it
+but its profile: what runs here runs in any dbt project. What the logs hold and what must come of them belongs to the
+callers: the case runner (`sluice.scd_cases`) and the tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+import yaml
+
+from sluice.errors import ConfigurationError, SluiceError
+from sluice.lake import LAKE, Lake, quoted
+from sluice.settings import PROJECT, load_settings
+
+DBT_PROJECT = PROJECT / "dbt_project"
+MACROS = DBT_PROJECT / "macros" / "scd"
+
+# Where the logs lie, and where the profile puts the models.
+LOGS = "logs"
+RESULTS = "gold"
+
+# Each row of a log says with which batch it came, so that a batch can be taken out again. Models do not see it.
+BATCH = "_batch"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model to be built: its options, and the log it is built from.
+
+    Attributes:
+        name: of the model, its table and its log.
+        config: options of the materialization, as in `config(materialized='scd', ...)`.
+        log: columns of the log and their SQL types.
+        feed: let the materialization read the log's change feed (`changes_in`) instead of computing every key.
+        post_hook: statement run at the end of the build, within its transaction; rendered by Jinja.
+        read_from: name of another model whose log is to be read; None for one of its own.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    log: Mapping[str, str]
+    feed: bool = True
+    post_hook: str = ""
+    read_from: str | None = None
+
+    @property
+    def log_table(self) -> str:
+        """The log's name as a model refers to it."""
+        return f"{LOGS}.{self.read_from or self.name}"
+
+    def sql(self) -> str:
+        """The model's file."""
+        options = {k: v for k, v in self.config.items() if v is not None}
+        if self.feed:
+            options.setdefault("changes_in", [{"table": self.log_table}])
+        if self.post_hook:
+            options["post_hook"] = self.post_hook
+        given = "".join(f",\n    {name}={json.dumps(value)}" for name, value in options.items())
+        columns = ",\n    ".join(quoted(column) for column in self.log)
+        head = f"{{{{ config(\n    materialized='scd'{given}\n) }}}}"
+        return f"{head}\nselect\n    {columns}\nfrom {LAKE}.{self.log_table}\n"
+
+
+@dataclass
+class Harness:
+    """A lake and a dbt project below `folder`; a context manager, for both hold connections.
+
+    One process has one dbt: use a single harness at a time.
+    """
+
+    folder: Path
+    models: dict[str, Model] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not MACROS.is_dir() or not any(MACROS.glob("*.sql")):
+            raise ConfigurationError(f"There is no materialization in {MACROS}. Check out the whole project.")
+        self.settings = load_settings(home=self.folder / "home", catalog="", data_path="")
+        self.lake = Lake(self.settings)
+        self.project = self.folder / "project"
+        (self.project / "models").mkdir(parents=True)
+        shutil.copytree(MACROS, self.project / "macros" / "scd")
+        self._write_profile()
+        (self.project / "dbt_project.yml").write_text(
+            yaml.safe_dump(
+                {
+                    "name": "scd_harness",
+                    "version": "0.1.0",
+                    "config-version": 2,
+                    "profile": "sluice",
+                    "model-paths": ["models"],
+                    "macro-paths": ["macros"],
+                    "flags": {"send_anonymous_usage_stats": False},
+                }
+            ),
+            encoding="utf-8",
+        )
+        self.con = self.lake.connect()
+        self.con.execute(f"CREATE SCHEMA IF NOT EXISTS {LOGS}")
+        self._manifest: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the lake, also on dbt's side, which otherwise keeps its connection for the next call."""
+        self.con.close()
+        if self._manifest is not None:
+            from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+            DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
+
+    def _write_profile(self) -> None:
+        """The project's own profile, but for one thread: on tables of ten rows a second one costs 0.1 s a model."""
+        profile = yaml.safe_load((DBT_PROJECT / "profiles.yml").read_text(encoding="utf-8"))
+        profile["sluice"]["outputs"]["sqlite"]["settings"]["threads"] = 1
+        (self.project / "profiles.yml").write_text(yaml.safe_dump(profile), encoding="utf-8")
+
+    def define(self, models: Iterable[Model]) -> None:
+        """Make models, or change those of the same name; a log gains the columns it lacks. Parses once."""
+        for model in models:
+            if model.read_from is None:
+                self._shape_log(model)
+            self.models[model.name] = model
+            (self.project / "models" / f"{model.name}.sql").write_text(model.sql(), encoding="utf-8")
+        self._manifest = self._dbt(["parse"], None)
+
+    def _shape_log(self, model: Model) -> None:
+        known = self.models.get(model.name)
+        if known is None:
+            columns = "".join(f", {quoted(name)} {kind}" for name, kind in model.log.items())
+            self.con.execute(f"CREATE TABLE {model.log_table} ({BATCH} BIGINT{columns})")
+            return
+        for name, kind in model.log.items():
+            if name not in known.log:
+                self.con.execute(f"ALTER TABLE {model.log_table} ADD COLUMN {quoted(name)} {kind}")
+            elif known.log[name] != kind:
+                self.con.execute(f"ALTER TABLE {model.log_table} ALTER {quoted(name)} SET DATA TYPE {kind}")
+
+    def change_logs(
+        self,
+        add: Mapping[str, Mapping[int, Sequence[Row]]] | None = None,
+        remove: Mapping[str, Iterable[int] | None] | None = None,
+    ) -> None:
+        """Change logs in one transaction: first the removals, then the additions.
+
+        Args:
+            add: rows by name of the log and number of the batch; a column a row lacks is null.
+            remove: numbers of the batches to take out, by name of the log; None of a name empties the log.
+        """
+        self.con.execute("BEGIN")
+        try:
+            for name, batches in (remove or {}).items():
+                numbers = ", ".join(str(int(number)) for number in batches or [])
+                if batches is None or numbers:
+                    chosen = f" WHERE {BATCH} IN ({numbers})" if numbers else ""
+                    self.con.execute(f"DELETE FROM {LOGS}.{name}{chosen}")
+            for name, by_batch in (add or {}).items():
+                rows = [{BATCH: number, **row} for number, batch in by_batch.items() for row in batch]
+                if rows:
+                    self._insert(self.models[name], rows)
+            self.con.execute("COMMIT")
+        except BaseException:
+            self.con.execute("ROLLBACK")
+            raise
+
+    def _insert(self, model: Model, rows: list[Row]) -> None:
+        kinds = {BATCH: "BIGINT", **model.log}
+        shape = {name: [kind[:-2]] if kind.endswith("[]") else kind for name, kind in kinds.items()}
+        columns = ", ".join(quoted(name) for name in kinds)
+        self.con.execute(
+            f"INSERT INTO {model.log_table} ({columns}) SELECT item.* FROM (SELECT unnest(from_json(?, ?)) AS item)",
+            [json.dumps(rows, default=str), json.dumps([shape])],
+        )
+
+    def build(self, names: Iterable[str] | None = None, *, full_refresh: bool = False) -> dict[str, str | None]:
+        """Run dbt for some models, or all.
+
+        Args:
+            names: of the models; None for all.
+            full_refresh: build them anew, as `dbt run --full-refresh`.
+
+        Returns:
+            Per model None, or the message of the error that refused it.
+        """
+        chosen = list(self.models if names is None else names)
+        if not chosen:
+            return {}
+        arguments = ["run", "--no-write-json", "--no-print", "--select", *chosen]
+        outcome = self._dbt([*arguments, "--full-refresh"] if full_refresh else arguments, self._manifest)
+        return {
+            result.node.name: None if str(result.status) == "success" else str(result.message)
+            for result in outcome.results
+        }
+
+    def read(self, name: str) -> list[Row]:
+        """The rows of a result table, in no order; none if it is not there."""
+        try:
+            result = self.con.execute(f"SELECT * FROM {RESULTS}.{name}")
+        except duckdb.CatalogException:
+            return []
+        columns = [column[0] for column in result.description or []]
+        return [dict(zip(columns, row, strict=True)) for row in result.fetchall()]
+
+    def snapshot(self) -> int:
+        """The number of the lake's newest snapshot: as long as it stays, nothing at all was written."""
+        return self.lake.current_snapshot(self.con)
+
+    def changes(self, name: str, since: int) -> list[Row]:
+        """What the change feed of a result table tells of the snapshots after `since`."""
+        now = self.snapshot()
+        if now == since:
+            return []
+        result = self.con.execute(f"FROM ducklake_table_changes('{LAKE}', '{RESULTS}', '{name}', {since + 1}, {now})")
+        columns = [column[0] for column in result.description or []]
+        return [dict(zip(columns, row, strict=True)) for row in result.fetchall()]
+
+    def _dbt(self, arguments: list[str], manifest: Any) -> Any:
+        """One call of dbt within this process.
+
+        Measured: importing dbt takes 1.4 s and parsing 1.4 s, once each; with the manifest given, a call takes 0.1 s
+        beside its models. dbt keeps its connection between calls, which saves the 0.3 s of attaching the lake.
+        """
+        # Deferred: whoever only looks at cases need not wait for dbt.
+        from dbt.cli.main import dbtRunner
+
+        # fmt: off
+        quiet = [
+            "--quiet", "--log-level", "none", "--log-level-file", "none", "--log-path", str(self.folder / "logs"),
+            "--no-use-colors", "--no-send-anonymous-usage-stats", "--no-partial-parse", "--no-version-check",
+        ]
+        # fmt: on
+        places = ["--project-dir", str(self.project), "--profiles-dir", str(self.project)]
+        with _environment(self._environment()):
+            outcome = dbtRunner(manifest=manifest).invoke([*quiet, *arguments, *places])
+        if outcome.exception is not None or outcome.result is None:
+            raise SluiceError(f"dbt {arguments[0]} failed in {self.project}: {outcome.exception}. Mend the models.")
+        return outcome.result
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "SLUICE_DBT_TARGET": "sqlite",
+            "SLUICE_DBT_ATTACH": self.settings.attach_path,
+            "SLUICE_DBT_DATA_PATH": self.settings.lake_data_path,
+            "SLUICE_DBT_TEMP_DIRECTORY": str(self.settings.temp_path),
+            "SLUICE_DBT_SECRETS": "[]",
+            "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+            "DO_NOT_TRACK": "1",
+        }
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

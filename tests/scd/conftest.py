@@ -1,0 +1,39 @@
+"""How many random logs the tests of history draw, and the lake they are built in.
+
+`SCD_EXAMPLES=1000` draws as many over all models together, anew each time; without it a fixed hundred, always the
+same, so that `make test` says the same of the same code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+
+from sluice.scd_harness import Harness
+from tests.scd.logs import MODELS
+
+USUAL_EXAMPLES = 100
+EXAMPLES = int(os.environ.get("SCD_EXAMPLES", USUAL_EXAMPLES))
+
+settings.register_profile(
+    "scd",
+    max_examples=-(-EXAMPLES // len(MODELS)),
+    derandomize=EXAMPLES <= USUAL_EXAMPLES,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+    # An example costs a second: shrinking one to its bones takes minutes, well spent only when somebody looks for it.
+    phases=[Phase.explicit, Phase.generate, *([Phase.shrink] if EXAMPLES > USUAL_EXAMPLES else [])],
+)
+
+
+@pytest.fixture(scope="session")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    """A lake and a dbt project with all models of `tests.scd.logs`, parsed once."""
+    with Harness(tmp_path_factory.mktemp("scd")) as made:
+        made.define(MODELS.values())
+        yield made
