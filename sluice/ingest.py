@@ -25,7 +25,7 @@ from sluice.errors import BooksDoNotBalanceError, ContractError
 from sluice.lake import LAKE, Lake, explain, literal, quoted, temp_table
 from sluice.landing import LandingFile, scan
 from sluice.preflight import Inspected, inspect_all
-from sluice.records import FileFault, SourceFile, extract
+from sluice.records import FileFault, SourceFile, extract, keep_lines
 from sluice.rules import broken, reasons, typed_columns, value, violations
 
 # Raise when the meaning of an accepted row changes without its contract changing: every batch is then new.
@@ -304,11 +304,13 @@ def _ingest_chunk(
     ]
     new = [b for b in batches if b not in old]
     outcomes = [known[b.partition_key] for b in old]
-    moved = _touched(con, old)
-    if moved:
-        lake.transaction(con, lambda c: _note_positions(c, contract, moved), f"positions of {contract.name}")
-    problems = _known_problems(con, [b.batch_id for b in old])
-    if not force:
+    problems: list[FileProblem] = []
+    if old:
+        moved = _touched(con, old)
+        if moved:
+            lake.transaction(con, lambda c: _note_positions(c, contract, moved), f"positions of {contract.name}")
+        problems += _known_problems(con, [b.batch_id for b in old])
+    if not force and any(b.partition_key in known for b in new):
         vanished = _vanished(con, contract, new)
         problems += vanished
         new = [b for b in new if b.partition_key not in {p.partition_key for p in vanished}]
@@ -398,7 +400,7 @@ def _judge(
     files: list[SourceFile],
     faults: list[FileFault],
 ) -> None:
-    """Type and judge every record of the temporary table `records`.
+    """Type and judge every record of the temporary view `records`, and leave in it those with a reason to be told.
 
     Makes the temporary tables `judged` (a row per record: twin of an earlier one, rejected or good, typed values),
     `batch_books` (a row per batch: its balance and whether it is refused) and the lookups they need.
@@ -425,7 +427,7 @@ def _judge(
     scope = "file_id" if contract.landing.duplicates == "file" else "batch_no"
     con.execute(
         # Hashes find the few candidates cheaply; the texts themselves decide.
-        "CREATE OR REPLACE TEMP TABLE twins AS SELECT row_id FROM (SELECT rowid AS row_id, "
+        "CREATE OR REPLACE TEMP TABLE twins AS SELECT row_id FROM (SELECT row_id, "
         f"row_number() OVER (PARTITION BY {scope}, layout, raw_encoding, raw ORDER BY file_id, line) AS nth "
         f"FROM records WHERE ({scope}, hash(raw)) IN (SELECT ({scope}, hash(raw)) FROM records "
         f"GROUP BY {scope}, hash(raw) HAVING count(*) > 1)) WHERE nth > 1"
@@ -436,9 +438,10 @@ def _judge(
         "CREATE OR REPLACE TEMP TABLE judged AS SELECT row_id, file_id, batch_no, line, extra, "
         "row_id IN (SELECT row_id FROM twins) AS twin, "
         f"fault IS NOT NULL OR {broken(violations(contract))} AS rejected, "
-        f"{', '.join(value(c.name) for c in columns)} FROM (SELECT rowid AS row_id, *, {typed} FROM records)"
+        f"{', '.join(value(c.name) for c in columns)} FROM (SELECT *, {typed} FROM records)"
     )
     _judge_unique(con, contract)
+    keep_lines(con, "SELECT row_id FROM judged WHERE rejected AND NOT twin")
     con.execute(
         "CREATE OR REPLACE TEMP TABLE batch_books AS WITH "
         "rows_of AS (SELECT batch_no, count(*) AS seen, count(*) FILTER (twin) AS twins, "
@@ -484,10 +487,17 @@ def _commit(
         con.execute(sql, {name: params[name] for name in names})
 
     run("UPDATE ops.turns SET n = n + 1 WHERE source = $source", "source")
-    # What these very batches wrote in an earlier, forced-again run.
-    for ops_table in ("dead_letters", "ledger"):
-        run(f"DELETE FROM ops.{ops_table} WHERE batch_id IN (SELECT batch_id FROM batches)")
-    run(f"DELETE FROM {table} WHERE _partition_key IN (SELECT partition_key FROM batch_books WHERE NOT refused)")
+    # Rows of a partition are nowhere unless it is in the ledger. Where it is not, nothing needs to be replaced: six
+    # statements less, which took 0.16 s of the lake's catalog.
+    before = con.execute(
+        "SELECT 1 FROM ops.ledger WHERE source = ? AND partition_key IN (SELECT partition_key FROM batches) LIMIT 1",
+        [source],
+    ).fetchone()
+    if before:
+        # What these very batches wrote in an earlier, forced-again run.
+        for ops_table in ("dead_letters", "ledger"):
+            run(f"DELETE FROM ops.{ops_table} WHERE batch_id IN (SELECT batch_id FROM batches)")
+        run(f"DELETE FROM {table} WHERE _partition_key IN (SELECT partition_key FROM batch_books WHERE NOT refused)")
     tokens = [f"f.{quoted(n)}" + ("::DATE" if n == "date" else "") for n in contract.landing.tokens]
     run(
         f"INSERT INTO {table} ({', '.join(quoted(n) for n, _ in bronze_columns(contract))}) "
@@ -498,7 +508,22 @@ def _commit(
         "now",
     )
     _write_dead_letters(run, contract)
-    # An accepted batch takes the place of all before it; a refused one only of earlier refusals.
+    if before:
+        _supersede(run)
+    run(
+        "INSERT INTO ops.ledger SELECT batch_id, $source, partition_key, "
+        "CASE WHEN refused THEN 'refused' ELSE 'accepted' END, files, rows_read, "
+        "CASE WHEN refused THEN 0 ELSE rows_read - rows_bad - rows_duplicate END, "
+        "CASE WHEN refused THEN rows_read - rows_duplicate ELSE rows_bad END, rows_duplicate, "
+        "$version, $hash, $run, $now, NULL FROM batch_books",
+        *params,
+    )
+    _note_positions(con, contract, batches, replace=before is not None)
+    return _balanced(con, table, source)
+
+
+def _supersede(run: Callable[..., None]) -> None:
+    """An accepted batch takes the place of all before it; a refused one only of earlier refusals."""
     run(
         "UPDATE ops.dead_letters AS d SET status = 'superseded' FROM batch_books AS b, ops.ledger AS l "
         "WHERE d.source = $source AND d.partition_key = b.partition_key AND d.batch_id <> b.batch_id "
@@ -510,16 +535,6 @@ def _commit(
         "AND l.partition_key = b.partition_key AND l.superseded_by IS NULL AND (NOT b.refused OR l.status = 'refused')",
         "source",
     )
-    run(
-        "INSERT INTO ops.ledger SELECT batch_id, $source, partition_key, "
-        "CASE WHEN refused THEN 'refused' ELSE 'accepted' END, files, rows_read, "
-        "CASE WHEN refused THEN 0 ELSE rows_read - rows_bad - rows_duplicate END, "
-        "CASE WHEN refused THEN rows_read - rows_duplicate ELSE rows_bad END, rows_duplicate, "
-        "$version, $hash, $run, $now, NULL FROM batch_books",
-        *params,
-    )
-    _note_positions(con, contract, batches)
-    return _balanced(con, table, source)
 
 
 def _write_dead_letters(run: Callable[..., None], contract: Contract) -> None:
@@ -535,7 +550,7 @@ def _write_dead_letters(run: Callable[..., None], contract: Contract) -> None:
     run(
         into + "SELECT md5(concat_ws('|', b.batch_id, f.path, r.line)), b.batch_id, $source, b.partition_key, f.path, "
         f"r.line, 1, r.raw, r.raw_encoding, {row_reasons}, 'data', $version, $now, 'open' "
-        "FROM records AS r JOIN judged AS j ON j.row_id = r.rowid JOIN batch_books AS b ON b.batch_no = r.batch_no "
+        "FROM records AS r JOIN judged AS j USING (row_id) JOIN batch_books AS b ON b.batch_no = r.batch_no "
         "JOIN batch_files AS f ON f.file_id = r.file_id LEFT JOIN (SELECT row_id, list({'rule': 'unique', "
         "'column': \"column\", 'value': NULL::VARCHAR, 'detail': 'an earlier row of the batch has this value'}) "
         "AS reasons FROM repeated GROUP BY row_id) AS u ON u.row_id = j.row_id WHERE NOT j.twin AND j.rejected",
@@ -566,8 +581,10 @@ def _write_dead_letters(run: Callable[..., None], contract: Contract) -> None:
     )
 
 
-def _note_positions(con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[_Batch]) -> None:
-    """Note which files the partitions of `batches` have now been read from."""
+def _note_positions(
+    con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[_Batch], *, replace: bool = True
+) -> None:
+    """Note which files the partitions of `batches` have now been read from; `replace` what was noted of them before."""
     temp_table(
         con,
         "new_positions",
@@ -579,10 +596,11 @@ def _note_positions(con: duckdb.DuckDBPyConnection, contract: Contract, batches:
             for f in b.files
         ],
     )
-    con.execute(
-        "DELETE FROM ops.positions WHERE source = ? AND partition_key IN (SELECT partition_key FROM new_positions)",
-        [contract.name],
-    )
+    if replace:
+        con.execute(
+            "DELETE FROM ops.positions WHERE source = ? AND partition_key IN (SELECT partition_key FROM new_positions)",
+            [contract.name],
+        )
     con.execute("INSERT INTO ops.positions BY NAME SELECT * FROM new_positions")
 
 

@@ -203,8 +203,11 @@ class _Facts:
     def add(self, block: bytes) -> None:
         self.bytes += len(block)
         self.head = (self.head + block[:4])[:4]
-        feeds, returns = block.count(b"\n"), block.count(b"\r")
-        pairs = block.count(b"\r\n")
+        feeds = block.count(b"\n")
+        # Counting costs ten times what looking does (0.4 ms a MB), and pairs three times that again: only where there
+        # can be any.
+        returns = block.count(b"\r") if b"\r" in block else 0
+        pairs = block.count(b"\r\n") if returns else 0
         if self._after_return and block.startswith(b"\n"):
             pairs += 1  # the two bytes of one line end fell into two blocks
         self.lines += feeds + returns - pairs
@@ -222,10 +225,12 @@ class _Facts:
         if self.clean:
             if UNIT_SEPARATOR.encode() in block:
                 self.clean = False
-            try:
-                self._decoder.decode(block)
-            except UnicodeDecodeError:
-                self.clean = False
+            # ASCII needs no decoding, unless the block before it ended within a character.
+            if self._decoder.getstate()[0] or not block.isascii():
+                try:
+                    self._decoder.decode(block)
+                except UnicodeDecodeError:
+                    self.clean = False
 
     def end(self) -> None:
         if self._unfinished:

@@ -1,8 +1,11 @@
 """Turning landing files into records of text: one row per record, every contract column as text, nothing judged yet.
 
-CSV, JSON lines and Parquet end in the same temporary table `records`, with the line or row number and the raw text.
+CSV, JSON lines and Parquet end in the same temporary view `records`, with the line or row number and the raw text.
 Everything is SQL over all files at once; Python only looks at headers and file footers. What makes a value good or
 bad belongs to `sluice.rules`.
+
+Only the lines are stored. `records` takes them apart when it is read, so that a statement which needs no column does
+not split, and no text is written that nobody keeps.
 """
 
 from __future__ import annotations
@@ -71,10 +74,10 @@ def text_columns(contract: Contract) -> list[TextColumn]:
 
 
 def extract(con: duckdb.DuckDBPyConnection, contract: Contract, files: list[SourceFile]) -> list[FileFault]:
-    """Fill the temporary table `records` from `files`; return the files set aside as a whole.
+    """Make the temporary view `records` of `files`; return the files set aside as a whole.
 
-    `records` has file_id, batch_no, line (1-based line or row number), raw, raw_encoding (utf-8 or base64), layout
-    (equal texts below different headers are different records), fault and
+    `records` has row_id, file_id, batch_no, line (1-based line or row number), raw, raw_encoding (utf-8 or base64),
+    layout (equal texts below different headers are different records), fault and
     fault_detail (why the record cannot be taken apart, else null), extra (JSON of columns the contract does not know)
     and one VARCHAR column `t_<name>` per contract column. Blank lines are no records.
 
@@ -83,8 +86,9 @@ def extract(con: duckdb.DuckDBPyConnection, contract: Contract, files: list[Sour
     """
     columns = text_columns(contract)
     declared = "".join(f", {c.sql} VARCHAR" for c in columns)
+    # What is no line of text: lines of unreadable bytes, and rows of Parquet.
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE records (file_id INTEGER, batch_no INTEGER, line BIGINT, raw VARCHAR, "
+        "CREATE OR REPLACE TEMP TABLE taken_records (file_id INTEGER, batch_no INTEGER, line BIGINT, raw VARCHAR, "
         f"raw_encoding VARCHAR, layout INTEGER DEFAULT 0, fault VARCHAR, fault_detail VARCHAR, extra VARCHAR{declared})"
     )
     faults = [_unreadable(f) for f in files if f.inspected.readable is None]
@@ -94,13 +98,29 @@ def extract(con: duckdb.DuckDBPyConnection, contract: Contract, files: list[Sour
         faults += [_torn(f) for f in torn]
         readable = [f for f in readable if f not in torn]
     text = [f for f in readable if f.inspected.file.format != "parquet"]
+    # Negative, for the lines' numbers count from 0.
+    selects = ["SELECT -1 - rowid AS row_id, * FROM taken_records"]
     if text:
         _load_lines(con, text, contract)
-        faults += _insert_csv(con, contract, columns, [f for f in text if f.inspected.file.format == "csv"])
-        _insert_json(con, contract, columns, [f for f in text if f.inspected.file.format == "jsonl"])
-        con.execute("DROP TABLE temp.lines")
+        found, select = _csv_records(con, contract, columns, [f for f in text if f.inspected.file.format == "csv"])
+        faults += found
+        selects += [
+            select,
+            _json_records(con, contract, columns, [f for f in text if f.inspected.file.format == "jsonl"]),
+        ]
     faults += _insert_parquet(con, contract, columns, [f for f in readable if f.inspected.file.format == "parquet"])
+    con.execute(f"CREATE OR REPLACE TEMP VIEW records AS {' UNION ALL BY NAME '.join(filter(None, selects))}")
     return faults
+
+
+def keep_lines(con: duckdb.DuckDBPyConnection, row_ids: str) -> None:
+    """Forget all lines but those of the records the query `row_ids` names; `records` then holds no others of text."""
+    if not con.execute("SELECT 1 FROM duckdb_views() WHERE view_name = 'lines' AND temporary").fetchone():
+        return
+    con.execute(f"CREATE OR REPLACE TEMP TABLE kept_lines AS SELECT * FROM lines WHERE row_id IN ({row_ids})")
+    con.execute("CREATE OR REPLACE TEMP VIEW lines AS SELECT * FROM kept_lines")
+    con.execute("DROP TABLE IF EXISTS temp.raw_lines")
+    con.execute("DROP TABLE IF EXISTS temp.joined_lines")
 
 
 def _unreadable(file: SourceFile) -> FileFault:
@@ -123,27 +143,30 @@ def _torn(file: SourceFile) -> FileFault:
 
 
 def _load_lines(con: duckdb.DuckDBPyConnection, files: list[SourceFile], contract: Contract) -> None:
-    """Read all lines into `lines(file_id, batch_no, line, raw)`, unreadable ones into `records`; check their number."""
-    paths = [str(f.inspected.readable) for f in files]
+    """Read all lines into the view `lines(row_id, file_id, batch_no, line, raw)`; check their number.
+
+    Unreadable ones go to `taken_records`.
+    """
     temp_table(
         con,
         "line_files",
-        "file_id INTEGER, batch_no INTEGER, path VARCHAR, lines BIGINT",
-        [(f.file_id, f.batch_no, str(f.inspected.readable), f.inspected.lines) for f in files],
+        "file_index BIGINT, file_id INTEGER, batch_no INTEGER, path VARCHAR, lines BIGINT",
+        [(index, f.file_id, f.batch_no, str(f.inspected.readable), f.inspected.lines) for index, f in enumerate(files)],
     )
-    # One column per line: the delimiter is a character the preflight guarantees absent, quoting is off.
+    # One column per line: the delimiter is a character the preflight guarantees absent, quoting is off. The file's
+    # number and not its name: a text on every line took three times as long to store.
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE raw_lines AS SELECT filename, line FROM read_csv(?, auto_detect = false, "
-        f"header = false, delim = {literal(UNIT_SEPARATOR)}, quote = '', escape = '', comment = '', "
-        "strict_mode = false, columns = {'line': 'VARCHAR'}, filename = true, hive_partitioning = false)",
-        [[_no_glob(p) for p in paths]],
+        "CREATE OR REPLACE TEMP TABLE raw_lines AS SELECT file_index::BIGINT AS file_index, line FROM read_csv(?, "
+        f"auto_detect = false, header = false, delim = {literal(UNIT_SEPARATOR)}, quote = '', escape = '', "
+        "comment = '', strict_mode = false, columns = {'line': 'VARCHAR'}, hive_partitioning = false)",
+        [[_no_glob(str(f.inspected.readable)) for f in files]],
     )
     # Rows stand in file order, so a row's number less the first of its file is its place in the file.
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE line_spans AS SELECT f.file_id, f.batch_no, f.path, f.lines, "
-        "coalesce(s.first_row, 0) AS first_row, coalesce(s.found, 0) AS found FROM line_files AS f LEFT JOIN "
-        "(SELECT filename, min(rowid) AS first_row, count(*) AS found FROM raw_lines GROUP BY filename) AS s "
-        "ON s.filename = f.path"
+        "CREATE OR REPLACE TEMP TABLE line_spans AS SELECT f.*, coalesce(s.first_row, 0) AS first_row, "
+        "coalesce(s.found, 0) AS found FROM line_files AS f LEFT JOIN "
+        "(SELECT file_index, min(rowid) AS first_row, count(*) AS found FROM raw_lines GROUP BY file_index) AS s "
+        "USING (file_index)"
     )
     wrong = con.execute("SELECT path, lines, found FROM line_spans WHERE lines <> found LIMIT 1").fetchone()
     if wrong:
@@ -151,21 +174,21 @@ def _load_lines(con: duckdb.DuckDBPyConnection, files: list[SourceFile], contrac
             f"{wrong[0]} has {wrong[1]} lines by its bytes but {wrong[2]} were read. Nothing was committed. "
             "The file may have changed while it was read: run the partition again."
         )
-    con.execute("CREATE OR REPLACE TEMP TABLE lines (file_id INTEGER, batch_no INTEGER, line BIGINT, raw VARCHAR)")
     by_line = (
-        "SELECT s.file_id, s.batch_no, r.rowid - s.first_row + 1 AS line, r.line AS raw "
-        "FROM raw_lines AS r JOIN line_spans AS s ON r.filename = s.path"
+        "SELECT r.rowid AS row_id, s.file_id, s.batch_no, r.rowid - s.first_row + 1 AS line, r.line AS raw "
+        "FROM raw_lines AS r JOIN line_spans AS s USING (file_index)"
     )
     if contract.landing.csv.multiline and any(f.inspected.file.format == "csv" for f in files):
-        con.execute(f"INSERT INTO lines {_joined_records(by_line, contract.landing.csv.quote)}")
-    else:
-        con.execute(f"INSERT INTO lines {by_line}")
-    con.execute("DROP TABLE raw_lines")
-    bad = [(f.file_id, b.line, b.rule, b.detail, b.raw_base64) for f in files for b in f.inspected.bad_lines]
-    temp_table(con, "bad_lines", "file_id INTEGER, line BIGINT, rule VARCHAR, detail VARCHAR, raw VARCHAR", bad)
-    if bad:
         con.execute(
-            "INSERT INTO records BY NAME SELECT b.file_id, s.batch_no, b.line, b.raw, 'base64' AS raw_encoding, "
+            f"CREATE OR REPLACE TEMP TABLE joined_lines AS {_joined_records(by_line, contract.landing.csv.quote)}"
+        )
+        by_line = "SELECT * FROM joined_lines"
+    con.execute(f"CREATE OR REPLACE TEMP VIEW lines AS {by_line}")
+    bad = [(f.file_id, b.line, b.rule, b.detail, b.raw_base64) for f in files for b in f.inspected.bad_lines]
+    if bad:
+        temp_table(con, "bad_lines", "file_id INTEGER, line BIGINT, rule VARCHAR, detail VARCHAR, raw VARCHAR", bad)
+        con.execute(
+            "INSERT INTO taken_records BY NAME SELECT b.file_id, s.batch_no, b.line, b.raw, 'base64' AS raw_encoding, "
             "b.rule AS fault, b.detail AS fault_detail FROM bad_lines AS b JOIN line_spans AS s USING (file_id)"
         )
 
@@ -182,8 +205,9 @@ def _joined_records(by_line: str, quote: str) -> str:
         f"counted AS (SELECT *, coalesce(sum({quotes}) OVER (PARTITION BY file_id ORDER BY line "
         "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) % 2 AS open FROM numbered), "
         "grouped AS (SELECT *, sum(1 - open) OVER (PARTITION BY file_id ORDER BY line) AS record FROM counted) "
-        "SELECT file_id, batch_no, min(line), CASE WHEN count(*) = 1 THEN any_value(raw) ELSE "
-        "string_agg(coalesce(raw, ''), chr(10) ORDER BY line) END FROM grouped GROUP BY file_id, batch_no, record"
+        "SELECT min(row_id) AS row_id, file_id, batch_no, min(line) AS line, CASE WHEN count(*) = 1 THEN "
+        "any_value(raw) ELSE string_agg(coalesce(raw, ''), chr(10) ORDER BY line) END AS raw "
+        "FROM grouped GROUP BY file_id, batch_no, record"
     )
 
 
@@ -196,31 +220,31 @@ class _Layout:
     extra: tuple[tuple[str, int], ...]
 
 
-def _insert_csv(
+def _csv_records(
     con: duckdb.DuckDBPyConnection, contract: Contract, columns: list[TextColumn], files: list[SourceFile]
-) -> list[FileFault]:
+) -> tuple[list[FileFault], str]:
+    """The files set aside for their headers, and the query of the others' records; empty without any."""
     if not files:
-        return []
+        return [], ""
     dialect = contract.landing.csv
     faults: list[FileFault] = []
     names = [c.source_name for c in columns]
     layouts: dict[int, _Layout] = {}
     if dialect.header:
         headers = dict(con.execute("SELECT file_id, raw FROM lines WHERE line = 1").fetchall())
-        rows = dict(con.execute("SELECT file_id, count(raw) FROM lines WHERE line > 1 GROUP BY file_id").fetchall())
         for file in files:
             made = _layout(contract, columns, headers.get(file.file_id))
             if isinstance(made, _Layout):
                 layouts[file.file_id] = made
             else:
                 rule, column, detail = made
-                count = rows.get(file.file_id, 0) + len(file.inspected.bad_lines)
-                faults.append(FileFault(file.file_id, rule, detail, count, column))
+                faults.append(FileFault(file.file_id, rule, detail, _rows(con, file), column))
     else:
         layouts = {f.file_id: _Layout(tuple(range(1, len(names) + 1)), len(names), ()) for f in files}
-    con.execute("DELETE FROM records WHERE file_id IN (SELECT unnest(?))", [[f.file_id for f in faults]])
+    if faults:
+        con.execute("DELETE FROM taken_records WHERE file_id IN (SELECT unnest(?))", [[f.file_id for f in faults]])
     if not layouts:
-        return faults
+        return faults, ""
     places = ", ".join(f"p{i} INTEGER" for i in range(len(columns)))
     distinct = list(dict.fromkeys(layouts.values()))
     temp_table(
@@ -232,41 +256,67 @@ def _insert_csv(
             for file_id, y in layouts.items()
         ],
     )
-    delimiter, quote = dialect.delimiter, dialect.quote
-    d, q = re.escape(delimiter), re.escape(quote)
-    field = f"{q}(?:[^{q}]|{q}{q})*{q}|[^{d}{q}][^{d}]*|"
-    has_quote = f"contains(raw, {literal(quote)})"
+    return faults, _split_csv(contract, columns)
+
+
+def _rows(con: duckdb.DuckDBPyConnection, file: SourceFile) -> int:
+    """How many rows a file with a header stands for in the books."""
+    row = con.execute("SELECT count(raw) FROM lines WHERE line > 1 AND file_id = ?", [file.file_id]).fetchone()
+    return (row[0] if row else 0) + len(file.inspected.bad_lines)
+
+
+def _split_csv(contract: Contract, columns: list[TextColumn]) -> str:
+    """The query that takes `lines` apart by `layouts`. An empty field is null, a quoted empty field an empty text.
+
+    DuckDB computes a CASE row by row where its rows take different ways, and copies what each gives; with lists that
+    cost as much as all the rest. So lines without quotes and those whose quotes only enclose whole fields (`simple`)
+    go one way: the latter are written anew with fields apart by a character that is in no field. What is left
+    (`special`: doubled quotes, empty quotes, quotes inside a field, broken ones) goes another, and a vector of
+    2,048 lines that has none of it pays nothing for it.
+    """
+    dialect = contract.landing.csv
+    delimiter, quote, apart = literal(dialect.delimiter), literal(dialect.quote), literal(UNIT_SEPARATOR)
+    d, q = re.escape(dialect.delimiter), re.escape(dialect.quote)
+    simple = f"(?:{q}[^{q}]+{q}|[^{d}{q}]*)"
+    field = f"(?:{q}(?:[^{q}]|{q}{q})*{q}|[^{d}{q}][^{d}]*|)"
+    # Between the first quote and the second, the third and the fourth, ... a delimiter is text.
+    rewritten = (
+        f"array_to_string(list_transform(string_split(raw, {quote}), lambda part, i: "
+        f"CASE WHEN i % 2 = 1 THEN replace(part, {delimiter}, {apart}) ELSE part END), '')"
+    )
     # A leading delimiter lets every field, an empty first one too, be found behind a delimiter.
-    split_quoted = (
-        f"list_transform(regexp_extract_all({literal(delimiter)} || raw, {literal(f'{d}({field})')}, 1), "
-        f"lambda x: CASE WHEN starts_with(x, {literal(quote)}) THEN replace(x[2:-2], "
-        f"{literal(quote * 2)}, {literal(quote)}) ELSE nullif(x, '') END)"
+    by_field = (
+        f"list_transform(regexp_extract_all({delimiter} || raw, {literal(f'{d}({field})')}, 1), "
+        f"lambda x: CASE WHEN starts_with(x, {quote}) THEN replace(x[2:-2], {quote} || {quote}, {quote}) "
+        "ELSE nullif(x, '') END)"
     )
-    # An empty field is null, a quoted empty field an empty text.
-    values = "".join(
-        f", CASE WHEN quoting THEN fields[p{i}] ELSE nullif(fields[p{i}], '') END AS {c.sql}"
-        for i, c in enumerate(columns)
-    )
-    con.execute(
-        "INSERT INTO records BY NAME "
-        "WITH split AS (SELECT l.*, y.* EXCLUDE (file_id), "
-        f"{has_quote} AS quoting, "
-        # CASE and not AND: an AND would match the expression on every line, at a third of the statement's time.
-        f"CASE WHEN {has_quote} THEN NOT regexp_full_match(raw, {literal(f'(?:{field})(?:{d}(?:{field}))*')}) "
-        "ELSE false END AS broken, "
-        f"CASE WHEN {has_quote} THEN {split_quoted} ELSE string_split(raw, {literal(delimiter)}) END AS fields "
+
+    def whole(pattern: str) -> str:
+        return f"regexp_full_match(raw, {literal(f'{pattern}(?:{d}{pattern})*')})"
+
+    def at(place: str) -> str:
+        return f"CASE WHEN special THEN special_fields[{place}] ELSE nullif(fields[{place}], '') END"
+
+    values = "".join(f", {at(f'p{i}')} AS {c.sql}" for i, c in enumerate(columns))
+    return (
+        "(WITH quoting AS (SELECT l.*, y.* EXCLUDE (file_id), "
+        # CASE and not AND: an AND would match the expression on every line.
+        f"CASE WHEN contains(raw, {quote}) THEN {whole(simple)} END AS simple "
         "FROM lines AS l JOIN layouts AS y USING (file_id) "
-        f"WHERE raw IS NOT NULL{' AND line > 1' if dialect.header else ''}) "
-        "SELECT file_id, batch_no, line, raw, 'utf-8' AS raw_encoding, layout, "
-        "CASE WHEN broken OR len(fields) <> width THEN 'malformed' END AS fault, "
+        f"WHERE raw IS NOT NULL{' AND line > 1' if dialect.header else ''}), "
+        "ways AS (SELECT *, coalesce(NOT simple, false) AS special, coalesce(simple, false) AS rewrite FROM quoting), "
+        f"split AS (SELECT *, CASE WHEN special THEN NOT {whole(field)} ELSE false END AS broken, "
+        f"string_split(CASE WHEN rewrite THEN {rewritten} ELSE raw END, "
+        f"CASE WHEN rewrite THEN {apart} ELSE {delimiter} END) AS fields, "
+        f"CASE WHEN special THEN {by_field} END AS special_fields FROM ways), "
+        "counted AS (SELECT *, CASE WHEN special THEN len(special_fields) ELSE len(fields) END AS found FROM split) "
+        "SELECT row_id, file_id, batch_no, line, raw, 'utf-8' AS raw_encoding, layout, "
+        "CASE WHEN broken OR found <> width THEN 'malformed' END AS fault, "
         "CASE WHEN broken THEN 'a quote is not closed, or text follows a closed one' "
-        "WHEN len(fields) <> width THEN format('{} fields where the header has {}', len(fields), width) "
-        "END AS fault_detail, "
+        "WHEN found <> width THEN format('{} fields where the header has {}', found, width) END AS fault_detail, "
         "CASE WHEN len(extra_places) > 0 THEN to_json(map(extra_names, "
-        f"list_transform(extra_places, lambda p: CASE WHEN quoting THEN fields[p] ELSE nullif(fields[p], '') END)))"
-        f"::VARCHAR END AS extra{values} FROM split"
+        f"list_transform(extra_places, lambda p: {at('p')})))::VARCHAR END AS extra{values} FROM counted)"
     )
-    return faults
 
 
 def _layout(contract: Contract, columns: list[TextColumn], header: str | None) -> _Layout | tuple[str, str | None, str]:
@@ -296,11 +346,12 @@ def _layout(contract: Contract, columns: list[TextColumn], header: str | None) -
     return _Layout(positions, len(names), tuple((n, i + 1) for i, n in enumerate(names) if n not in known))
 
 
-def _insert_json(
+def _json_records(
     con: duckdb.DuckDBPyConnection, contract: Contract, columns: list[TextColumn], files: list[SourceFile]
-) -> None:
+) -> str:
+    """The query of the records of JSON lines; empty without any."""
     if not files:
-        return
+        return ""
     temp_table(con, "json_files", "file_id INTEGER", [(f.file_id,) for f in files])
     own = columns[3:] if contract.change_feed else columns
     paths = [json_path(c.source_name) for c in own]
@@ -337,17 +388,17 @@ def _insert_json(
         detail = "CASE WHEN NOT valid THEN 'not a JSON object' END"
         values = ""
     values += "".join(f", fields[{i + 1}] AS {c.sql}" for i, c in enumerate(own))
-    con.execute(
-        "INSERT INTO records BY NAME "
-        f"WITH docs AS (SELECT l.*, {valid} AS valid FROM lines AS l JOIN json_files USING (file_id) "
+    return (
+        f"(WITH docs AS (SELECT l.*, {valid} AS valid FROM lines AS l JOIN json_files USING (file_id) "
         f"WHERE raw IS NOT NULL), {events}, "
         f"split AS (SELECT *, json_extract_string(doc, {_sql_list(paths)}) AS fields, "
         "CASE WHEN json_type(doc) = 'OBJECT' THEN "
         f"list_filter(json_keys(doc), lambda k: k NOT IN ({', '.join(map(literal, known))})) END AS others FROM taken) "
-        f"SELECT file_id, batch_no, line, raw, 'utf-8' AS raw_encoding, {fault} AS fault, {detail} AS fault_detail, "
+        f"SELECT row_id, file_id, batch_no, line, raw, 'utf-8' AS raw_encoding, 0 AS layout, {fault} AS fault, "
+        f"{detail} AS fault_detail, "
         "CASE WHEN len(others) > 0 THEN to_json(map_from_entries(list_transform(list_distinct(others), "
         "lambda k: (k, json_extract(doc, '/' || replace(replace(k, '~', '~0'), '/', '~1'))))))::VARCHAR END AS extra"
-        f"{values} FROM split"
+        f"{values} FROM split)"
     )
 
 
@@ -437,7 +488,7 @@ def _insert_parquet_group(
     # As text: JSON's numbers would round the widest ones, and two different rows would look like twins.
     whole = "to_json({" + ", ".join(f"{literal(n)}: p.{quoted(n)}::VARCHAR" for n in present) + "})::VARCHAR"
     con.execute(
-        "INSERT INTO records BY NAME SELECT f.file_id, f.batch_no, p.file_row_number + 1 AS line, "
+        "INSERT INTO taken_records BY NAME SELECT f.file_id, f.batch_no, p.file_row_number + 1 AS line, "
         f"{whole} AS raw, 'utf-8' AS raw_encoding, NULL AS fault, NULL AS fault_detail, {extra} AS extra{values} "
         "FROM read_parquet(?, filename = '_sluice_path', file_row_number = true, hive_partitioning = false) AS p "
         "JOIN parquet_files AS f ON f.path = p._sluice_path",

@@ -233,4 +233,5 @@ def reasons(rules: list[Violation]) -> str:
 
 def broken(rules: list[Violation]) -> str:
     """SQL that is true where a row breaks any rule."""
-    return " OR ".join(f"coalesce(({v.condition}), false)" for v in rules) or "false"
+    # A rule that is null among others that are false makes null of the whole, one that is true makes it true.
+    return f"coalesce({' OR '.join(f'({v.condition})' for v in rules)}, false)" if rules else "false"
