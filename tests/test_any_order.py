@@ -47,7 +47,7 @@ def load(settings: Settings, pieces: Sequence[Sequence[str]]) -> None:
 def gold(settings: Settings) -> dict[str, list[tuple[object, ...]]]:
     """All rows of the gold tables, sorted."""
     with Lake(settings).reading() as con:
-        tables = con.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'gold' ORDER BY ALL").fetchall()
+        tables = con.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'gold'").fetchall()
         return {t: con.execute(f"SELECT * FROM gold.{t} ORDER BY ALL").fetchall() for (t,) in tables}
 
 
