@@ -325,7 +325,9 @@ class Plan:
         shown = [name for rows in self._expectations() for row in rows for name in row]
         if self.snapshot and self.clock != EXTRACTED_AT and self.clock not in tracked:
             tracked.append(self.clock)
-        helpers = {*self.keys, "op", EXTRACTED_AT, ARRIVED_AS, *(set(self.sequence) - set(shown)), *tracked}
+        named = [self.given.get(name) or [] for name in ("sighting_when", "present_columns", "control_columns")]
+        spoken = {name for value in named for name in ([value] if isinstance(value, str) else value)}
+        helpers = {*self.keys, *spoken, "op", EXTRACTED_AT, ARRIVED_AS, *(set(self.sequence) - set(shown)), *tracked}
         others = [name for row in self.rows for name in row if name not in helpers]
         untracked = dict.fromkeys([*(raw.get("untracked") or []), *others])
         return dict.fromkeys(tracked, 2) | {name: 1 for name in untracked if name not in tracked}
@@ -465,7 +467,7 @@ def run_cases(cases: Sequence[Case], folder: Path) -> list[Verdict]:
                 elif error is not None:
                     verdict.fail(f"batch {batch}: the build failed:", *(f"  {line}" for line in error.splitlines()))
                 else:
-                    _judge(plan, verdict, batch, harness.read(plan.model_name))
+                    judge(plan, verdict, batch, harness.read(plan.model_name))
             # A log is append-only: what was refused is taken out by whoever mends the source.
             harness.change_logs(remove={name: [batch] for name in bad})
     for plan, verdict in zip(plans, verdicts, strict=True):
@@ -490,7 +492,7 @@ def _judge_refusal(
         verdict.fail(*wrote)
 
 
-def _judge(plan: Plan, verdict: Verdict, batch: int, got: list[Row]) -> None:
+def judge(plan: Plan, verdict: Verdict, batch: int, got: list[Row]) -> None:
     """Compare a result with what is expected after a batch, and at the end."""
     raw = plan.case.raw
     last = batch == len(plan.batches) - 1

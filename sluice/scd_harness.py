@@ -47,7 +47,8 @@ class Model:
         log: columns of the log and their SQL types.
         feed: let the materialization read the log's change feed (`changes_in`) instead of computing every key.
         post_hook: statement run at the end of the build, within its transaction; rendered by Jinja.
-        read_from: name of another model whose log is to be read; None for one of its own.
+        sightings: name of a boolean column; rows of which it is true lie in a log of their own, `<name>_seen`, as where
+            facts tell of keys and the changes come from elsewhere. Empty: one log has all rows.
     """
 
     name: str
@@ -55,24 +56,28 @@ class Model:
     log: Mapping[str, str]
     feed: bool = True
     post_hook: str = ""
-    read_from: str | None = None
+    sightings: str = ""
 
     @property
-    def log_table(self) -> str:
-        """The log's name as a model refers to it."""
-        return f"{LOGS}.{self.read_from or self.name}"
+    def log_tables(self) -> list[str]:
+        """The logs as `changes_in` names them: that of the changes and, if it is apart, that of the sightings."""
+        return [f"{LOGS}.{self.name}_log", *([f"{LOGS}.{self.name}_seen"] if self.sightings else [])]
 
     def sql(self) -> str:
         """The model's file."""
         options = {k: v for k, v in self.config.items() if v is not None}
         if self.feed:
-            options.setdefault("changes_in", [{"table": self.log_table}])
+            feeds: list[dict[str, Any]] = [{"table": table} for table in self.log_tables]
+            if self.sightings:
+                feeds[1]["sighting"] = True
+            options.setdefault("changes_in", feeds)
         if self.post_hook:
             options["post_hook"] = self.post_hook
         given = "".join(f",\n    {name}={json.dumps(value)}" for name, value in options.items())
         columns = ",\n    ".join(quoted(column) for column in self.log)
-        head = f"{{{{ config(\n    materialized='scd'{given}\n) }}}}"
-        return f"{head}\nselect\n    {columns}\nfrom {LAKE}.{self.log_table}\n"
+        head = f"{{{{ config(\n    materialized='scd'{given}\n) }}}}\n"
+        selects = [f"select\n    {columns}\nfrom {LAKE}.{table}\n" for table in self.log_tables]
+        return head + "\nunion all\n\n".join(selects)
 
 
 @dataclass
@@ -137,23 +142,23 @@ class Harness:
     def define(self, models: Iterable[Model]) -> None:
         """Make models, or change those of the same name; a log gains the columns it lacks. Parses once."""
         for model in models:
-            if model.read_from is None:
-                self._shape_log(model)
+            for table in model.log_tables:
+                self._shape_log(model, table)
             self.models[model.name] = model
             (self.project / "models" / f"{model.name}.sql").write_text(model.sql(), encoding="utf-8")
         self._manifest = self._dbt(["parse"], None)
 
-    def _shape_log(self, model: Model) -> None:
+    def _shape_log(self, model: Model, table: str) -> None:
         known = self.models.get(model.name)
         if known is None:
             columns = "".join(f", {quoted(name)} {kind}" for name, kind in model.log.items())
-            self.con.execute(f"CREATE TABLE {model.log_table} ({BATCH} BIGINT{columns})")
+            self.con.execute(f"CREATE TABLE {table} ({BATCH} BIGINT{columns})")
             return
         for name, kind in model.log.items():
             if name not in known.log:
-                self.con.execute(f"ALTER TABLE {model.log_table} ADD COLUMN {quoted(name)} {kind}")
+                self.con.execute(f"ALTER TABLE {table} ADD COLUMN {quoted(name)} {kind}")
             elif known.log[name] != kind:
-                self.con.execute(f"ALTER TABLE {model.log_table} ALTER {quoted(name)} SET DATA TYPE {kind}")
+                self.con.execute(f"ALTER TABLE {table} ALTER {quoted(name)} SET DATA TYPE {kind}")
 
     def change_logs(
         self,
@@ -172,22 +177,26 @@ class Harness:
                 numbers = ", ".join(str(int(number)) for number in batches or [])
                 if batches is None or numbers:
                     chosen = f" WHERE {BATCH} IN ({numbers})" if numbers else ""
-                    self.con.execute(f"DELETE FROM {LOGS}.{name}{chosen}")
+                    for table in self.models[name].log_tables:
+                        self.con.execute(f"DELETE FROM {table}{chosen}")
             for name, by_batch in (add or {}).items():
                 rows = [{BATCH: number, **row} for number, batch in by_batch.items() for row in batch]
-                if rows:
-                    self._insert(self.models[name], rows)
+                model = self.models[name]
+                for table, apart in zip(model.log_tables, (False, True), strict=False):
+                    chosen_rows = [row for row in rows if bool(row.get(model.sightings)) == apart]
+                    if chosen_rows:
+                        self._insert(model, table, chosen_rows)
             self.con.execute("COMMIT")
         except BaseException:
             self.con.execute("ROLLBACK")
             raise
 
-    def _insert(self, model: Model, rows: list[Row]) -> None:
+    def _insert(self, model: Model, table: str, rows: list[Row]) -> None:
         kinds = {BATCH: "BIGINT", **model.log}
         shape = {name: [kind[:-2]] if kind.endswith("[]") else kind for name, kind in kinds.items()}
         columns = ", ".join(quoted(name) for name in kinds)
         self.con.execute(
-            f"INSERT INTO {model.log_table} ({columns}) SELECT item.* FROM (SELECT unnest(from_json(?, ?)) AS item)",
+            f"INSERT INTO {table} ({columns}) SELECT item.* FROM (SELECT unnest(from_json(?, ?)) AS item)",
             [json.dumps(rows, default=str), json.dumps([shape])],
         )
 
@@ -204,7 +213,7 @@ class Harness:
         chosen = list(self.models if names is None else names)
         if not chosen:
             return {}
-        arguments = ["run", "--no-write-json", "--no-print", "--select", *chosen]
+        arguments = ["run", "--no-write-json", "--no-print", "--no-populate-cache", "--select", *chosen]
         outcome = self._dbt([*arguments, "--full-refresh"] if full_refresh else arguments, self._manifest)
         return {
             result.node.name: None if str(result.status) == "success" else str(result.message)

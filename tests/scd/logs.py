@@ -51,6 +51,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "valid_from": "ts",
         "delete_when": "gone",
         "overwrite": "start",
+        "sighting_when": "seen",
         "first_version_from": "beginning",
     },
     "in_order_keeping": {
@@ -112,7 +113,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "deletes": "keep",
         "overwrite": "start",
     },
-    "sighted": {
+    "sighted_apart": {
         "natural_key": "k",
         "columns": {"a": 2, "b": 1},
         "sequence_by": ["seq"],
@@ -126,7 +127,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 # What the oracle, which reads no SQL, has to be told beside the options.
-SPOKEN = {"sighted": {"_open_end": datetime(2099, 12, 31)}}
+SPOKEN = {"sighted_apart": {"_open_end": datetime(2099, 12, 31)}}
 
 
 def _model(name: str, config: dict[str, Any]) -> Model:
@@ -137,7 +138,8 @@ def _model(name: str, config: dict[str, Any]) -> Model:
     ):  # fmt: skip
         value = config.get(option) or []
         used += [value] if isinstance(value, str) else list(value)
-    return Model(name, config, {column: KINDS[column] for column in dict.fromkeys(used)}, post_hook=POST_HOOK)
+    log = {column: KINDS[column] for column in dict.fromkeys(used)}
+    return Model(name, config, log, post_hook=POST_HOOK, sightings="seen" if name == "sighted_apart" else "")
 
 
 MODELS = {name: _model(name, config) for name, config in CONFIGS.items()}
@@ -174,7 +176,7 @@ def rows(draw: st.DrawFn, model: Model) -> Row:
         row |= dict.fromkeys({"k", *model.config["columns"]} & set(row)) | ({"gone": False} if "gone" in row else {})
     if row.get("seen"):
         # A sighting knows a key, or not even that, and a time.
-        row |= dict.fromkeys(("seq", "a", "b"), None) | {"gone": False, "k": draw(st.none() | _VALUES["k"])}
+        row |= dict.fromkeys({"seq", "a", "b"} & set(row)) | {"gone": False, "k": draw(st.none() | _VALUES["k"])}
     return row
 
 

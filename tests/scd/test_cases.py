@@ -52,6 +52,12 @@ def test_the_cases_of_other_systems_pass(capsys: pytest.CaptureFixture[str]) -> 
     ]
 
 
+def test_our_own_cases_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(__file__).with_name("cases.jsonl")
+    code = main([str(path)])
+    assert code == 0, capsys.readouterr().out
+
+
 def test_a_late_change_passes_and_a_wrong_expectation_fails_with_the_difference(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -69,7 +69,7 @@
         {%- do o.update({'slice_by': 'cast(' ~ o['event_time'] ~ ' as date)'}) -%}
     {%- endif -%}
     {%- if o['slice_by'] and touched_rows() not in compiled_code -%}
-        {%- do scd_refuse("it rewrites slices, but its SELECT does not say of what. Put where {{ '{{ touched_rows() }}' }} on the "
+        {%- do scd_refuse("it rewrites slices, but its SELECT does not say of what. Put where {{ touched_rows() }} on the "
             ~ "relation its rows come from.") -%}
     {%- endif -%}
     {%- for feed in o['changes_in'] if feed.get('lookup') and not o['event_time'] -%}

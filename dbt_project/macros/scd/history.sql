@@ -154,6 +154,7 @@ with scd_placed as (
                 then struct_pack(scd_value := {{ q(name) }})
         end ignore nulls) over scd_in_sequence as {{ q('scd_carried_' ~ name) }},
         {%- endfor %}
+        bool_or(not scd_deleted) over scd_in_sequence as scd_was_there,
         {%- elif image_carried %}
         -- a delete carries the image of the last change that was none; a struct, so that a null stays a value
         case
@@ -188,6 +189,9 @@ with scd_placed as (
             {%- for name in o['columns'] %},
             {{ q(name) }} nulls first
             {%- endfor %}
+            {%- if not o['in_order_of_time'] %},
+            scd_at
+            {%- endif %}
         rows between unbounded preceding and current row
     )
 ),
@@ -202,7 +206,8 @@ scd_states as (
         -- what no event has carried yet is not known; a delete with nothing before it has its own image
         case
             when {{ carried }} is not null then {{ carried }}.scd_value
-            when scd_deleted and (scd_present is null or list_contains(scd_present, {{ scd_text(name) }})) then {{ q(name) }}
+            when not scd_was_there and (scd_present is null or list_contains(scd_present, {{ scd_text(name) }}))
+                then {{ q(name) }}
         end as {{ q(name) }},
         {%- elif image_carried %}
         case when scd_carried is null then {{ q(name) }} else scd_carried.{{ q(name) }} end as {{ q(name) }},

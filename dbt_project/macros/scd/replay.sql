@@ -14,11 +14,12 @@
     {%- set parts = [] -%}
     {%- set sightings = [] -%}
     {%- for feed in o['changes_in'] -%}
-        {%- set natural = scd_list(feed.get('natural_key')) or o['keys'] -%}
-        {%- set time = feed.get('valid_from', o['valid_from']) -%}
+        {#- Expressions over the table that is followed, which may call its columns otherwise than the log does. -#}
+        {%- set natural = scd_list(feed.get('natural_key')) -%}
+        {%- set time = feed.get('valid_from') or adapter.quote(o['valid_from']) -%}
         {%- set select -%}
             select
-            {%- for key in o['keys'] %} {{ natural[loop.index0] }} as {{ adapter.quote(key) }},{% endfor %}
+            {%- for key in o['keys'] %} {{ natural[loop.index0] if natural else adapter.quote(key) }} as {{ adapter.quote(key) }},{% endfor %}
             min({{ time }}) as scd_since
             from {{ scd_changed_rows(feed['table'], standing) }}
             group by all

@@ -1,0 +1,174 @@
+"""What random logs seldom meet: refusals, changes of the schema, equal changes, a process killed in mid-build."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluice.lake import Lake
+from sluice.scd_harness import Harness, Model, Row
+from sluice.settings import PROJECT, load_settings
+from tests.scd import oracle
+
+LOG = {"k": "VARCHAR", "seq": "BIGINT", "ts": "TIMESTAMP", "a": "VARCHAR", "c": "INTEGER"}
+CONFIG: dict[str, Any] = {"natural_key": "k", "columns": {"a": 2, "c": 1}, "sequence_by": ["seq"], "valid_from": "ts"}
+GOOD = Model("good", CONFIG, LOG)
+
+# What is wrong, the options and rows that are, and what the message has to name.
+WRONG: dict[str, tuple[dict[str, Any], Row, str]] = {
+    "type": ({"columns": {"a": 5, "c": 1}}, {}, "column 'a' has type 5"),
+    "value": ({"overwrite": "always"}, {}, "overwrite is 'always'"),
+    "unlisted": ({"columns": {"a": 2}}, {}, "no option mentions: c"),
+    "absent": ({"columns": {"a": 2, "c": 1, "z": 1}}, {}, "'z'"),
+    "no_key": ({}, {"k": None}, "'k'"),
+    "no_place": ({}, {"seq": None}, "'seq'"),
+    "no_time": ({}, {"ts": None}, "'ts'"),
+}
+
+
+def row(key: str, number: int, **values: Any) -> Row:
+    return {"k": key, "seq": number, "ts": f"2024-01-{number:02d} 00:00:00", "a": f"a{number}", "c": number, **values}
+
+
+def texts(found: list[Row]) -> list[str]:
+    return sorted(str({name: str(r[name]) for name in sorted(r) if name != "version_key"}) for r in found)
+
+
+@pytest.fixture(scope="module")
+def lake(harness: Harness) -> Iterator[Harness]:
+    """The lake with the models of this module beside the others."""
+    wrong = [Model(f"wrong_{name}", CONFIG | options, LOG) for name, (options, _, _) in WRONG.items()]
+    harness.define([GOOD, Model("unfed", CONFIG, LOG, feed=False), Model("ties", CONFIG, LOG), *wrong])
+    yield harness
+
+
+def test_only_rows_that_differ_are_written(lake: Harness) -> None:
+    lake.change_logs({"good": {0: [row(key, number) for key in "ABC" for number in (1, 5, 9)]}})
+    assert lake.build(["good"]) == {"good": None}
+    before = lake.snapshot()
+    lake.change_logs({"good": {1: [row("B", 7)]}})
+    assert lake.build(["good"]) == {"good": None}
+    changed = lake.changes("good", before)
+    assert {r["k"] for r in changed} == {"B"}
+    assert sorted(r["version"] for r in changed if r["change_type"] == "insert") == [2, 3, 4]
+
+
+def test_running_again_without_a_feed_writes_no_row(lake: Harness) -> None:
+    lake.change_logs({"unfed": {0: [row("A", 1), row("A", 2)]}})
+    assert lake.build(["unfed"]) == {"unfed": None}
+    before = lake.snapshot()
+    assert lake.build(["unfed"]) == {"unfed": None}
+    assert lake.changes("unfed", before) == []
+
+
+def test_equal_changes_with_different_clocks_count_in_the_order_of_the_clock(lake: Harness) -> None:
+    log = [row(f"k{n}", 1, ts=f"2024-01-{1 + (n + m) % 9:02d} 00:00:00") for n in range(300) for m in (0, 5)]
+    lake.change_logs({"ties": {0: log}})
+    assert lake.build(["ties"]) == {"ties": None}
+    assert texts(lake.read("ties")) == texts(oracle.history(CONFIG, log))
+
+
+def test_what_makes_no_sense_is_refused_and_nothing_is_written(lake: Harness) -> None:
+    lake.change_logs({f"wrong_{name}": {0: [row("A", 1), row("B", 2, **bad)]} for name, (_, bad, _) in WRONG.items()})
+    outcome = lake.build([f"wrong_{name}" for name in WRONG])
+    for name, (_, _, told) in WRONG.items():
+        message = outcome[f"wrong_{name}"]
+        assert message is not None, name
+        assert told in message
+        assert f"wrong_{name}" in message
+        assert lake.read(f"wrong_{name}") == []
+
+
+def test_a_row_that_is_refused_leaves_the_table_as_it_was(lake: Harness) -> None:
+    lake.change_logs({"good": {0: [row("A", 1)]}}, {"good": None})
+    assert lake.build(["good"], full_refresh=True) == {"good": None}
+    lake.change_logs({"good": {1: [row("A", 2, seq=None)]}})
+    before = lake.snapshot(), texts(lake.read("good"))
+    assert "'seq'" in str(lake.build(["good"])["good"])
+    assert (lake.snapshot(), texts(lake.read("good"))) == before
+    lake.change_logs({"good": {2: [row("A", 3)]}}, {"good": [1]})
+    assert lake.build(["good"]) == {"good": None}
+    assert texts(lake.read("good")) == texts(oracle.history(CONFIG, [row("A", 1), row("A", 3)]))
+
+
+@pytest.mark.slow
+def test_columns_may_come_and_grow_but_not_go_or_shrink(lake: Harness) -> None:
+    model = Model("shape", CONFIG, LOG)
+    lake.define([model])
+    lake.change_logs({"shape": {0: [row("A", 1), row("B", 1)]}})
+    assert lake.build(["shape"]) == {"shape": None}
+
+    wider = replace(
+        model, config={**CONFIG, "columns": {"a": 2, "c": 1, "n": 2}}, log={**LOG, "c": "BIGINT", "n": "VARCHAR"}
+    )
+    lake.define([wider])
+    lake.change_logs({"shape": {1: [row("A", 2, c=2**40, n="new")]}})
+    assert lake.build(["shape"]) == {"shape": None}
+    found = {(r["k"], r["version"]): (r["c"], r["n"]) for r in lake.read("shape")}
+    assert found == {("A", 1): (2**40, None), ("A", 2): (2**40, "new"), ("B", 1): (1, None)}
+
+    before = texts(lake.read("shape"))
+    narrower = replace(wider, config={**CONFIG, "columns": {"a": 2, "c": 1}}, log={**LOG, "c": "BIGINT"})
+    lake.define([narrower])
+    message = str(lake.build(["shape"])["shape"])
+    assert "'n'" in message
+    assert "--full-refresh" in message
+    assert texts(lake.read("shape")) == before
+    assert lake.build(["shape"], full_refresh=True) == {"shape": None}
+    assert "n" not in lake.read("shape")[0]
+
+    file = lake.project / "models" / "shape.sql"
+    narrow = file.read_text(encoding="utf-8").replace('    "c"\n', '    cast("c" as smallint) as "c"\n')
+    file.write_text(narrow, encoding="utf-8")
+    lake.define([])
+    message = str(lake.build(["shape"])["shape"])
+    assert "'c'" in message
+    assert "--full-refresh" in message
+
+
+# Builds a first batch, then a second one that never ends: its post-hook tells that all is written, and counts on.
+NEVER_ENDING = """
+import os, sys
+from pathlib import Path
+from sluice.scd_harness import Harness, Model
+folder, marker = map(Path, sys.argv[1:])
+config = {"natural_key": "k", "columns": {"a": 2}, "valid_from": "n"}
+hook = "{{ env_var('SCD_POST_HOOK', 'select 1') }}"
+model = Model("m", config, {"k": "VARCHAR", "n": "BIGINT", "a": "VARCHAR"}, post_hook=hook)
+with Harness(folder) as harness:
+    harness.define([model])
+    for number in (1, 2):
+        harness.change_logs({"m": {number: [{"k": "A", "n": number, "a": str(number)}]}})
+        harness.build()
+        os.environ["SCD_POST_HOOK"] = f"copy (select 1) to '{marker}'; select count(*) from range(10000000000000)"
+"""
+
+
+@pytest.mark.slow
+def test_a_process_killed_in_mid_build_leaves_the_last_state(tmp_path: Path) -> None:
+    marker = tmp_path / "written"
+    arguments = [sys.executable, "-c", NEVER_ENDING, str(tmp_path / "lake"), str(marker)]
+    child = subprocess.Popen(arguments, cwd=PROJECT, env={**os.environ, "DO_NOT_TRACK": "1"})
+    try:
+        deadline = time.monotonic() + 120
+        while not marker.exists():
+            assert child.poll() is None, "the build ended, and was not to"
+            assert time.monotonic() < deadline, "the build did not get as far as its post-hook"
+            time.sleep(0.05)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    with Lake(load_settings(home=tmp_path / "lake" / "home", catalog="", data_path="")).reading() as con:
+        found = con.execute("SELECT version, a, valid_from, valid_to, is_current FROM gold.m").fetchall()
+        builds = con.execute("SELECT count(*) FROM ops.builds").fetchall()
+    assert found == [(1, "1", 1, None, True)]
+    assert builds == [(1,)]
