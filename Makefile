@@ -22,6 +22,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 PORT ?= 3000
 DEMO_ARGS ?=
+# Two, for two cores; a module's tests share what is costly to make, and stay together. Empty for one process.
+WORKERS ?= -n 2 --dist loadfile
 
 .PHONY: help
 help: ## list the targets
@@ -63,11 +65,11 @@ dev: $(VENV)/runtime ## start the Dagster UI, sensors and schedules on 127.0.0.1
 
 .PHONY: test
 test: $(VENV)/dev ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 .PHONY: test-deep
 test-deep: $(VENV)/dev ## as many random histories as SCD_EXAMPLES says (1000), anew each time
-	SCD_EXAMPLES=$(or $(SCD_EXAMPLES),1000) $(BIN)/python -m pytest tests/scd
+	SCD_EXAMPLES=$(or $(SCD_EXAMPLES),1000) $(BIN)/python -m pytest $(WORKERS) tests/scd
 
 .PHONY: lint
 lint: $(VENV)/dev $(CONTRACTS_VENV)/ready ## check Python, SQL and contracts

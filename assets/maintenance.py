@@ -14,7 +14,7 @@ KEY = dg.AssetKey(["ops", "lake_maintenance"])
 class MaintenanceConfig(dg.Config):
     """How much history maintenance leaves."""
 
-    keep_days: int = 7  # snapshots younger than this stay, published or not
+    keep_days: int = 7  # snapshots younger than this stay, published or not; SLUICE_BELIEF_DAYS rules published ones
     grace_hours: float = 24.0  # files replaced for less than this stay, for queries under way
 
 

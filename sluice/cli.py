@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT, Settings, load_settings
@@ -19,9 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("sync", help="check the contracts and write the dbt sources made from them")
     commands.add_parser("books", help="show the ledger per source; exit 1 if it does not balance")
-    commands.add_parser("published", help="show what readers see")
+    published = commands.add_parser("published", help="show what readers see")
     query = commands.add_parser("query", help="run SQL on the published lake")
     query.add_argument("sql")
+    for command in (published, query):
+        command.add_argument(
+            "--as-of", type=_moment, metavar="TIME", help="what readers saw then: 2026-01-05, 2026-01-05T12:00 (UTC)"
+        )
     chosen = parser.parse_args(arguments)
     try:
         settings = load_settings()
@@ -58,13 +63,21 @@ def _books(settings: Settings, _: argparse.Namespace) -> int:
     return 0 if all(b.balanced for b in rows) else 1
 
 
-def _published(settings: Settings, _: argparse.Namespace) -> int:
-    from sluice.lake import Lake
-    from sluice.publication import current_publication
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 2026-01-05 or 2026-01-05T12:00") from None
 
-    publication = current_publication(Lake(settings))
+
+def _published(settings: Settings, chosen: argparse.Namespace) -> int:
+    from sluice.lake import Lake
+    from sluice.publication import current_publication, publication_at
+
+    lake = Lake(settings)
+    publication = publication_at(lake, chosen.as_of) if chosen.as_of else current_publication(lake)
     if publication is None:
-        print("Nothing has been published yet.")
+        print(f"Nothing had been published by {chosen.as_of}." if chosen.as_of else "Nothing has been published yet.")
         return 1
     print(
         f"publication {publication.publication_id}: snapshot {publication.snapshot_id}, "
@@ -78,7 +91,7 @@ def _query(settings: Settings, chosen: argparse.Namespace) -> int:
 
     from sluice.publication import connect
 
-    with connect(settings) as con:
+    with connect(settings, as_of=chosen.as_of) as con:
         try:
             result = con.sql(chosen.sql)
         except duckdb.Error as error:

@@ -1,4 +1,4 @@
-"""Keeping the lake small: merge small files, expire snapshots nobody needs, remove files nobody refers to.
+"""Keeping the lake small: merge small files, expire snapshots nobody needs, remove files and notes nobody refers to.
 
 Never touches what is published or may still be, nor what was published of late (`sluice.publication.kept_snapshots`).
 """
@@ -9,6 +9,8 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import duckdb
 
 from sluice.lake import LAKE, Lake
 from sluice.publication import kept_snapshots
@@ -27,12 +29,16 @@ class Maintenance:
     orphans_removed: int
 
 
-def maintain(lake: Lake, *, keep_days: int = 7, orphan_age_hours: float = 24.0) -> Maintenance:
+def maintain(
+    lake: Lake, *, keep_days: int = 7, belief_days: int | None = None, orphan_age_hours: float = 24.0
+) -> Maintenance:
     """Do one round of maintenance.
 
     Args:
         lake: to tidy.
-        keep_days: snapshots younger than this stay, so that a reader pinned to a fairly recent one is not cut off.
+        keep_days: snapshots younger than this stay, published or not: models follow the change feed from the snapshot
+            they last read, and compute everything where that is gone.
+        belief_days: what readers saw within so many days stays; the setting's when left out.
         orphan_age_hours: files that merging and expiring have replaced, and those of aborted transactions, are removed
             when that long replaced or old: a running query or transaction may still own younger ones.
 
@@ -41,8 +47,10 @@ def maintain(lake: Lake, *, keep_days: int = 7, orphan_age_hours: float = 24.0) 
     """
     lake.create()
     now = datetime.now(UTC)
+    seen_since = now - timedelta(days=lake.settings.belief_days if belief_days is None else belief_days)
     with lake.connect() as con:
         before = _size(con)
+        _forget_builds(lake, con, seen_since)
         lake.transaction(
             con, lambda c: c.execute(f"CALL ducklake_flush_inlined_data('{LAKE}')"), "maintenance: flush inlined rows"
         )
@@ -53,7 +61,7 @@ def maintain(lake: Lake, *, keep_days: int = 7, orphan_age_hours: float = 24.0) 
             "SELECT snapshot_id FROM ducklake_snapshots(?) WHERE snapshot_time < ? "
             "AND snapshot_id NOT IN (SELECT unnest(?)) "
             "AND snapshot_id < (SELECT max(snapshot_id) FROM ducklake_snapshots(?)) ORDER BY snapshot_id",
-            [LAKE, now - timedelta(days=keep_days), kept_snapshots(con, now - timedelta(days=keep_days)), LAKE],
+            [LAKE, now - timedelta(days=keep_days), kept_snapshots(con, seen_since), LAKE],
         ).fetchall()
         expired = [row[0] for row in rows]
         if expired:
@@ -68,6 +76,30 @@ def maintain(lake: Lake, *, keep_days: int = 7, orphan_age_hours: float = 24.0) 
         after = _size(con)
     _remove_leftovers(lake.settings.temp_path, now - timedelta(hours=orphan_age_hours))
     return Maintenance(before[0], after[0], before[1], after[1], len(expired), len(removed), len(orphans))
+
+
+def _forget_builds(lake: Lake, con: duckdb.DuckDBPyConnection, before: datetime) -> None:
+    """Remove what models noted about builds before a moment, but for the newest of each, which the next follows."""
+    rows = con.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'ops'", [LAKE]
+    ).fetchall()
+    # dbt makes these two, with the first model that has something to note.
+    if not {"builds", "rewrites"} <= {name for (name,) in rows}:
+        return
+    row = con.execute(
+        "SELECT coalesce(max(snapshot_id), -1) FROM ducklake_snapshots(?) WHERE snapshot_time < ?", [LAKE, before]
+    ).fetchone()
+    assert row is not None, "an aggregate has a row"
+
+    def work(c: duckdb.DuckDBPyConnection) -> None:
+        c.execute(
+            "DELETE FROM ops.builds WHERE snapshot_id <= ? AND (relation, snapshot_id) NOT IN "
+            "(SELECT (relation, max(snapshot_id)) FROM ops.builds GROUP BY relation)",
+            [row[0]],
+        )
+        c.execute("DELETE FROM ops.rewrites WHERE snapshot_id <= ?", [row[0]])
+
+    lake.transaction(con, work, "maintenance: forget old builds")
 
 
 def _remove_leftovers(folder: Path, before: datetime) -> None:

@@ -171,7 +171,7 @@ def kept_snapshots(con: duckdb.DuckDBPyConnection, since: datetime) -> list[int]
         # Readers were pinned to a publication until the next one came.
         "SELECT snapshot_id FROM (SELECT snapshot_id, lead(published_at) OVER (ORDER BY publication_id) AS until "
         "FROM ops.publications) WHERE until >= ?",
-        [since.astimezone(UTC).replace(tzinfo=None)],
+        [_utc(since)],
     ).fetchall()
     kept = {row[0] for row in rows}
     if audit:
@@ -181,20 +181,45 @@ def kept_snapshots(con: duckdb.DuckDBPyConnection, since: datetime) -> list[int]
     return sorted(kept)
 
 
-def connect(settings: Settings | None = None) -> duckdb.DuckDBPyConnection:
+def publication_at(lake: Lake, moment: datetime) -> Publication | None:
+    """What readers saw at a moment; None if nothing had been published by then.
+
+    Args:
+        lake: whose publications are asked.
+        moment: without a zone, of UTC.
+    """
+    with lake.reading() as con:
+        row = con.execute(
+            "SELECT * FROM ops.publications WHERE published_at <= ? ORDER BY publication_id DESC LIMIT 1",
+            [_utc(moment)],
+        ).fetchone()
+    return Publication(*row) if row else None
+
+
+def connect(settings: Settings | None = None, *, as_of: datetime | None = None) -> duckdb.DuckDBPyConnection:
     """A read-only DuckDB connection pinned to the published snapshot, the lake attached as `lake`, schema gold in use.
 
     Every table is seen as of one instant, at which all gates had passed; loads going on meanwhile are not seen. Connect
     again to see a later publication.
 
+    Args:
+        settings: of the lake; those of the environment when left out.
+        as_of: see what readers saw at this moment (without a zone, of UTC) instead of what they see now. Maintenance
+            keeps it for SLUICE_BELIEF_DAYS days after something newer was published.
+
     Raises:
-        PublicationError: nothing has been published yet.
+        PublicationError: nothing had been published by then, or what had been is no longer kept.
         LakeUnavailableError: there is no lake, or its catalog cannot be reached.
     """
     lake = Lake(settings or load_settings())
-    publication = current_publication(lake)
+    publication = current_publication(lake) if as_of is None else publication_at(lake, as_of)
     if publication is None:
-        raise PublicationError("Nothing has been published yet. Run `make demo`, or materialize everything in the UI.")
+        raise PublicationError(_nothing_published(lake, as_of))
+    if as_of is not None and not _is_kept(lake, publication.snapshot_id):
+        raise PublicationError(
+            f"What readers saw at {_utc(as_of)} UTC (publication {publication.publication_id}, snapshot "
+            f"{publication.snapshot_id}) is no longer kept: SLUICE_BELIEF_DAYS is {lake.settings.belief_days}."
+        )
     try:
         con = lake.connect(read_only=True, snapshot=publication.snapshot_id)
     except duckdb.Error as error:
@@ -203,6 +228,26 @@ def connect(settings: Settings | None = None) -> duckdb.DuckDBPyConnection:
         ) from error
     con.execute(f"USE {LAKE}.gold")
     return con
+
+
+def _nothing_published(lake: Lake, as_of: datetime | None) -> str:
+    if as_of is not None:
+        with lake.reading() as con:
+            row = con.execute("SELECT min(published_at) FROM ops.publications").fetchone()
+        if row and row[0]:
+            return f"Nothing had been published by {_utc(as_of)} UTC; the first publication is of {row[0]} UTC."
+    return "Nothing has been published yet. Run `make demo`, or materialize everything in the UI."
+
+
+def _is_kept(lake: Lake, snapshot: int) -> bool:
+    with lake.reading() as con:
+        found = con.execute("SELECT 1 FROM ducklake_snapshots(?) WHERE snapshot_id = ?", [LAKE, snapshot]).fetchone()
+    return found is not None
+
+
+def _utc(moment: datetime) -> datetime:
+    """As the lake's columns have it: of UTC, without a zone."""
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
 def write_reader_script(settings: Settings) -> Path:

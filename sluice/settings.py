@@ -56,6 +56,13 @@ class Settings(BaseSettings):
         gt=0,
         description="Unpacked bytes of landing files taken into one transaction, at least one batch.",
     )
+    belief_days: int = Field(
+        # As far back as people usually ask why a report said what it said: the last quarter. Kept are only the files
+        # that later builds replaced.
+        90,
+        ge=0,
+        description="Days for which maintenance keeps readable what readers saw (`sluice.connect(as_of=...)`).",
+    )
     alert_command: str = Field(
         "", description="Command run on a failed run, its message on standard input; empty for none."
     )

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +27,7 @@ PASSWORD = "plum-pudding-7"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     """A PostgreSQL server of the system's packages, for this module alone; its connection string without a password."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not binaries:
@@ -34,37 +35,37 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("postgres")
     binary = binaries[-1].parent
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    (folder / "password").write_text(PASSWORD)
-    as_user: list[str] = []
-    if getpass.getuser() == "root":  # the server refuses to run as root
-        as_user = ["runuser", "-u", "postgres", "--"]
-        shutil.chown(folder, "postgres")
-        shutil.chown(folder / "password", "postgres")
-        for parent in folder.parents[:2]:
-            parent.chmod(0o755)
+    # Not below pytest's folder, which is closed to the user the server runs as.
+    with tempfile.TemporaryDirectory(prefix="sluice-postgres-") as name:
+        folder = Path(name)
+        (folder / "password").write_text(PASSWORD)
+        as_user: list[str] = []
+        if getpass.getuser() == "root":  # the server refuses to run as root
+            as_user = ["runuser", "-u", "postgres", "--"]
+            shutil.chown(folder, "postgres")
+            shutil.chown(folder / "password", "postgres")
 
-    def run(*command: str) -> None:
-        subprocess.run([*as_user, *command], check=True, capture_output=True, cwd=folder)
+        def run(*command: str) -> None:
+            subprocess.run([*as_user, *command], check=True, capture_output=True, cwd=folder)
 
-    run(str(binary / "initdb"), "-D", "data", "-U", "sluice", "-A", "scram-sha-256", "--pwfile", "password")
-    run(
-        str(binary / "pg_ctl"), "-D", "data", "-l", "log", "-w", "start",
-        "-o", f"-p {port} -k {folder} -c listen_addresses=127.0.0.1",
-    )  # fmt: skip
-    try:
-        subprocess.run(
-            [str(binary / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "sluice", "lake"],
-            check=True,
-            env={**os.environ, "PGPASSWORD": PASSWORD},
-        )
-        yield f"postgres:dbname=lake host=127.0.0.1 port={port} user=sluice"
-    finally:
-        run(str(binary / "pg_ctl"), "-D", "data", "-m", "immediate", "stop")
+        run(str(binary / "initdb"), "-D", "data", "-U", "sluice", "-A", "scram-sha-256", "--pwfile", "password")
+        run(
+            str(binary / "pg_ctl"), "-D", "data", "-l", "log", "-w", "start",
+            "-o", f"-p {port} -k {folder} -c listen_addresses=127.0.0.1",
+        )  # fmt: skip
+        try:
+            subprocess.run(
+                [str(binary / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "sluice", "lake"],
+                check=True,
+                env={**os.environ, "PGPASSWORD": PASSWORD},
+            )
+            yield f"postgres:dbname=lake host=127.0.0.1 port={port} user=sluice"
+        finally:
+            run(str(binary / "pg_ctl"), "-D", "data", "-m", "immediate", "stop")
 
 
 @pytest.fixture(scope="module")

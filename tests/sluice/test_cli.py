@@ -69,6 +69,28 @@ def test_published_and_query(home: Bench, capsys: pytest.CaptureFixture[str]) ->
         assert err.startswith("sluice: ") and words in err
 
 
+def test_what_was_seen_at_a_moment(home: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    home.lake.create()
+    for number in (1, 2):
+        home.lake.write(lambda con, n=number: con.execute(f"CREATE TABLE gold.t{n} AS SELECT {n} AS n"), "build")
+        record_audit(home.lake, run_id="b", checks_passed=1, failed=[])
+        publish(home.lake, run_id=f"p{number}")
+    first = home.sql("SELECT published_at FROM ops.publications WHERE publication_id = 1")[0][0].isoformat()
+    assert main(["published", "--as-of", first]) == 0
+    assert capsys.readouterr().out.endswith("UTC, run p1\n")
+    assert main(["query", "--as-of", first, "SELECT n FROM t1"]) == 0
+    assert main(["query", "--as-of", first, "SELECT n FROM t2"]) == 1
+    assert main(["query", "SELECT n FROM t2"]) == 0
+    capsys.readouterr()
+    assert main(["published", "--as-of", "2000-01-01"]) == 1
+    assert capsys.readouterr().out == "Nothing had been published by 2000-01-01 00:00:00.\n"
+    assert main(["query", "--as-of", "2000-01-01", "SELECT 1"]) == 1
+    assert "the first publication is of" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["query", "--as-of", "yesterday", "SELECT 1"])
+    assert "write 2026-01-05" in capsys.readouterr().err
+
+
 def test_sync_writes_the_dbt_sources(
     home: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

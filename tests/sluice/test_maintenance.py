@@ -46,7 +46,7 @@ def test_one_round_keeps_the_rows_and_what_is_published(busy: Bench) -> None:
     newest = busy.sql("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')")[0][0]
     with connect(busy.settings) as pinned:
         early = pinned.execute("SELECT n FROM t ORDER BY n").fetchall()
-        done = maintain(busy.lake, keep_days=0, orphan_age_hours=24)
+        done = maintain(busy.lake, keep_days=0, belief_days=0, orphan_age_hours=24)
         # A reader that was there before, and one that comes afterwards, see the published rows.
         assert pinned.execute("SELECT n FROM t ORDER BY n").fetchall() == early
     with connect(busy.settings) as later:
@@ -118,6 +118,25 @@ def test_orphans_are_removed_when_old_and_kept_when_young(busy: Bench) -> None:
     assert done.orphans_removed == 1
     assert not old.exists() and young.exists()
     assert busy.sql("SELECT count(*) FROM gold.t") == [(COMMITS * ROWS - 2,)]
+
+
+def test_notes_of_old_builds_go_but_for_the_newest_of_each_model(busy: Bench) -> None:
+    old, new = (
+        n for (n,) in busy.sql("SELECT unnest([min(snapshot_id), max(snapshot_id)]) FROM ducklake_snapshots('lake')")
+    )
+
+    def note(con: duckdb.DuckDBPyConnection) -> None:
+        con.execute("CREATE TABLE ops.builds (relation VARCHAR, snapshot_id BIGINT)")
+        con.execute("CREATE TABLE ops.rewrites (relation VARCHAR, snapshot_id BIGINT)")
+        con.execute(f"INSERT INTO ops.builds VALUES ('a', {old}), ('a', {new}), ('b', {old}), ('b', {old + 1})")
+        con.execute(f"INSERT INTO ops.rewrites VALUES ('a', {old}), ('a', {new + 1000})")
+
+    busy.lake.write(note, "notes")
+    maintain(busy.lake, keep_days=0, belief_days=7)
+    assert len(busy.sql("FROM ops.builds")) == 4
+    maintain(busy.lake, keep_days=0, belief_days=0)
+    assert busy.sql("FROM ops.builds ORDER BY ALL") == [("a", new), ("b", old + 1)]
+    assert busy.sql("FROM ops.rewrites") == [("a", new + 1000)]
 
 
 def test_an_empty_lake_can_be_maintained(bench: Bench) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import duckdb
@@ -10,12 +10,14 @@ import pytest
 
 import sluice
 from sluice.errors import LakeUnavailableError, PublicationError
+from sluice.maintenance import maintain
 from sluice.publication import (
     connect,
     current_publication,
     is_built,
     kept_snapshots,
     latest_audit,
+    publication_at,
     publish,
     record_audit,
     write_reader_script,
@@ -171,6 +173,52 @@ def test_what_maintenance_must_keep(warehouse: Bench) -> None:
         assert kept_snapshots(con, LONG_AGO) == audits
         # Of publications that ended before the moment given, only the one in force.
         assert kept_snapshots(con, datetime.now(UTC) + timedelta(seconds=1)) == audits[1:]
+
+
+@pytest.fixture
+def told(warehouse: Bench) -> Bench:
+    """Three publications of one, two and three rows."""
+    for number in (1, 2, 3):
+        if number > 1:
+            add(warehouse, number)
+        record_audit(warehouse.lake, run_id=f"b{number}", checks_passed=1, failed=[])
+        publish(warehouse.lake, run_id=f"p{number}")
+    return warehouse
+
+
+def published_at(bench: Bench) -> list[datetime]:
+    return [at for (at,) in bench.sql("SELECT published_at FROM ops.publications ORDER BY publication_id")]
+
+
+def seen_at(bench: Bench, moment: datetime) -> list[int]:
+    with connect(bench.settings, as_of=moment) as con:
+        return [n for (n,) in con.execute("SELECT n FROM sales ORDER BY n").fetchall()]
+
+
+def test_what_readers_saw_at_a_moment(told: Bench) -> None:
+    first, second, third = published_at(told)
+    instant = timedelta(microseconds=1)
+    assert seen_at(told, first) == [1]
+    assert seen_at(told, second - instant) == [1]
+    assert seen_at(told, second) == [1, 2]
+    assert seen_at(told, third) == [1, 2, 3] == seen(told)
+    # With a zone, or of UTC without one.
+    abroad = (second - instant).replace(tzinfo=UTC).astimezone(timezone(timedelta(hours=9)))
+    assert seen_at(told, abroad) == [1]
+    assert publication_at(told.lake, first - instant) is None
+    with pytest.raises(PublicationError, match=f"by {first - instant} UTC; the first publication is of {first} UTC"):
+        connect(told.settings, as_of=first - instant)
+
+
+def test_what_was_seen_is_kept_for_as_long_as_the_setting_says(told: Bench) -> None:
+    first, second, third = published_at(told)
+    maintain(told.lake, keep_days=0, belief_days=1, orphan_age_hours=0)
+    assert [seen_at(told, at) for at in (first, second, third)] == [[1], [1, 2], [1, 2, 3]]
+    maintain(told.lake, keep_days=0, belief_days=0, orphan_age_hours=0)
+    for gone in (first, second):
+        with pytest.raises(PublicationError, match=r"is no longer kept: SLUICE_BELIEF_DAYS is 90"):
+            connect(told.settings, as_of=gone)
+    assert seen_at(told, third) == [1, 2, 3]
 
 
 def test_a_build_is_known_by_its_code_and_its_batches(warehouse: Bench) -> None:
