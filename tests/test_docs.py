@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.timelines import draw_all
 from sluice.cli import main
 from sluice.settings import PROJECT, Settings
 
@@ -49,3 +50,16 @@ def test_the_command_line_documented_exists(command: list[str], capsys: pytest.C
         main([*command, "--help"])
     assert caught.value.code == 0
     assert command[0] in capsys.readouterr().out
+
+
+def test_the_time_lines_are_what_the_materialization_gives(tmp_path: Path) -> None:
+    drawn = draw_all(tmp_path)
+    assert len(drawn) == 4
+    for path in drawn:
+        kept = PROJECT / "docs" / "images" / path.name
+        assert _said(kept) == _said(path), f"draw it anew: python -m docs.timelines docs/images ({path.name})"
+
+
+def _said(picture: Path) -> list[str]:
+    # Not bytes: where a line lies to the last digit depends on the machine's fonts.
+    return re.findall(r"<text[^>]*>([^<]*)</text>", picture.read_text(encoding="utf-8"))
