@@ -1,12 +1,18 @@
-"""Order lines into the lake: Sluice's validated ingest against DuckDB reading the same CSV files, unchecked.
+"""Order lines into the lake: Sluice's validated ingest against an unchecked insert, and against dlt.
 
-Sluice reads, types, judges by contract, finds duplicates, keeps dead letters and books. The peer is the least anyone
-could do with the same engine and the same kind of lake: read every column as text and insert it, in one statement.
+Sluice reads, types, judges by contract, finds duplicates, keeps dead letters and books. The first peer is the least
+anyone could do with the same engine and the same kind of lake: read every column as text and insert it, in one
+statement. dlt loads the same files into a DuckDB file, by rows of Python and through its DuckDB CSV reader. It has an
+environment of its own, which `make bench` makes, and without which it is left out.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -14,13 +20,23 @@ from pathlib import Path
 
 import duckdb
 
-from benchmarks.measure import Result, Timing, ratio
+from benchmarks.measure import Result, Timing, ratio, short, times
 from sluice.contracts import load_contracts
 from sluice.ingest import IngestResult, ingest
 from sluice.lake import Lake, literal
 from sluice.settings import PROJECT, load_settings
 
+# The project's aims: what checking may cost, and what is gained by doing it in sets.
 AIM = 3.0
+AIM_DLT_ROWS = 30.0
+AIM_DLT_DUCKDB = 1.0
+
+DLT_PYTHON = PROJECT / ".venv-bench" / "bin" / "python"
+DLT_PEER = Path(__file__).with_name("dlt_peer.py")
+
+# By rows dlt takes minutes for a million lines. Of more it loads the first, and the whole is reckoned: its time grows
+# with the lines, and the second or two it takes to begin are too few to matter.
+DLT_ROWS_AT_MOST = 1_000_000
 
 START = date(2026, 1, 1)
 ROWS_PER_FILE = 100_000  # a busy day; the real year's busiest has 4,085 lines
@@ -56,16 +72,25 @@ class Expected:
 
 
 def run(rows: int, runs: int) -> Result:
-    """Make the files, then measure both sides turn by turn.
+    """Make the files, then measure all sides turn by turn.
 
     Raises:
         RuntimeError: a side did not take the rows it must; then no time means anything.
     """
+    loaders = {mode: Dlt(mode) for mode in ("rows", "duckdb")} if DLT_PYTHON.exists() else {}
+    if not loaders:
+        print(f"ingest: without dlt, for there is no {DLT_PYTHON}. `make bench` makes it.", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
         work = Path(folder)
         expected = write_orders(work / "landing", rows)
         size = sum(path.stat().st_size for path in (work / "landing").rglob("*.csv"))
-        checked, unchecked = Timing("Sluice ingest()"), Timing("read_csv, all text, INSERT")
+        # Whole files: the first so many days.
+        share = min(rows, max(DLT_ROWS_AT_MOST // ROWS_PER_FILE, 1) * ROWS_PER_FILE)
+        some = work / "landing"
+        if loaders and share < rows:
+            some = work / "some"
+            write_orders(some, share)
+        checked, unchecked = Timing("Sluice: ingest()"), Timing("DuckDB: read_csv, all text, INSERT")
         for number in range(runs):
             lake = fresh_lake(work / f"sluice-{number}", work / "landing", expected.files)
             with checked.round():
@@ -78,17 +103,64 @@ def run(rows: int, runs: int) -> Result:
             if taken != rows:
                 raise RuntimeError(f"The peer took {taken:,} of {rows:,} rows.")
             _remove(lake)
-    return Result(
-        f"ingest: {rows:,} order lines",
-        (
-            f"{expected.files} CSV files, one a day, {size / 1e6:.0f} MB; {expected.duplicates:,} exact duplicates, "
-            f"{expected.bad:,} lines that break a rule",
-            f"{runs} alternating rounds, each into a fresh DuckLake (SQLite catalog)",
-            f"Sluice takes {rows / checked.median:,.0f} lines a second, the peer {rows / unchecked.median:,.0f}",
-        ),
-        (checked, unchecked),
-        (ratio("ingest / unchecked insert", checked, unchecked, AIM),),
-    )
+            for mode, loader in loaders.items():
+                loader.round(some if mode == "rows" else work / "landing", share if mode == "rows" else rows, work)
+    timings, ratios = [checked, unchecked], [ratio("ingest / unchecked insert", checked, unchecked, AIM)]
+    facts = [
+        f"{expected.files} CSV files, one a day, {size / 1e6:.0f} MB; {expected.duplicates:,} exact duplicates, "
+        f"{expected.bad:,} lines that break a rule",
+        f"{runs} alternating rounds, each into a fresh lake; those of Sluice and DuckDB are DuckLakes (SQLite catalog)",
+        f"Sluice takes {rows / checked.median:,.0f} lines a second, the insert {rows / unchecked.median:,.0f}",
+    ]
+    if loaders:
+        by_rows, by_duckdb = loaders["rows"].timing, loaders["duckdb"].timing
+        if share < rows:
+            by_rows = times(f"dlt: by rows (reckoned from {share:,} lines)", by_rows, rows / share)
+        timings += [by_rows, by_duckdb]
+        ratios += [
+            ratio("dlt by rows / ingest", by_rows, checked, AIM_DLT_ROWS, at_least=True),
+            ratio("dlt through DuckDB / ingest", by_duckdb, checked, AIM_DLT_DUCKDB, at_least=True),
+        ]
+        facts.append(f"dlt {loaders['rows'].version} into a DuckDB file, pipeline.run only, its import left out")
+    else:
+        facts.append("without dlt, which was not installed")
+    return Result(f"ingest-{short(rows)}", f"ingest: {rows:,} order lines", tuple(facts), tuple(timings), tuple(ratios))
+
+
+class Dlt:
+    """The peer dlt, by rows or through DuckDB, and the times it took."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self.timing = Timing("dlt: by rows" if mode == "rows" else "dlt: its DuckDB CSV reader")
+        self.version = ""
+
+    def round(self, landing: Path, rows: int, work: Path) -> None:
+        """Load the files below `landing` into a new database in a process of its own.
+
+        Raises:
+            RuntimeError: it failed, or not all rows arrived.
+        """
+        folder = work / f"dlt-{self.mode}"
+        folder.mkdir()
+        done = subprocess.run(
+            [DLT_PYTHON, DLT_PEER, self.mode, landing, folder],
+            # It looks for its configuration where it runs, and tells its makers of each run unless told not to.
+            cwd=folder,
+            env={**os.environ, "DLT_DATA_DIR": str(folder / "data"), "RUNTIME__DLTHUB_TELEMETRY": "false"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"dlt failed:\n{done.stdout[-1000:]}{done.stderr[-3000:]}")
+        told = json.loads(done.stdout.splitlines()[-1])
+        if told["rows"] != rows:
+            raise RuntimeError(f"dlt took {told['rows']:,} of {rows:,} rows.")
+        self.timing.seconds.append(told["seconds"])
+        self.timing.cpu_seconds.append(told["cpu_seconds"])
+        self.version = told["version"]
+        shutil.rmtree(folder)
 
 
 def write_orders(landing: Path, rows: int) -> Expected:

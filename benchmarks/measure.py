@@ -9,7 +9,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -20,11 +20,15 @@ _PACKAGES = ("duckdb", "duckdb-extension-ducklake", "dbt-core", "dbt-duckdb", "d
 
 @dataclass
 class Timing:
-    """One thing timed once per round. CPU seconds, all threads and child processes, where they were taken."""
+    """One thing timed once per round. CPU seconds, all threads and child processes, where they were taken.
+
+    `reckoned` is set where the seconds were not measured but follow from what was, and the name says how.
+    """
 
     name: str
     seconds: list[float] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)
+    reckoned: bool = False
 
     @property
     def median(self) -> float:
@@ -48,31 +52,58 @@ def total(name: str, parts: Sequence[Timing]) -> Timing:
     return made
 
 
+def times(name: str, measured: Timing, factor: float) -> Timing:
+    """What `measured` comes to so many times over: reckoned, not measured."""
+    return Timing(
+        name, [s * factor for s in measured.seconds], [s * factor for s in measured.cpu_seconds], reckoned=True
+    )
+
+
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as long one thing took as another, by their medians, and the most it should be."""
+    """How many times as long one thing took as another, by their medians, and what that should be at most or least."""
 
     name: str
     value: float
     aim: float | None = None
+    at_least: bool = False
 
     @property
     def verdict(self) -> str:
         """Whether the aim was met; empty without one."""
         if self.aim is None:
             return ""
-        return "met" if self.value <= self.aim else "not met"
+        return "met" if (self.value >= self.aim if self.at_least else self.value <= self.aim) else "not met"
+
+    @property
+    def aimed(self) -> str:
+        """The aim in words; empty without one."""
+        if self.aim is None:
+            return ""
+        return f"{self.aim:g} at {'least' if self.at_least else 'most'}"
 
 
-def ratio(name: str, ours: Timing, peer: Timing, aim: float | None = None) -> Ratio:
+def ratio(name: str, over: Timing, under: Timing, aim: float | None = None, *, at_least: bool = False) -> Ratio:
     """The ratio of two medians."""
-    return Ratio(name, ours.median / peer.median, aim)
+    return Ratio(name, over.median / under.median, aim, at_least)
+
+
+def short(number: int) -> str:
+    """A round number as it is said in names: 10m, 50k; others whole."""
+    for size, letter in ((1_000_000, "m"), (1_000, "k")):
+        if number >= size and number % size == 0:
+            return f"{number // size}{letter}"
+    return str(number)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a benchmark found: about what data, how long each part took, and the ratios."""
+    """What a benchmark found: about what data, how long each part took, and the ratios.
 
+    `name` is of letters, digits and hyphens: files are named by it.
+    """
+
+    name: str
     title: str
     facts: tuple[str, ...]
     timings: tuple[Timing, ...]
@@ -89,7 +120,7 @@ class Result:
             ]
             for t in self.timings
         ]
-        ratios = [[r.name, f"{r.value:.2f}", "" if r.aim is None else f"<= {r.aim:g}", r.verdict] for r in self.ratios]
+        ratios = [[r.name, f"{r.value:.2f}", r.aimed, r.verdict] for r in self.ratios]
         return "\n".join(
             [
                 self.title,
@@ -104,14 +135,60 @@ class Result:
     def data(self) -> dict[str, Any]:
         """For machines."""
         return {
+            "name": self.name,
             "title": self.title,
             "facts": list(self.facts),
             "timings": [
-                {"name": t.name, "median": t.median, "seconds": t.seconds, "cpu_seconds": t.cpu_seconds}
+                {
+                    "name": t.name,
+                    "median": t.median,
+                    "seconds": t.seconds,
+                    "cpu_seconds": t.cpu_seconds,
+                    "reckoned": t.reckoned,
+                }
                 for t in self.timings
             ],
-            "ratios": [{"name": r.name, "value": r.value, "aim": r.aim, "verdict": r.verdict} for r in self.ratios],
+            "ratios": [
+                {"name": r.name, "value": r.value, "aim": r.aim, "at_least": r.at_least, "verdict": r.verdict}
+                for r in self.ratios
+            ],
         }
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Result:
+        """The result `data()` was made of."""
+        return cls(
+            data["name"],
+            data["title"],
+            tuple(data["facts"]),
+            tuple(Timing(t["name"], t["seconds"], t["cpu_seconds"], t["reckoned"]) for t in data["timings"]),
+            tuple(Ratio(r["name"], r["value"], r["aim"], r["at_least"]) for r in data["ratios"]),
+        )
+
+    def markdown(self) -> str:
+        """For `docs/benchmarks.md`."""
+        times = [
+            f"| {t.name} | {t.median:.2f} | {min(t.seconds):.2f} to {max(t.seconds):.2f} | "
+            f"{f'{statistics.median(t.cpu_seconds):.2f}' if t.cpu_seconds else ''} |"
+            for t in self.timings
+        ]
+        ratios = [
+            f"| {r.name} | {r.value:.2f} | {r.aimed} | {r.verdict if r.verdict != 'not met' else '**not met**'} |"
+            for r in self.ratios
+        ]
+        return "\n".join(
+            [
+                *(f"- {fact}" for fact in self.facts),
+                "",
+                "| seconds | median | min to max | CPU, median |",
+                "|---|---:|---:|---:|",
+                *times,
+                "",
+                "| ratio of medians | | aim | |",
+                "|---|---:|---|---|",
+                *ratios,
+            ]
+        )
 
 
 def machine() -> dict[str, str]:

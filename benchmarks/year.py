@@ -8,11 +8,7 @@ turn by turn, and afterwards their gold tables are compared row by row.
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +17,9 @@ from pathlib import Path
 import duckdb
 
 from benchmarks.measure import Result, Timing, ratio, total
+from benchmarks.project import execution_times, run_dbt
 from demo import SHOP_START, landing_span
-from resources.dbt import DBT_PROJECT, dbt_environment
+from resources.dbt import DBT_PROJECT
 from sluice.contracts import Contract, load_contracts
 from sluice.dbt_sources import write_sources
 from sluice.ingest import IngestResult, ingest
@@ -73,8 +70,8 @@ def run(landing: Path | None, runs: int, days: int, scale: float) -> Result:
 
 def _measure(landing: Path, name: str, runs: int, work: Path) -> Result:
     contracts = load_contracts(PROJECT / "contracts")
-    ingested, models, tests = Timing("ingest"), Timing("dbt models"), Timing("dbt tests")
-    build, by_hand = Timing("dbt build, whole"), Timing("script by hand, whole")
+    ingested, models, tests = Timing("Sluice: ingest"), Timing("Sluice: dbt models"), Timing("Sluice: dbt tests")
+    build, by_hand = Timing("Sluice: dbt build, whole"), Timing("SQL by hand, whole")
     target = work / "target"
     for number in range(runs):
         home, database = work / f"sluice-{number}", work / f"hand-{number}.duckdb"
@@ -97,11 +94,12 @@ def _measure(landing: Path, name: str, runs: int, work: Path) -> Result:
                 raise RuntimeError(f"The script's tables are not Sluice's: {wrong}")
         shutil.rmtree(home)
         database.unlink()
-    work_of_sql = total("SQL work: ingest + models", [ingested, models])
-    whole = total("Sluice, whole: ingest + dbt build", [ingested, build])
+    work_of_sql = total("Sluice: SQL work (ingest + models)", [ingested, models])
+    whole = total("Sluice: whole (ingest + dbt build)", [ingested, build])
     read = sum(r.total("rows_read") for r in results)
     files = sum(b.files for r in results for b in r.batches)
     return Result(
+        "year",
         f"year: {name}",
         (
             f"{files:,} files, {read:,} rows read; {sum(d.rows for d in found.values()):,} rows in {len(found)} gold "
@@ -129,38 +127,13 @@ def load(settings: Settings, contracts: Mapping[str, Contract]) -> list[IngestRe
 
 
 def dbt(settings: Settings, target: Path, command: str, *options: str) -> None:
-    """Run dbt on the lake of these settings; what it writes goes below `target`.
+    """Run dbt on the lake of these settings with the project's models; what it writes goes below `target`.
 
     Raises:
         RuntimeError: it failed; the end of its output is in the message.
     """
     write_sources(load_contracts(settings.contracts).values(), DBT_PROJECT)
-    binary = shutil.which("dbt", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-    if binary is None:
-        raise RuntimeError("dbt is neither beside this Python nor on the PATH. Run `make bench`, which installs it.")
-    done = subprocess.run(
-        [binary, "--no-use-colors", command, "--project-dir", DBT_PROJECT, "--profiles-dir", DBT_PROJECT, *options],
-        env={
-            **os.environ,
-            **dbt_environment(settings),
-            "DBT_TARGET_PATH": str(target),
-            "DBT_LOG_PATH": str(target / "logs"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"dbt {command} failed:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
-
-
-def execution_times(target: Path) -> dict[str, float]:
-    """Seconds dbt spent in its last command, by kind of node (model, test, unit_test)."""
-    spent = {"model": 0.0, "test": 0.0, "unit_test": 0.0}
-    for result in json.loads((target / "run_results.json").read_text(encoding="utf-8"))["results"]:
-        kind = result["unique_id"].split(".")[0]
-        spent[kind] = spent.get(kind, 0.0) + result["execution_time"]
-    return spent
+    run_dbt(DBT_PROJECT, settings, target, command, *options)
 
 
 def run_script(landing: Path, database: Path) -> None:

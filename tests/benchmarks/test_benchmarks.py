@@ -16,7 +16,7 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks import ingest as ingest_benchmark
 from benchmarks import year
-from benchmarks.measure import Ratio, Result, Timing, machine, ratio, total
+from benchmarks.measure import Ratio, Result, Timing, machine, ratio, short, times, total
 from sluice.contracts import load_contracts
 from sluice.ingest import IngestResult
 from sluice.lake import Lake
@@ -152,14 +152,16 @@ def test_command_measures_prints_writes_json_and_leaves_nothing(tmp_path, monkey
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     # An aim nobody can meet: missing it is no failure.
     monkeypatch.setattr(ingest_benchmark, "AIM", 0.0)
+    monkeypatch.setattr(ingest_benchmark, "DLT_PYTHON", tmp_path / "nowhere")
     out = tmp_path / "results.json"
     assert command.main(["ingest", "--rows", "2_000", "--runs", "2", "--json", str(out)]) == 0
-    printed = capsys.readouterr().out
+    printed, told = capsys.readouterr()
     assert "2,000 order lines" in printed
     assert "not met" in printed
-    written = json.loads(out.read_text())
-    assert written["machine"]["duckdb"] == duckdb.__version__
-    (result,) = written["results"]
+    assert "without dlt" in told
+    (result,) = json.loads(out.read_text())["results"]
+    assert result["name"] == "ingest-2k"
+    assert result["machine"]["duckdb"] == duckdb.__version__
     assert [len(t["seconds"]) for t in result["timings"]] == [2, 2]
     assert result["ratios"][0]["verdict"] == "not met"
     assert list(scratch.iterdir()) == []
@@ -170,7 +172,18 @@ def test_command_says_what_is_wrong(tmp_path, capsys):
     assert "nowhere" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["nothing"], ["ingest", "--rows", "0"], ["year", "--runs", "-1"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nothing"],
+        ["ingest", "--rows", "0"],
+        ["year", "--runs", "-1"],
+        ["history", "--size", "0"],
+        ["history", "--markdown", "x.md"],
+        ["render"],
+        ["render", "year", "--json", "x.json"],
+    ],
+)
 def test_command_refuses_arguments_without_sense(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         command.main(arguments)
@@ -194,11 +207,26 @@ def test_a_round_takes_wall_and_cpu_time():
     assert timing.cpu_seconds[0] >= 0
 
 
+@pytest.mark.parametrize(("value", "verdict"), [(30.0, "met"), (29.9, "not met")])
+def test_an_aim_may_be_a_least(value, verdict):
+    assert Ratio("a / b", value, 30.0, at_least=True).verdict == verdict
+
+
+def test_what_is_reckoned_is_told_apart():
+    reckoned = times("a year (reckoned from one day)", Timing("a day", [2.0, 3.0], [1.0, 1.0]), 365)
+    assert reckoned == Timing("a year (reckoned from one day)", [730.0, 1095.0], [365.0, 365.0], reckoned=True)
+
+
+@pytest.mark.parametrize(("number", "name"), [(10_000_000, "10m"), (1_500_000, "1500k"), (50_000, "50k"), (42, "42")])
+def test_round_numbers_have_short_names(number, name):
+    assert short(number) == name
+
+
 @pytest.mark.parametrize(("value", "aim", "verdict"), [(2.0, 2.0, "met"), (2.1, 2.0, "not met"), (9.0, None, "")])
 def test_an_aim_is_met_up_to_its_value(value, aim, verdict):
     found = Ratio("a / b", value, aim)
     assert found.verdict == verdict
-    text = Result("title", ("fact",), (Timing("a", [1.0]),), (found,)).text()
+    text = Result("name", "title", ("fact",), (Timing("a", [1.0]),), (found,)).text()
     assert text.startswith("title\n  fact\n")
     assert text.rstrip().endswith(verdict or f"{value:.2f}")
 
