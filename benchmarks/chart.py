@@ -5,7 +5,6 @@ Only drawing belongs here. The same numbers give the same bytes, so that a chang
 
 from __future__ import annotations
 
-import statistics
 from pathlib import Path
 
 from benchmarks.measure import Result
@@ -17,7 +16,7 @@ _OURS, _PEER = "#2f6db5", "#9aa5b1"
 _NAME_LENGTH = 34
 
 # From here on one bar is a hair beside another, and only a logarithm shows both.
-_LOGARITHM_FROM = 50.0
+_LOGARITHM_FROM = 150.0
 
 
 def path_of(result: Result, folder: Path) -> Path:
@@ -59,6 +58,7 @@ def draw(result: Result, folder: Path) -> Path:
             axes.annotate(
                 _seconds(median), (median + high, place), (4, 0), textcoords="offset points", va="center", fontsize=8
             )
+        axes.set_ylim(-0.6, len(medians) - 0.4)
         axes.set_yticks(list(places), [_broken(t.name) for t in result.timings])
         if max(medians) > _LOGARITHM_FROM * max(min(medians), 1e-9):
             axes.set_xscale("log")
@@ -77,8 +77,10 @@ def draw(result: Result, folder: Path) -> Path:
 
 
 def _rounds(result: Result) -> str:
-    count = statistics.mode(len(t.seconds) for t in result.timings)
-    return "one round" if count == 1 else f"median, least and greatest of {count} rounds"
+    counts = {len(t.seconds) for t in result.timings}
+    if counts == {1}:
+        return "one round"
+    return "median, least and greatest" + (f" of {counts.pop()} rounds" if len(counts) == 1 else " round")
 
 
 def _seconds(value: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -22,9 +23,11 @@ SIZE = 0.0002
 
 @pytest.fixture(autouse=True)
 def dbt_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same commands on the same files, without a process for each."""
+    """The same commands on the same files, without a process for each, and each project parsed once."""
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
+
+    manifests: dict[Path, Any] = {}
 
     def run(folder: Path, settings: Settings, target: Path, command: str, *options: str) -> project.Run:
         with pytest.MonkeyPatch.context() as environment:
@@ -32,8 +35,10 @@ def dbt_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
                 environment.setenv(name, value)
             begun = time.perf_counter()
             places = ["--project-dir", str(folder), "--profiles-dir", str(folder), "--log-path", str(target / "logs")]
-            quiet = ["--quiet", "--log-level-file", "none"]
-            outcome = dbtRunner().invoke([*quiet, command, *places, *options])
+            quiet = ["--quiet", "--log-level-file", "none", "--no-populate-cache"]
+            if folder not in manifests:
+                manifests[folder] = dbtRunner().invoke([*quiet, "parse", *places]).result
+            outcome = dbtRunner(manifest=manifests[folder]).invoke([*quiet, command, *places, *options])
             seconds = time.perf_counter() - begun
             # Otherwise dbt keeps the lake open for the next call, and that is another lake.
             DuckDBConnectionManager.close_all_connections()
