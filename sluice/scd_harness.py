@@ -1,4 +1,4 @@
-"""A throw-away dbt project and lake in which the real materialization `scd` builds small models from logs.
+"""A throw-away dbt project and lake in which the real materializations build small models from logs.
 
 Belongs here: the folder, the logs, the calls of dbt. The macros are copied from the project, and nothing else of it
 but its profile: what runs here runs in any dbt project. What the logs hold and what must come of them belongs to the
@@ -25,7 +25,9 @@ from sluice.lake import LAKE, Lake, quoted
 from sluice.settings import PROJECT, load_settings
 
 DBT_PROJECT = PROJECT / "dbt_project"
+# `scd` alone, as another project would lift it out; what follows a dimension needs the other two.
 MACROS = DBT_PROJECT / "macros" / "scd"
+FOLLOWING = (DBT_PROJECT / "macros" / "heal", DBT_PROJECT / "macros" / "as_of.sql")
 
 # Where the logs lie, and where the profile puts the models.
 LOGS = "logs"
@@ -146,6 +148,21 @@ class Harness:
                 self._shape_log(model, table)
             self.models[model.name] = model
             (self.project / "models" / f"{model.name}.sql").write_text(model.sql(), encoding="utf-8")
+        self._manifest = self._dbt(["parse"], None)
+
+    def define_sql(self, models: Mapping[str, str]) -> None:
+        """Make models of SQL of their own, by name; those that follow a dimension have their macros here. Parses once.
+
+        Their logs are the caller's to make; `build` builds them only when named.
+        """
+        for path in FOLLOWING:
+            place = self.project / "macros" / path.name
+            if path.is_dir():
+                shutil.copytree(path, place, dirs_exist_ok=True)
+            else:
+                shutil.copyfile(path, place)
+        for name, sql in models.items():
+            (self.project / "models" / f"{name}.sql").write_text(sql, encoding="utf-8")
         self._manifest = self._dbt(["parse"], None)
 
     def _shape_log(self, model: Model, table: str) -> None:

@@ -30,6 +30,9 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate, *([Phase.shrink] if os.environ.get("SCD_SHRINK") else [])],
 )
 
+# Three models and four builds an example: a twentieth of the examples takes as long.
+settings.register_profile("heal", settings.get_profile("scd"), max_examples=EXAMPLES // 20)
+
 
 @pytest.fixture(scope="session")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:

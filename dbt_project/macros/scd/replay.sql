@@ -26,26 +26,23 @@
         {%- endset -%}
         {%- do (sightings if feed.get('sighting') else parts).append(select) -%}
     {%- endfor -%}
-    {%- do scd_execute("create or replace temp table scd_touched as " ~ (
-        "select " ~ scd_quoted(o['keys']) ~ ", min(scd_since) as scd_since, false as scd_is_sighting from ("
-        ~ (parts or sightings) | join(' union all ') ~ ") group by " ~ scd_quoted(o['keys'])
-    )) -%}
+    {%- do scd_execute("create or replace temp table scd_changed as " ~ (parts or sightings) | join(' union all ')) -%}
     {%- set without = [] -%}
     {%- for key in o['keys'] %}{% do without.append(adapter.quote(key) ~ ' is null') %}{% endfor -%}
-    {%- set nameless = scd_query("select count(*) from scd_touched where " ~ without | join(' or '))[0][0] -%}
+    {%- set nameless = scd_query("select count(*) from scd_changed where " ~ without | join(' or '))[0][0] -%}
     {%- if nameless -%}
         {#- A truncate has no key; any other change without one is refused where the whole log is read. -#}
         {{ return(false) }}
     {%- endif -%}
     {%- if parts and sightings -%}
         {#- Being referred to matters only before a key's first version. -#}
-        {%- do scd_execute("insert into scd_touched select " ~ scd_quoted(o['keys'], 'scd_seen.') ~ ", scd_since, true from ("
-            ~ "select " ~ scd_quoted(o['keys']) ~ ", min(scd_since) as scd_since from (" ~ sightings | join(' union all ')
-            ~ ") group by all) as scd_seen where (" ~ without | join(' or ') ~ ") is not true and ("
-            ~ scd_quoted(o['keys'], 'scd_seen.') ~ ") not in (select (" ~ scd_quoted(o['keys']) ~ ") from scd_touched) "
+        {%- do scd_execute("insert into scd_changed select scd_seen.* from (" ~ sightings | join(' union all ')
+            ~ ") as scd_seen where (" ~ without | join(' or ') ~ ") is not true "
             ~ "and not exists (select 1 from " ~ this ~ " as scd_target where version > 0 and "
             ~ scd_same_key(o, 'scd_target', 'scd_seen') ~ " and scd_target.valid_from <= scd_seen.scd_since)") -%}
     {%- endif -%}
+    {%- do scd_execute("create or replace temp table scd_touched as select " ~ scd_quoted(o['keys'])
+        ~ ", min(scd_since) as scd_since from scd_changed group by " ~ scd_quoted(o['keys'])) -%}
     {{ return(true) }}
 {%- endmacro %}
 
