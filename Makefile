@@ -75,8 +75,9 @@ test: $(VENV)/dev ## run the tests
 	$(BIN)/python -m pytest $(WORKERS)
 
 .PHONY: test-deep
-test-deep: $(VENV)/dev ## as many random histories as SCD_EXAMPLES says (1000), anew each time
-	SCD_EXAMPLES=$(or $(SCD_EXAMPLES),1000) $(BIN)/python -m pytest $(WORKERS) tests/scd
+test-deep: $(VENV)/dev ## SCD_EXAMPLES random histories (1000), the real year in YEAR_PIECES pieces (20), anew each time
+	SCD_EXAMPLES=$(or $(SCD_EXAMPLES),1000) YEAR_PIECES=$(or $(YEAR_PIECES),20) $(BIN)/python -m pytest $(WORKERS) \
+	  tests/scd tests/test_online_retail.py
 
 .PHONY: lint
 lint: $(VENV)/dev $(CONTRACTS_VENV)/ready ## check Python, SQL and contracts

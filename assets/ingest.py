@@ -35,6 +35,7 @@ class IngestConfig(dg.Config):
 def build_ingest_asset(contract: Contract, settings: Settings) -> dg.AssetsDefinition:
     """The asset `bronze/<source>` and its checks, all from the contract."""
     key = dg.AssetKey(["bronze", contract.name])
+    definition = partitions_of(contract, settings)
 
     @dg.asset(
         key=key,
@@ -50,7 +51,7 @@ def build_ingest_asset(contract: Contract, settings: Settings) -> dg.AssetsDefin
             "landing": contract.landing.path,
         },
         code_version=contract.hash,
-        partitions_def=partitions_of(contract, settings),
+        partitions_def=definition,
         # A year is one run, not 365: the engine takes many batches in one statement. (Beta in Dagster 1.13: the
         # parameter has been there unchanged since 1.4 and nothing else gives single-run backfills.)
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -65,7 +66,7 @@ def build_ingest_asset(contract: Contract, settings: Settings) -> dg.AssetsDefin
         check_specs=_check_specs(contract, key),
     )
     def _ingest(context: dg.AssetExecutionContext, config: IngestConfig, lake: LakeResource) -> Iterator[object]:
-        keys = wanted_keys(context.partition_keys, dict(context.run.tags))
+        keys = wanted_keys(context.partition_keys, context.run.tags, definition)
         if not keys:
             # Dagster takes a range whose ends are the wrong way round for an empty one and calls it a success.
             raise dg.Failure("The range of partitions is empty. Give its first partition first, in the asset's order.")
@@ -75,7 +76,7 @@ def build_ingest_asset(contract: Contract, settings: Settings) -> dg.AssetsDefin
         reasons = dead_letter_reasons(lake.lake, contract.name)
         checks = check_results(contract, key, result, reasons)
         refused = {b.partition_key for b in result.refused} | {p.partition_key for p in result.held_back}
-        if refused or len(keys) < len(context.partition_keys):
+        if refused or set(keys) != set(context.partition_keys):
             by_key = {b.partition_key: b for b in result.batches}
             for partition in keys:
                 if partition not in refused:

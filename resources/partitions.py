@@ -6,7 +6,7 @@ Pure functions; tested without a run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, time
 
 import dagster as dg
@@ -16,6 +16,9 @@ from sluice.settings import Settings
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
+
+# Before the name of a dimension: the run's partition in it.
+COORDINATE = "dagster/partition/"
 
 # The keys a run is for, as JSON, where they are not all keys of the range it is tagged with.
 EXACT_KEYS = "sluice/partitions"
@@ -66,7 +69,20 @@ def _corners(ordered: Sequence[str]) -> tuple[str, str]:
     return f"{first_axis[0]}|{second_axis[0]}", f"{first_axis[-1]}|{second_axis[-1]}"
 
 
-def wanted_keys(partition_keys: Sequence[str], tags: dict[str, str]) -> list[str]:
-    """The keys a run is for: those of its range, or the exact set its tag names."""
-    exact = tags.get(EXACT_KEYS)
-    return list(partition_keys) if exact is None else list(json.loads(exact))
+def wanted_keys(
+    partition_keys: Sequence[str], tags: Mapping[str, str], definition: dg.PartitionsDefinition
+) -> list[str]:
+    """The keys a run is for: those of its range, or the exact set its tag names.
+
+    Args:
+        partition_keys: what Dagster takes the run to be for.
+        tags: of the run.
+        definition: of the asset's partitions.
+    """
+    if EXACT_KEYS in tags:
+        return list(json.loads(tags[EXACT_KEYS]))
+    if RANGE_START in tags and any(name.startswith(COORDINATE) for name in tags):
+        # A backfill of a job notes the coordinates of its first partition beside each run's range. Dagster then takes
+        # that partition for all the run is for; the range would never be loaded, and the backfill would look complete.
+        return list(definition.get_partition_keys_in_range(dg.PartitionKeyRange(tags[RANGE_START], tags[RANGE_END])))
+    return list(partition_keys)

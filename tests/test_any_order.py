@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
-from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
 import pytest
 
-from resources.dbt import dbt_environment, prepare_dbt_project
-from sluice.contracts import load_contracts
-from sluice.ingest import create_bronze_tables, ingest
 from sluice.lake import Lake
-from sluice.landing import scan
-from sluice.settings import PROJECT, Settings, load_settings
+from sluice.settings import Settings, load_settings
 from sluice.simulation import generate
-
-CONTRACTS = list(load_contracts(PROJECT / "contracts").values())
+from tests.warehouse import assert_same, days_of, gold, load
 
 pytestmark = pytest.mark.slow
-
-
-def load(settings: Settings, pieces: Sequence[Sequence[str]]) -> None:
-    """Ingest each piece, a list of days, and build the warehouse after it."""
-    lake = Lake(settings)
-    project = prepare_dbt_project(CONTRACTS, settings)
-    create_bronze_tables(lake, CONTRACTS)
-    for days in pieces:
-        for contract in CONTRACTS:
-            keys = scan(contract, settings.landing_path, settings.start_date, settings.end_date).by_partition()
-            ingest(lake, contract, [key for key in keys if key.split("|")[0] in days])
-        done = subprocess.run(
-            [str(Path(sys.executable).with_name("dbt")), "--quiet", "run"],
-            env={**os.environ, **dbt_environment(settings)},
-            cwd=project.project_dir,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
-
-def gold(settings: Settings) -> dict[str, list[tuple[object, ...]]]:
-    """All rows of the gold tables, sorted."""
-    with Lake(settings).reading() as con:
-        tables = con.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'gold'").fetchall()
-        return {t: con.execute(f"SELECT * FROM gold.{t} ORDER BY ALL").fetchall() for (t,) in tables}
 
 
 def rewritten(settings: Settings) -> dict[str, set[str]]:
@@ -70,7 +35,7 @@ def test_pieces_in_random_order_give_the_warehouse_of_a_clean_load(tmp_path: Pat
     common = {"landing": str(landing), "start_date": date(2026, 1, 1)}
     clean = load_settings(home=str(tmp_path / "clean"), **common)
     pieced = load_settings(home=str(tmp_path / "pieced"), **common)
-    days = sorted({path.name.removeprefix("date=") for path in landing.rglob("date=*")})
+    days = days_of(clean)
     load(clean, [days])
 
     random_ = random.Random(5)
@@ -78,9 +43,7 @@ def test_pieces_in_random_order_give_the_warehouse_of_a_clean_load(tmp_path: Pat
     middle = pieces[2]
     random_.shuffle(pieces)
     load(pieced, [middle, *pieces])
-    wanted, found = gold(clean), gold(pieced)
-    assert {name: len(rows) for name, rows in found.items()} == {name: len(rows) for name, rows in wanted.items()}
-    assert found == wanted
+    assert_same(gold(pieced), gold(clean))
 
     # What is there already is loaded again: nothing is rewritten.
     with Lake(pieced).reading() as con:
@@ -96,8 +59,7 @@ def test_a_late_day_rewrites_its_dates_and_no_others(tmp_path: Path) -> None:
     settings = load_settings(home=str(tmp_path / "home"), landing=str(landing), start_date=date(2026, 1, 1))
     late = "orders/region=uk/date=2026-01-03"
     (landing / late).rename(tmp_path / "late")
-    days = sorted({path.name.removeprefix("date=") for path in landing.rglob("date=*")})
-    load(settings, [days])
+    load(settings, [days_of(settings)])
     before = gold(settings)["fct_order_lines"]
     (tmp_path / "late").rename(landing / late)
     load(settings, [["2026-01-03"]])

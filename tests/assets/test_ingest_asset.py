@@ -141,6 +141,26 @@ def test_a_run_for_scattered_partitions_touches_exactly_those(settings: Settings
     assert rows(settings) == 10
 
 
+def test_a_backfill_of_the_job_loads_and_marks_its_range_not_the_partition_noted_beside_it(settings: Settings) -> None:
+    days = ("2026-01-02", "2026-01-03")
+    for day in days:
+        write_orders(settings, day, "eu", [order_line(n, at=f"{day} 10:00:00") for n in range(5)])
+    asset = build_ingest_asset(CONTRACT, settings)
+    # As the daemon tags them: the coordinates are those of the whole backfill's first partition.
+    noted = {"dagster/partition/date": days[0], "dagster/partition/region": "row"}
+    for last in (days[0], days[-1]):
+        with dg.DagsterInstance.ephemeral() as instance:
+            result = dg.materialize(
+                [asset],
+                tags={RANGE_START: f"{days[0]}|eu", RANGE_END: f"{last}|eu", **noted},
+                resources={"lake": LakeResource(home=str(settings.home))},
+                instance=instance,
+            )
+            assert result.success
+            assert instance.get_materialized_partitions(KEY) == {f"{day}|eu" for day in days if day <= last}
+    assert rows(settings) == 10
+
+
 def test_a_range_the_wrong_way_round_fails_instead_of_loading_nothing(settings: Settings) -> None:
     asset = build_ingest_asset(CONTRACT, settings)
     result = dg.materialize(

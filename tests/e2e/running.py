@@ -68,6 +68,19 @@ query Materializations($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ..
   assetMaterializations(limit: 1000) { runId partition metadataEntries { label ... on IntMetadataEntry { intValue } } }
 } } }
 """
+_LAUNCH_BACKFILL = """
+mutation Launch($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
+  __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
+} }
+"""
+_BACKFILLS = """
+{ partitionBackfillsOrError { ... on PartitionBackfills { results { id status error { message } } } } }
+"""
+_PARTITIONS = """
+query Partitions($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+  partitionStats { numPartitions numMaterialized numMaterializing numFailed }
+} } }
+"""
 
 
 @dataclass(frozen=True)
@@ -315,6 +328,59 @@ class Platform:
         assert answer["__typename"] == "LaunchRunSuccess", f"{job} does not start: {answer}"
         run_id: str = answer["run"]["runId"]
         return run_id
+
+    def launch_backfill(
+        self, assets: list[str], partitions: list[str], job: str | None = None, config: dict[str, Any] | None = None
+    ) -> str:
+        """Start a backfill with the very parameters the UI sends; returns its id.
+
+        Args:
+            assets: to be loaded.
+            partitions: of them.
+            job: the job on whose page the backfill is asked for; None if it is asked for on the assets' page.
+            config: of its runs.
+        """
+        # fmt: off
+        params: dict[str, Any] = {
+            "tags": [], "assetSelection": [{"path": a.split("/")} for a in assets], "partitionNames": partitions,
+            "fromFailure": False,
+        }
+        # fmt: on
+        if job is not None:
+            params["selector"] = {"partitionSetName": f"{job}_partition_set", "repositorySelector": SELECTOR}
+        if config is not None:
+            params["runConfigData"] = json.dumps(config)
+        answer = self.ask(_LAUNCH_BACKFILL, {"params": params})["launchPartitionBackfill"]
+        assert answer["__typename"] == "LaunchBackfillSuccess", f"the backfill does not start: {answer}"
+        backfill_id: str = answer["backfillId"]
+        return backfill_id
+
+    def backfills(self) -> dict[str, str]:
+        """Status of every backfill, by its id."""
+        found = self.ask(_BACKFILLS)["partitionBackfillsOrError"]["results"]
+        assert not [b for b in found if b["error"]], f"backfills fail: {found}\n{self.state()}"
+        return {b["id"]: b["status"] for b in found}
+
+    def partitions(self, key: str) -> dict[str, int]:
+        """How many partitions an asset has, and how many of them are materialized, under way and failed."""
+        found: dict[str, int] = self.ask(_PARTITIONS, {"key": {"path": key.split("/")}})["assetNodeOrError"][
+            "partitionStats"
+        ]
+        return found
+
+    def command(self, *words: str) -> None:
+        """Run a command of the project's environment beside `dagster dev`, and wait until it has gone well."""
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name(words[0])), *words[1:]],
+            cwd=PROJECT,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, f"{words}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
 
     def finished(self, run_id: str, seconds: float = 120) -> Run:
         """The run, once it has come to an end."""

@@ -30,7 +30,7 @@ def keys_of(tags: dict[str, str], definition: dg.PartitionsDefinition) -> list[s
     if "dagster/partition" in tags:
         return [tags["dagster/partition"]]
     span = definition.get_partition_keys_in_range(dg.PartitionKeyRange(tags[RANGE_START], tags[RANGE_END]))
-    return wanted_keys(span, tags)
+    return wanted_keys(span, tags, definition)
 
 
 def test_days_are_half_open(products: dg.PartitionsDefinition) -> None:
@@ -68,6 +68,14 @@ def test_a_rectangle_needs_no_list(orders: dg.PartitionsDefinition) -> None:
     tags = run_tags(orders.get_partition_keys(), orders)
     assert tags == {RANGE_START: "2026-01-30|uk", RANGE_END: "2026-02-02|row"}
     assert EXACT_KEYS in run_tags(["2026-01-30|row", "2026-02-02|uk"], orders)
+
+
+def test_the_coordinates_a_backfill_of_a_job_notes_do_not_hide_its_range(orders: dg.PartitionsDefinition) -> None:
+    tags = {RANGE_START: "2026-01-30|eu", RANGE_END: "2026-02-01|eu"}
+    noted = {"dagster/partition/date": "2026-01-30", "dagster/partition/region": "eu"}
+    wanted = ["2026-01-30|eu", "2026-01-31|eu", "2026-02-01|eu"]
+    assert wanted_keys(["2026-01-30|eu"], {**tags, **noted}, orders) == wanted
+    assert wanted_keys(["2026-01-30|eu"], noted, orders) == ["2026-01-30|eu"]
 
 
 def test_a_key_that_is_none_raises(products: dg.PartitionsDefinition) -> None:

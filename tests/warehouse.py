@@ -1,0 +1,82 @@
+"""Loading a landing area without Dagster, piece by piece, and what comes of it: for tests that compare two loads.
+
+What a piece leaves behind belongs to the tests; so does every expectation.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from itertools import pairwise
+
+from resources.dbt import prepare_dbt_project
+from sluice.contracts import load_contracts
+from sluice.ingest import create_bronze_tables, ingest
+from sluice.lake import Lake
+from sluice.landing import scan
+from sluice.settings import PROJECT, Settings
+
+CONTRACTS = list(load_contracts(PROJECT / "contracts").values())
+
+
+def days_of(settings: Settings) -> list[str]:
+    """The days the landing area has files of, in order."""
+    return sorted({path.name.removeprefix("date=") for path in settings.landing_path.rglob("date=*")})
+
+
+def overlapping(days: Sequence[str], pieces: int, seed: int) -> list[Sequence[str]]:
+    """The days in so many pieces, each reaching halfway into the next, in random order."""
+    cuts = [len(days) * number // pieces for number in range(pieces + 1)]
+    found = [days[start : end + (end - start + 1) // 2] for start, end in pairwise(cuts)]
+    random.Random(seed).shuffle(found)
+    return found
+
+
+def load(settings: Settings, pieces: Sequence[Sequence[str]]) -> None:
+    """Ingest each piece, a list of days, and build the warehouse after it; dbt runs in this process, parsed once."""
+    # Deferred: importing dbt takes more than a second.
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.cli.main import dbtRunner
+
+    lake = Lake(settings)
+    project = prepare_dbt_project(CONTRACTS, settings)
+    # A target folder of its own: others may be building in the project's.
+    # fmt: off
+    places = [
+        "--project-dir", str(project.project_dir), "--profiles-dir", str(project.profiles_dir),
+        "--target-path", str(settings.home / "dbt" / "target"), "--log-path", str(settings.home / "dbt" / "logs"),
+    ]
+    # fmt: on
+    create_bronze_tables(lake, CONTRACTS)
+    keys = {
+        contract.name: scan(contract, settings.landing_path, settings.start_date, settings.end_date).by_partition()
+        for contract in CONTRACTS
+    }
+    try:
+        parsed = dbtRunner().invoke(["--quiet", "parse", *places])
+        assert parsed.success, parsed.exception
+        runner = dbtRunner(manifest=parsed.result)
+        for days in pieces:
+            for contract in CONTRACTS:
+                ingest(lake, contract, [key for key in keys[contract.name] if key.split("|")[0] in days])
+            done = runner.invoke(["--quiet", "run", "--no-write-json", *places])
+            assert done.success, done.exception or [r.message for r in done.result if r.status == "error"]
+    finally:
+        # dbt keeps its connection for the next call, and with it the lake.
+        DuckDBConnectionManager.close_all_connections()
+
+
+def gold(settings: Settings) -> dict[str, list[tuple[object, ...]]]:
+    """All rows of the gold tables, sorted."""
+    with Lake(settings).reading() as con:
+        tables = con.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'gold'").fetchall()
+        return {t: con.execute(f"SELECT * FROM gold.{t} ORDER BY ALL").fetchall() for (t,) in tables}
+
+
+def assert_same(found: dict[str, list[tuple[object, ...]]], wanted: dict[str, list[tuple[object, ...]]]) -> None:
+    """Gold is the same row for row; otherwise say which tables are not, and by which rows."""
+    assert {name: len(rows) for name, rows in found.items()} == {name: len(rows) for name, rows in wanted.items()}
+    for name, rows in wanted.items():
+        lacking, surplus = (set(map(repr, rows)), set(map(repr, found[name])))
+        apart = [*sorted(lacking - surplus)[:3], "instead of", *sorted(surplus - lacking)[:3]]
+        assert found[name] == rows, f"{name}: wanted {apart}"
