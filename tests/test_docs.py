@@ -35,7 +35,9 @@ def test_every_link_leads_somewhere(document: Path) -> None:
             assert (document.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock", "requirements-contracts.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements.lock", "requirements-dev.lock", "requirements-contracts.lock", "requirements-bench.lock"]
+)
 def test_locks_have_hashes_and_no_addresses(lock: str) -> None:
     text = (PROJECT / lock).read_text(encoding="utf-8")
     assert "://" not in text
