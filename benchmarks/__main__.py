@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 
 from benchmarks import chart, daily, facts, history, ingest, overhead, report, year
-from benchmarks.measure import Result, machine
+from benchmarks.measure import Result, Timing, machine
 from sluice.errors import SluiceError
 
 NAMES = ("history", "daily", "facts", "ingest", "overhead", "year")
@@ -93,7 +93,8 @@ def _measurements(chosen: argparse.Namespace) -> Iterator[Callable[[], Result]]:
     asked = [name for name in NAMES if every or name in chosen.benchmark]
     for name in asked:
         if name == "ingest":
-            yield from (partial(ingest.run, rows, chosen.runs) for rows in chosen.rows)
+            known: dict[int, Timing] = {}
+            yield from (partial(ingest.run, rows, chosen.runs, known) for rows in chosen.rows)
         elif name == "year":
             yield partial(year.run, chosen.landing, chosen.runs, chosen.days, chosen.scale)
         elif name == "overhead":

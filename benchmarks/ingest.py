@@ -71,8 +71,14 @@ class Expected:
     bad: int
 
 
-def run(rows: int, runs: int) -> Result:
+def run(rows: int, runs: int, known: dict[int, Timing] | None = None) -> Result:
     """Make the files, then measure all sides turn by turn.
+
+    Args:
+        rows: order lines.
+        runs: rounds.
+        known: times of dlt by rows, by their number, that an earlier call has measured; so many rows are not loaded
+            again, and what is loaded is noted.
 
     Raises:
         RuntimeError: a side did not take the rows it must; then no time means anything.
@@ -86,8 +92,11 @@ def run(rows: int, runs: int) -> Result:
         size = sum(path.stat().st_size for path in (work / "landing").rglob("*.csv"))
         # Whole files: the first so many days.
         share = min(rows, max(DLT_ROWS_AT_MOST // ROWS_PER_FILE, 1) * ROWS_PER_FILE)
+        known = {} if known is None else known
+        if share in known:
+            loaders.pop("rows")
         some = work / "landing"
-        if loaders and share < rows:
+        if "rows" in loaders and share < rows:
             some = work / "some"
             write_orders(some, share)
         checked, unchecked = Timing("Sluice: ingest()"), Timing("DuckDB: read_csv, all text, INSERT")
@@ -113,7 +122,8 @@ def run(rows: int, runs: int) -> Result:
         f"Sluice takes {rows / checked.median:,.0f} lines a second, the insert {rows / unchecked.median:,.0f}",
     ]
     if loaders:
-        by_rows, by_duckdb = loaders["rows"].timing, loaders["duckdb"].timing
+        by_duckdb = loaders["duckdb"].timing
+        by_rows = known.setdefault(share, loaders["rows"].timing) if "rows" in loaders else known[share]
         if share < rows:
             by_rows = times(f"dlt: by rows (reckoned from {share:,} lines)", by_rows, rows / share)
         timings += [by_rows, by_duckdb]
@@ -121,7 +131,7 @@ def run(rows: int, runs: int) -> Result:
             ratio("dlt by rows / ingest", by_rows, checked, AIM_DLT_ROWS, at_least=True),
             ratio("dlt through DuckDB / ingest", by_duckdb, checked, AIM_DLT_DUCKDB, at_least=True),
         ]
-        facts.append(f"dlt {loaders['rows'].version} into a DuckDB file, pipeline.run only, its import left out")
+        facts.append(f"dlt {loaders['duckdb'].version} into a DuckDB file, pipeline.run only, its import left out")
     else:
         facts.append("without dlt, which was not installed")
     return Result(f"ingest-{short(rows)}", f"ingest: {rows:,} order lines", tuple(facts), tuple(timings), tuple(ratios))

@@ -169,7 +169,7 @@ def stand_in(path: Path, rows: int) -> Path:
 def test_dlt_is_measured_where_it_is_and_reckoned_from_a_share(tmp_path, monkeypatch):
     monkeypatch.setattr(ingest, "ROWS_PER_FILE", 1_000)
     monkeypatch.setattr(ingest, "DLT_ROWS_AT_MOST", 3_500)
-    rows = iter([3_000, 6_000])
+    rows = iter([3_000, 6_000, 12_000])
     monkeypatch.setattr(ingest, "DLT_PYTHON", stand_in(tmp_path / "python", 0))
     load = ingest.Dlt.round
 
@@ -178,12 +178,16 @@ def test_dlt_is_measured_where_it_is_and_reckoned_from_a_share(tmp_path, monkeyp
         load(self, landing, expected, work)
 
     monkeypatch.setattr(ingest.Dlt, "round", loaded)
-    result = ingest.run(6_000, 1)
+    known: dict[int, Timing] = {}
+    result = ingest.run(6_000, 1, known)
     by_name = {t.name: t for t in result.timings}
     assert by_name["dlt: by rows (reckoned from 3,000 lines)"].seconds == [120.0]
     assert by_name["dlt: by rows (reckoned from 3,000 lines)"].reckoned
     assert not by_name["dlt: its DuckDB CSV reader"].reckoned
     assert [r.aimed for r in result.ratios] == ["3 at most", "30 at least", "1 at least"]
+    # What was loaded by rows once is not loaded again for more lines.
+    more = {t.name: t.seconds for t in ingest.run(12_000, 1, known).timings}
+    assert more["dlt: by rows (reckoned from 3,000 lines)"] == [240.0]
 
 
 def test_dlt_that_loses_a_row_stops_the_measurement(tmp_path, monkeypatch):
