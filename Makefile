@@ -23,8 +23,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 PORT ?= 3000
 DEMO_ARGS ?=
-# Two, for two cores; a module's tests share what is costly to make, and stay together. Empty for one process.
-WORKERS ?= -n 2 --dist loadfile
+# Two, for two cores; a file's tests share what is costly to make, and stay together (tests/conftest.py). In the order of
+# the files: the end-to-end tests, which take longest, come early. Empty for one process.
+WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help
 help: ## list the targets

@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import pytest
 import yaml
+from xdist.scheduler import LoadFileScheduling
 
 from sluice.contracts import Contract, load_contract, load_contracts
 from sluice.ingest import IngestResult, ingest
@@ -22,6 +23,18 @@ from sluice.landing import LandingFile
 from sluice.preflight import inspect
 from sluice.records import FileFault, SourceFile, extract
 from sluice.settings import PROJECT, load_settings
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """A file's tests stay on one worker, and all of tests/e2e on one: two platforms at once starve each other."""
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            scope: str = super()._split_scope(nodeid)
+            return "tests/e2e" if scope.startswith("tests/e2e/") else scope
+
+    return Scheduling(config, log)
+
 
 # A line of the shop's orders that meets its contract, and the header above it.
 ORDERS_HEADER = "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID,Country"

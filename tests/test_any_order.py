@@ -31,7 +31,7 @@ def rewritten(settings: Settings) -> dict[str, set[str]]:
 
 def test_pieces_in_random_order_give_the_warehouse_of_a_clean_load(tmp_path: Path) -> None:
     landing = tmp_path / "landing"
-    generate(landing, seed=11, days=9, scale=0.2, start=date(2026, 1, 1))
+    generate(landing, seed=11, days=7, scale=0.2, start=date(2026, 1, 1))
     common = {"landing": str(landing), "start_date": date(2026, 1, 1)}
     clean = load_settings(home=str(tmp_path / "clean"), **common)
     pieced = load_settings(home=str(tmp_path / "pieced"), **common)
