@@ -3,7 +3,7 @@
     when something was so; this says what was known of it then.
 
       relation  ref() or source()
-      moment    text such as '2026-01-05 12:00:00', of UTC
+      moment    text such as '2026-01-05 12:00', of UTC unless it names another offset ('2026-01-05 12:00:00+02:00')
 
     The snapshot is that of the publication in force at that moment; it is looked up when the SQL is compiled, so that
     every table read with one moment is seen as of one instant. Maintenance keeps publications for SLUICE_BELIEF_DAYS.
@@ -11,7 +11,12 @@
 {% macro believed_at(relation, moment) -%}
     {%- if not execute %}{{ return(relation) }}{% endif -%}
     {%- set publications = api.Relation.create(database=relation.database, schema='ops', identifier='publications') -%}
-    {%- set then = "cast('" ~ moment | string | replace("'", "''") ~ "' as timestamp)" -%}
+    {#- With a zone, of which a plain time knows nothing: it drops the offset. -#}
+    {%- set then = "timezone('UTC', try_cast('" ~ moment | string | replace("'", "''") ~ "' as timestamptz))" -%}
+    {%- if not run_query("select coalesce(isfinite(" ~ then ~ "), false)").rows[0][0] -%}
+        {%- do exceptions.raise_compiler_error("believed_at: '" ~ moment ~ "' is no time; write 2026-01-05, "
+            ~ "2026-01-05 12:00 or, with an offset, 2026-01-05 12:00:00+02:00.") -%}
+    {%- endif -%}
     {%- set found = run_query(
         "select publication_id, snapshot_id, exists (select 1 from ducklake_snapshots('" ~ relation.database
         ~ "') as kept where kept.snapshot_id = seen.snapshot_id) from " ~ publications ~ " as seen where published_at <= "

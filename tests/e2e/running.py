@@ -63,6 +63,11 @@ query Sensors($repository: RepositorySelector!, $after: Float) {
   } } }
 }
 """
+_TOLD = """
+query Told($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on Asset {
+  assetMaterializations(limit: 1) { metadataEntries { label ... on MarkdownMetadataEntry { mdStr } } }
+} } }
+"""
 _MATERIALIZATIONS = """
 query Materializations($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on Asset {
   assetMaterializations(limit: 1000) { runId partition metadataEntries { label ... on IntMetadataEntry { intValue } } }
@@ -287,6 +292,12 @@ class Platform:
         """(partition, run) of every materialization of an asset."""
         asset = self.ask(_MATERIALIZATIONS, {"key": {"path": key.split("/")}})["assetOrError"]
         return [(m["partition"], m["runId"]) for m in asset.get("assetMaterializations", [])]
+
+    def told(self, key: str) -> dict[str, str]:
+        """The texts an asset's page shows of its newest materialization, by label."""
+        asset = self.ask(_TOLD, {"key": {"path": key.split("/")}})["assetOrError"]
+        (newest,) = asset["assetMaterializations"]
+        return {e["label"]: e["mdStr"] for e in newest["metadataEntries"] if "mdStr" in e}
 
     def sensors(self, after: float = 0) -> dict[str, dict[str, Any]]:
         """Every sensor's state with its ticks after a moment, by name."""

@@ -121,6 +121,14 @@ def test_a_late_file_brings_its_partition_and_no_other(delivered: Delivered, sho
     loads = [r for r in new if any(a.startswith("bronze/") for a in r.assets)]
     assert [(r.assets, r.tags.get("dagster/partition")) for r in loads] == [(("bronze/orders",), key)], platform.state()
     assert all(r.status == "SUCCESS" for r in new), platform.state()
+    # The pages of what follows tell which day was rewritten, and why; that of another source, that nothing was.
+    assert platform.told("gold/fct_order_lines")["rewritten"].splitlines()[2:] == [
+        f"| {LATE_DAY} | rows of bronze.orders | 0 | 2 |"
+    ]
+    assert platform.told("gold/fct_daily_sales")["rewritten"].splitlines()[2:] == [
+        f"| {LATE_DAY.replace('-', '')} | rows of gold.fct_order_lines | 0 | 2 |"
+    ]
+    assert platform.told("gold/fct_events")["rewritten"] == "nothing"
 
 
 def test_a_broken_file_fails_its_run_alerts_and_leaves_readers_where_they_were(

@@ -241,18 +241,19 @@ def _rows_of_key(config: Config, key: Key, changes: list[Change], first_seen: An
                 row[f"current_{column}"] = newest[column]
         rows.append(_flagged(config, row))
     if first_seen is not None and (not rows or first_seen < rows[0]["valid_from"]):
-        rows.insert(0, _member(config, key, rows[0]["valid_from"] if rows else None))
+        rows.insert(0, _member(config, key, rows[0]["valid_from"] if rows else None, first_seen))
     return rows
 
 
-def _member(config: Config, key: Key, valid_to: Any, unknown: bool = False) -> Row:
-    """An inferred member, or the unknown one."""
+def _member(config: Config, key: Key, valid_to: Any, first_seen: Any = None, unknown: bool = False) -> Row:
+    """An inferred member, valid from the beginning or from when it was first seen, or the unknown one."""
+    beginning = config.get("_beginning", BEGINNING)
     row = dict(zip(keys_of(config), key, strict=True)) | {"version": 0}
     for column, kind in config["columns"].items():
         row[column] = None
         row |= {f"previous_{column}": None} if kind == 3 else {f"current_{column}": None} if kind == 6 else {}
     row |= {
-        "valid_from": config.get("_beginning", BEGINNING),
+        "valid_from": beginning if first_seen is None else min(beginning, first_seen),
         "valid_to": config.get("_open_end") if valid_to is None else valid_to,
         "is_current": valid_to is None,
     }

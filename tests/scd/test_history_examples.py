@@ -29,6 +29,20 @@ WRONG: dict[str, tuple[dict[str, Any], Row, str]] = {
     "value": ({"overwrite": "always"}, {}, "overwrite is 'always'"),
     "unlisted": ({"columns": {"a": 2}}, {}, "no option mentions: c"),
     "absent": ({"columns": {"a": 2, "c": 1, "z": 1}}, {}, "'z'"),
+    "misspelt": ({"delets": "keep"}, {}, "there is no option 'delets'"),
+    "list": ({"columns": ["a", "c"]}, {}, "columns is a list"),
+    "text": ({"columns": {"a": "2", "c": 1}}, {}, "write the number"),
+    "clash": ({"surrogate_key": "A"}, {}, "two columns of the dimension would be called 'a'"),
+    "unordered": ({"valid_from": "a", "columns": {"c": 1}, "control_columns": ["ts"]}, {}, "'a' is VARCHAR"),
+    "no_snapshots": ({"absent_is_delete": True}, {}, "absent_is_delete belongs to log='snapshots'"),
+    "feed_text": ({"changes_in": ["logs.good_log"]}, {}, "write {'table': 'schema.table'}"),
+    "feed_word": ({"changes_in": [{"table": "logs.good_log", "time": "ts"}]}, {}, "has no 'time'"),
+    "feed_table": ({"changes_in": [{"table": "gold.good_log"}]}, {}, "the lake has no such table"),
+    "feed_time": (
+        {"changes_in": [{"table": "logs.timeless"}]},
+        {},
+        "logs.timeless, followed by changes_in, has no column 'ts'",
+    ),
     "no_key": ({}, {"k": None}, "'k'"),
     "no_place": ({}, {"seq": None}, "'seq'"),
     "no_time": ({}, {"ts": None}, "'ts'"),
@@ -46,6 +60,7 @@ def texts(found: list[Row]) -> list[str]:
 @pytest.fixture(scope="module")
 def lake(harness: Harness) -> Iterator[Harness]:
     """The lake with the models of this module beside the others."""
+    harness.con.execute("CREATE TABLE logs.timeless (k VARCHAR)")
     wrong = [Model(f"wrong_{name}", CONFIG | options, LOG) for name, (options, _, _) in WRONG.items()]
     harness.define([GOOD, Model("unfed", CONFIG, LOG, feed=False), Model("ties", CONFIG, LOG), *wrong])
     yield harness
@@ -86,6 +101,50 @@ def test_what_makes_no_sense_is_refused_and_nothing_is_written(lake: Harness) ->
         assert told in message
         assert f"wrong_{name}" in message
         assert lake.read(f"wrong_{name}") == []
+
+
+def test_a_change_without_a_time_is_refused_by_an_incremental_build_too(lake: Harness) -> None:
+    lake.change_logs({"good": {0: [row("A", 1)]}}, {"good": None})
+    assert lake.build(["good"], full_refresh=True) == {"good": None}
+    lake.change_logs({"good": {1: [row("A", 2, ts=None), row("A", 3)]}})
+    assert "'ts'" in str(lake.build(["good"])["good"])
+    lake.change_logs(remove={"good": [1]})
+    assert lake.build(["good"]) == {"good": None}
+    assert texts(lake.read("good")) == texts(oracle.history(CONFIG, [row("A", 1)]))
+
+
+def test_a_truncate_with_a_key_is_refused_either_way(lake: Harness) -> None:
+    config = {**CONFIG, "truncate_when": "wiped"}
+    model = Model("wiped", config, {**LOG, "wiped": "BOOLEAN"})
+    lake.define([model])
+    lake.change_logs({"wiped": {0: [row(key, 1, wiped=False) for key in "AB"]}})
+    assert lake.build(["wiped"]) == {"wiped": None}
+    before = texts(lake.read("wiped"))
+    lake.change_logs({"wiped": {1: [row("A", 5, wiped=True)]}})
+    for options in ({}, {"full_refresh": True}):
+        assert "a truncate concerns every key" in str(lake.build(["wiped"], **options)["wiped"])
+        assert texts(lake.read("wiped")) == before
+
+
+def test_keys_seen_before_the_beginning_have_a_member_from_there_on(lake: Harness) -> None:
+    config = {**CONFIG, "sequence_by": ["ts"], "sighting_when": "seq is null", "control_columns": ["seq"]}
+    model = Model("early", config, LOG)
+    lake.define([model])
+    seen = [{**row(key, 1), "seq": None, "ts": ts} for key, ts in (("A", "1840-01-01"), ("B", "1899-12-31"))]
+    changes = [row("A", 1, ts="1850-01-01"), row("B", 1, ts="1900-01-01")]
+    lake.change_logs({"early": {0: changes}})
+    assert lake.build(["early"]) == {"early": None}
+    lake.change_logs({"early": {1: seen}})
+    assert lake.build(["early"]) == {"early": None}
+    rows = lake.read("early")
+    found = sorted((r["k"], r["version"], str(r["valid_from"])[:10], str(r["valid_to"])[:10]) for r in rows)
+    assert found == [
+        ("A", 0, "1840-01-01", "1850-01-01"),
+        ("A", 1, "1850-01-01", "None"),
+        ("B", 0, "1899-12-31", "1900-01-01"),
+        ("B", 1, "1900-01-01", "None"),
+    ]
+    assert len({r["version_key"] for r in rows}) == 4
 
 
 def test_a_row_that_is_refused_leaves_the_table_as_it_was(lake: Harness) -> None:

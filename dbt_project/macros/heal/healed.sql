@@ -16,8 +16,7 @@
         {%- do scd_refuse("its database is no DuckLake; the change feed it follows is DuckLake's.") -%}
     {%- endif -%}
     {%- set o = heal_options() -%}
-    {%- set tables = [] -%}
-    {%- for feed in o['changes_in'] %}{% do tables.append(feed['table']) %}{% endfor -%}
+    {%- set tables = scd_followed(o['changes_in'], ['table', 'rows', 'lookup']) -%}
     {%- set standing = scd_standing(tables, compiled_code ~ tojson(o)) -%}
     {%- if existing is not none and not existing.is_table -%}
         {%- do adapter.drop_relation(existing) -%}
@@ -28,6 +27,7 @@
             or (standing['why'] is not none
                 and scd_schema_change(target, scd_shape('select * from (' ~ compiled_code ~ ') as scd_all')) == 'rebuild') -%}
         {%- do scd_execute("create or replace table " ~ target ~ " as " ~ compiled_code) -%}
+        {%- do scd_unique_or_refuse(target, o['unique_key']) -%}
         {%- set rows = scd_query("select count(*) from " ~ target)[0][0] -%}
         {%- set told = 'built whole, ' ~ rows ~ ' rows' -%}
         {%- do scd_execute("insert into " ~ scd_state_relation('rewrites') ~ " values (" ~ scd_text(scd_own_name()) ~ ", "
@@ -58,11 +58,13 @@
 {%- endmacro %}
 
 {% macro heal_options() -%}
+    {%- do scd_known_options(['unique_key', 'event_time', 'slice_by', 'changes_in']) -%}
     {%- set o = {
         'unique_key': scd_list(config.get('unique_key')),
         'event_time': config.get('event_time'),
         'slice_by': config.get('slice_by'),
         'changes_in': config.get('changes_in', []),
+        'by_day': config.get('event_time') and not config.get('slice_by'),
     } -%}
     {%- if not o['unique_key'] %}{% do scd_refuse("unique_key is missing: name the columns that identify a row.") %}{% endif -%}
     {%- if o['event_time'] and not o['slice_by'] -%}
@@ -141,19 +143,15 @@
             ~ ", heal_target." ~ o['event_time'] ~ " as heal_at from " ~ target ~ " as heal_target inner join heal_intervals on heal_target." ~ feed['lookup']
             ~ " = heal_intervals.heal_key and heal_target." ~ o['event_time'] ~ " >= heal_from and heal_target."
             ~ o['event_time'] ~ " < heal_to") -%}
-        {{ return(heal_in(o['unique_key'], name)) }}
+        {{ return(scd_in(o['unique_key'], name)) }}
     {%- elif feed.get('rows') -%}
         {%- set columns = scd_list(feed['rows']) -%}
         {%- do scd_execute("create or replace temp table " ~ name ~ " as select distinct " ~ scd_quoted(columns) ~ " from " ~ changed) -%}
-        {{ return(heal_in(columns, name)) }}
+        {{ return(scd_in(columns, name)) }}
     {%- endif -%}
-    {%- do scd_execute("create or replace temp table " ~ name ~ " as select distinct " ~ (feed.get('slice') or o['slice_by'])
+    {%- do scd_execute("create or replace temp table " ~ name ~ " as select distinct " ~ o['slice_by']
         ~ " as heal_slice from " ~ changed) -%}
-    {{ return(o['slice_by'] ~ ' in (select heal_slice from ' ~ name ~ ')') }}
-{%- endmacro %}
-
-{% macro heal_in(columns, name) -%}
-    {{ return('(' ~ scd_quoted(columns) ~ ') in (select (' ~ scd_quoted(columns) ~ ') from ' ~ name ~ ')') }}
+    {{ return(scd_among(o['slice_by'], 'heal_slice', name)) }}
 {%- endmacro %}
 
 {#-
@@ -180,20 +178,19 @@
 
 {#-
     Condition on the time of a row, with literals, by which the engine leaves out files and row groups. Empty where a
-    feed names rows without their time.
+    feed names rows without their time, where slices are no days, and where one has no time or an infinite one.
 -#}
 {% macro heal_bounds(o) -%}
-    {%- if not o['event_time'] or o['changes_in'] | selectattr('rows', 'defined') | list %}{{ return('') }}{% endif -%}
+    {%- if not o['by_day'] or o['changes_in'] | selectattr('rows', 'defined') | list %}{{ return('') }}{% endif -%}
     {%- set parts = [] -%}
     {%- for feed in o['changes_in'] -%}
-        {%- if feed.get('lookup') -%}
-            {%- do parts.append("select min(heal_at) as lo, max(heal_at) + interval 1 second as hi from heal_" ~ loop.index) -%}
-        {%- else -%}
-            {%- do parts.append("select cast(min(heal_slice) as timestamp) as lo, cast(max(heal_slice) as timestamp) + interval 1 day as hi from heal_"
-                ~ loop.index) -%}
-        {%- endif -%}
+        {%- set at = 'heal_at' if feed.get('lookup') else 'cast(heal_slice as timestamp)' -%}
+        {%- set length = 'interval 1 second' if feed.get('lookup') else 'interval 1 day' -%}
+        {%- do parts.append("select min(" ~ at ~ ") as lo, max(" ~ at ~ ") + " ~ length ~ " as hi, "
+            ~ "coalesce(bool_or(" ~ at ~ " is null or not isfinite(" ~ at ~ ")), false) as endless from heal_" ~ loop.index) -%}
     {%- endfor -%}
-    {%- set bounds = scd_query("select min(lo)::varchar, max(hi)::varchar from (" ~ parts | join(' union all ') ~ ")")[0] -%}
+    {%- set bounds = scd_query("select min(lo)::varchar, max(hi)::varchar, bool_or(endless) from (" ~ parts | join(' union all ') ~ ")")[0] -%}
+    {%- if bounds[2] %}{{ return('') }}{% endif -%}
     {%- if bounds[0] is none %}{{ return('false and ') }}{% endif -%}
     {{ return(o['event_time'] ~ " >= timestamp " ~ scd_text(bounds[0]) ~ " and " ~ o['event_time'] ~ " < timestamp "
         ~ scd_text(bounds[1]) ~ " and ") }}

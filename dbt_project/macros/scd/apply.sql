@@ -24,21 +24,41 @@
         ~ " from " ~ old
     ) -%}
     {%- set counts = scd_query("select (select count(*) from scd_removed), (select count(*) from scd_added)")[0] -%}
-    {%- set clash = scd_query("select count(*) from (select 1 from scd_added group by " ~ scd_quoted(key)
-        ~ " having count(*) > 1)")[0][0] -%}
-    {%- if clash -%}
-        {%- do scd_refuse(clash ~ " values of its key (" ~ key | join(', ') ~ ") come more than once. The key must be unique.") -%}
-    {%- endif -%}
+    {%- do scd_unique_or_refuse(new, key) -%}
     {%- if counts[0] -%}
         {%- do scd_execute(
-            "delete from " ~ target ~ " where rowid in (select scd_rowid from " ~ old ~ " where (" ~ scd_quoted(key)
-            ~ ") in (select (" ~ scd_quoted(key) ~ ") from scd_removed))"
+            "delete from " ~ target ~ " where rowid in (select scd_rowid from " ~ old ~ " where "
+            ~ scd_in(key, 'scd_removed') ~ ")"
         ) -%}
     {%- endif -%}
     {%- if counts[1] -%}
         {%- do scd_execute("insert into " ~ target ~ " (" ~ names ~ ") select " ~ names ~ " from scd_added") -%}
     {%- endif -%}
     {{ return({'removed': counts[0], 'added': counts[1]}) }}
+{%- endmacro %}
+
+{#- Condition that a row shares these columns with a row of a table; nulls are equal, which `in` alone does not see. -#}
+{% macro scd_in(columns, name) -%}
+    {%- if columns | length == 1 -%}
+        {{ return(scd_among(adapter.quote(columns[0]), adapter.quote(columns[0]), name)) }}
+    {%- endif -%}
+    {{ return('(' ~ scd_quoted(columns) ~ ') in (select (' ~ scd_quoted(columns) ~ ') from ' ~ name ~ ')') }}
+{%- endmacro %}
+
+{% macro scd_among(expression, column, name) -%}
+    {{ return(
+        '(' ~ expression ~ ' in (select ' ~ column ~ ' from ' ~ name ~ ') or (' ~ expression
+        ~ ' is null and exists (select 1 from ' ~ name ~ ' where ' ~ column ~ ' is null)))'
+    ) }}
+{%- endmacro %}
+
+{#- Refuse rows of which two have one key. -#}
+{% macro scd_unique_or_refuse(relation, key) -%}
+    {%- set clash = scd_query("select count(*) from (select 1 from " ~ relation ~ " group by " ~ scd_quoted(key)
+        ~ " having count(*) > 1)")[0][0] -%}
+    {%- if clash -%}
+        {%- do scd_refuse(clash ~ " values of its key (" ~ key | join(', ') ~ ") come more than once. The key must be unique.") -%}
+    {%- endif -%}
 {%- endmacro %}
 
 {% macro scd_column_names(relation) -%}

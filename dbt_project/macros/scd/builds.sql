@@ -61,12 +61,14 @@
         ~ "ducklake_table_info(" ~ scd_text(this.database) ~ ") group by table_name") | list -%}
     {%- set uuids = {} -%}
     {%- for name, uuid in identities %}{% do uuids.update({name: uuid}) %}{% endfor -%}
+    {%- set present = scd_query("select schema_name || '.' || table_name from duckdb_tables() where database_name = "
+        ~ scd_text(this.database)) | map('first') | list -%}
     {%- set feeds = {} -%}
     {%- for table in tables -%}
         {%- if table.split('.') | length != 2 -%}
             {%- do scd_refuse("changes_in names '" ~ table ~ "'; a table is written schema.table.") -%}
         {%- endif -%}
-        {%- if table.split('.')[1] not in uuids -%}
+        {%- if table not in present -%}
             {%- do scd_refuse("changes_in names '" ~ table ~ "', and the lake has no such table.") -%}
         {%- endif -%}
         {%- do feeds.update({table: uuids[table.split('.')[1]]}) -%}

@@ -11,6 +11,9 @@
         'first_version_from': ['change', 'beginning'],
         'overwrite': ['key', 'version', 'start'],
     } -%}
+    {%- do scd_known_options(['columns', 'natural_key', 'valid_from', 'sequence_by', 'delete_when', 'truncate_when',
+        'control_columns', 'surrogate_key', 'deletes', 'first_version_from', 'beginning', 'overwrite', 'log', 'snapshot_at',
+        'absent_is_delete', 'present_columns', 'open_end', 'sighting_when', 'unknown_member', 'changes_in']) -%}
     {%- set o = {
         'columns': config.get('columns', {}),
         'keys': scd_list(config.get('natural_key')),
@@ -39,10 +42,16 @@
     {%- if not o['keys'] -%}
         {%- do scd_refuse("natural_key is missing: name the column, or the list of columns, that names one thing.") -%}
     {%- endif -%}
-    {%- if not o['columns'] or o['columns'] is not mapping -%}
+    {%- if o['columns'] is not mapping -%}
+        {%- do scd_refuse("columns is a list; it gives each attribute its type, such as {'city': 2, 'email': 1}.") -%}
+    {%- endif -%}
+    {%- if not o['columns'] -%}
         {%- do scd_refuse("columns is missing: give each attribute its type, such as {'city': 2, 'email': 1}.") -%}
     {%- endif -%}
     {%- for name, type in o['columns'].items() -%}
+        {%- if type is string -%}
+            {%- do scd_refuse("column '" ~ name ~ "' has the text '" ~ type ~ "' for its type; write the number.") -%}
+        {%- endif -%}
         {%- if type not in [0, 1, 2, 3, 4, 6] -%}
             {%- do scd_refuse("column '" ~ name ~ "' has type " ~ type ~ "; it may be 0, 1, 2, 3, 4 or 6.") -%}
         {%- endif -%}
@@ -58,12 +67,15 @@
             {%- do scd_refuse(name ~ " belongs to a log of changes, and this one has snapshots.") -%}
         {%- endfor -%}
         {%- do o.update({'sequence_by': o['sequence_by'] or [o['snapshot_at']]}) -%}
-    {%- elif o['snapshot_at'] -%}
-        {%- do scd_refuse("snapshot_at belongs to log='snapshots'.") -%}
+    {%- else -%}
+        {%- for name in ['snapshot_at', 'absent_is_delete'] if config.get(name) -%}
+            {%- do scd_refuse(name ~ " belongs to log='snapshots'.") -%}
+        {%- endfor -%}
     {%- endif -%}
     {%- do o.update({'valid_from': o['valid_from'] or (o['sequence_by'] or [none])[0]}) -%}
     {%- if not o['valid_from'] -%}
-        {%- do scd_refuse("valid_from is missing: name the column with the time of a change.") -%}
+        {%- do scd_refuse("valid_from and sequence_by are missing: name the column with the time of a change, or those "
+            ~ "that order the changes.") -%}
     {%- endif -%}
     {%- do o.update({'sequence_by': o['sequence_by'] or [o['valid_from']]}) -%}
     {%- do o.update({
@@ -73,11 +85,43 @@
         'from_beginning': o['first_version_from'] == 'beginning',
         'in_order_of_time': o['sequence_by'][0] == o['valid_from'],
     }) -%}
-    {%- set made = scd_output_names(o) -%}
+    {#- Names are the same in any case of letters; the last two are of columns that come and go on the way. -#}
+    {%- set made = scd_output_names(o) | map('lower') | list + ([] if o['sighting_when'] and o['unknown_member'] else
+        ['is_inferred', 'is_unknown'] | reject('in', scd_flags(o)) | list) -%}
     {%- for name in made if made.count(name) > 1 -%}
         {%- do scd_refuse("two columns of the dimension would be called '" ~ name ~ "'. Rename one in the log.") -%}
     {%- endfor -%}
     {{ return(o) }}
+{%- endmacro %}
+
+{#-
+    Refuse options nobody reads: a misspelt one would be one left out. What is neither of dbt nor of ours belongs into
+    `meta`, where dbt wants it, too.
+-#}
+{% macro scd_known_options(ours) -%}
+    {%- set of_dbt = ['access', 'alias', 'batch_size', 'begin', 'column_types', 'concurrent_batches', 'contract', 'database',
+        'docs', 'enabled', 'event_time', 'freshness', 'full_refresh', 'grants', 'group', 'incremental_strategy', 'lookback',
+        'materialized', 'meta', 'on_configuration_change', 'on_schema_change', 'packages', 'persist_docs', 'post-hook',
+        'post_hook', 'pre-hook', 'pre_hook', 'quoting', 'schema', 'static_analysis', 'submission_method', 'tags', 'unique_key'] -%}
+    {%- for name in model.config.keys() | list if name not in ours + of_dbt -%}
+        {%- do scd_refuse("there is no option '" ~ name ~ "'; its options are " ~ ours | join(', ')
+            ~ ". What is for others belongs into meta.") -%}
+    {%- endfor -%}
+{%- endmacro %}
+
+{#- The tables a model follows, after a look at how they are named; `inner` are the names an entry may have. -#}
+{% macro scd_followed(feeds, inner) -%}
+    {%- set tables = [] -%}
+    {%- for feed in feeds -%}
+        {%- if feed is not mapping or not feed.get('table') -%}
+            {%- do scd_refuse("changes_in has the entry " ~ tojson(feed) ~ "; write {'table': 'schema.table'}.") -%}
+        {%- endif -%}
+        {%- for name in feed if name not in inner -%}
+            {%- do scd_refuse("changes_in of " ~ feed['table'] ~ " has no '" ~ name ~ "'; it may have " ~ inner | join(', ') ~ ".") -%}
+        {%- endfor -%}
+        {%- do tables.append(feed['table']) -%}
+    {%- endfor -%}
+    {{ return(tables) }}
 {%- endmacro %}
 
 {#- Names of the columns of the main table, in order. -#}
@@ -128,7 +172,7 @@
 
 {#- Stop before anything is written, with the name of the model. -#}
 {% macro scd_refuse(message) -%}
-    {{ exceptions.raise_compiler_error("scd '" ~ this.identifier ~ "': " ~ message) }}
+    {{ exceptions.raise_compiler_error(config.get('materialized') ~ " '" ~ this.identifier ~ "': " ~ message) }}
 {%- endmacro %}
 
 {#- Quoted names, joined; `prefix` such as 'log.'. -#}

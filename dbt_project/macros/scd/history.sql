@@ -45,7 +45,14 @@ scd_truncates as (
         {%- endfor %}
         {{ scd_not_null(o, o['valid_from'], 'a truncate has no time') }} as scd_at
     from {{ source }} as scd_log
-    where ({{ o['truncate_when'] }}) is true
+    where
+        ({{ o['truncate_when'] }}) is true
+        {%- for key in o['keys'] %}
+        and case when {{ q(key) }} is null then true else {{ scd_error(
+            "a truncate concerns every key and has none of its own: column '" ~ key ~ "' of its log is not null. "
+            ~ "Find the rows with: where " ~ o['truncate_when'] ~ "; set them aside or mend their source."
+        ) }} end
+        {%- endfor %}
 ),
 
 scd_gone as (
@@ -123,14 +130,20 @@ from scd_gone
 
 {#- A column of the log that must not be null: the engine stops at the first row where it is. -#}
 {% macro scd_not_null(o, name, what) -%}
-    {%- set message = "scd '" ~ this.identifier ~ "': " ~ what ~ ": column '" ~ name ~ "' of its log is null. "
-        ~ "Find the rows with: where " ~ adapter.quote(name) ~ " is null; set them aside or mend their source." -%}
-    coalesce({{ adapter.quote(name) }}, error('{{ message | replace("'", "''") }}'))
+    coalesce({{ adapter.quote(name) }}, {{ scd_error(
+        what ~ ": column '" ~ name ~ "' of its log is null. Find the rows with: where " ~ adapter.quote(name)
+        ~ " is null; set them aside or mend their source."
+    ) }})
+{%- endmacro %}
+
+{#- Stops the engine at the row for which it is computed. -#}
+{% macro scd_error(message) -%}
+    error({{ scd_text("scd '" ~ this.identifier ~ "': " ~ message) }})
 {%- endmacro %}
 
 {#-
     The versions of each key: natural key, version, attributes with what belongs beside them, valid_from, valid_to,
-    scd_is_current, scd_is_deleted, scd_is_inferred.
+    is_current, is_deleted.
 
       changes  name of a relation made by scd_changes
       track    of scd_track: which columns make a version
@@ -357,7 +370,8 @@ scd_members as (
     select
         {{ scd_quoted(o['keys'], 'scd_seen.') }},
         0 as version,
-        {{ o['beginning'] }} as valid_from,
+        -- for what was referred to before the beginning, from there on
+        least({{ o['beginning'] }}, scd_seen.scd_seen_at) as valid_from,
         scd_first.scd_first_from as valid_to,
         scd_first.scd_first_from is null as is_current,
         false as is_deleted,
@@ -373,14 +387,14 @@ scd_members as (
     left join (
         select
             {{ keys }},
-            min(valid_from) as scd_first_from
+            {{ 'least(min(valid_from), ' ~ o['beginning'] ~ ')' if o['from_beginning'] else 'min(valid_from)' }} as scd_first_from
         from scd_found
         group by {{ keys }}
     ) as scd_first on
         {%- for key in o['keys'] %}
         {{ 'and ' if not loop.first }}scd_seen.{{ q(key) }} = scd_first.{{ q(key) }}
         {%- endfor %}
-    where scd_first.scd_first_from is null {%- if not o['from_beginning'] %} or scd_seen.scd_seen_at < scd_first.scd_first_from{% endif %}
+    where scd_first.scd_first_from is null or scd_seen.scd_seen_at < scd_first.scd_first_from
     {%- endif %}
     {%- if unknown %}
 
@@ -434,7 +448,7 @@ cast(md5(concat(
 
 {#- Text of a point on the time axis, which may be a number: the same for equal points in any session. -#}
 {% macro scd_instant(o, expression) -%}
-    {%- if o['time_type'] in ('DATE', 'TIMESTAMP', 'TIMESTAMP_S', 'TIMESTAMP_MS', 'TIMESTAMP_NS') -%}
+    {%- if o['time_type'] in ('DATE', 'TIMESTAMP', 'TIMESTAMP_S', 'TIMESTAMP_MS') -%}
         strftime({{ expression }}, '%Y-%m-%dT%H:%M:%S.%f')
     {%- elif o['time_type'] == 'TIMESTAMP WITH TIME ZONE' -%}
         strftime({{ expression }} at time zone 'UTC', '%Y-%m-%dT%H:%M:%S.%f')

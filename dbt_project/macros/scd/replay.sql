@@ -20,7 +20,8 @@
         {%- set select -%}
             select
             {%- for key in o['keys'] %} {{ natural[loop.index0] if natural else adapter.quote(key) }} as {{ adapter.quote(key) }},{% endfor %}
-            min({{ time }}) as scd_since
+            {#- A change without a time is none that could be left out: null, from the key's first change on. -#}
+            {{ scd_earliest(time) }} as scd_since
             from {{ scd_changed_rows(feed['table'], standing) }}
             group by all
         {%- endset -%}
@@ -42,8 +43,13 @@
             ~ scd_same_key(o, 'scd_target', 'scd_seen') ~ " and scd_target.valid_from <= scd_seen.scd_since)") -%}
     {%- endif -%}
     {%- do scd_execute("create or replace temp table scd_touched as select " ~ scd_quoted(o['keys'])
-        ~ ", min(scd_since) as scd_since from scd_changed group by " ~ scd_quoted(o['keys'])) -%}
+        ~ ", " ~ scd_earliest('scd_since') ~ " as scd_since from scd_changed group by " ~ scd_quoted(o['keys'])) -%}
     {{ return(true) }}
+{%- endmacro %}
+
+{#- The least of a group's values; null if one of them is null. -#}
+{% macro scd_earliest(expression) -%}
+    case when count(*) = count({{ expression }}) then min({{ expression }}) end
 {%- endmacro %}
 
 {% macro scd_same_key(o, left, right) -%}

@@ -18,9 +18,9 @@
     {%- set o = scd_options() -%}
     {%- set log = '(' ~ compiled_code ~ ')' -%}
     {%- do scd_check_log(o, scd_shape("select * from " ~ log ~ " as scd_log")) -%}
-    {%- set tables = [] -%}
-    {%- for feed in o['changes_in'] %}{% do tables.append(feed['table']) %}{% endfor -%}
+    {%- set tables = scd_followed(o['changes_in'], ['table', 'natural_key', 'valid_from', 'sighting']) -%}
     {%- set standing = scd_standing(tables, compiled_code ~ tojson(o)) -%}
+    {%- do scd_check_feeds(o) -%}
     {%- set relations = {'main': target} -%}
     {%- if 4 in o['columns'].values() -%}
         {%- do relations.update({'history': target.incorporate(path={'identifier': this.identifier ~ '_history'})}) -%}
@@ -86,7 +86,7 @@ with scd_changes as (
 scd_sightings as (
     select
         {{ scd_quoted(o['keys'], 'scd_log.') }},
-        scd_log.{{ adapter.quote(o['valid_from']) }} as scd_seen_at
+        {{ scd_not_null(o, o['valid_from'], 'a sighting has no time') }} as scd_seen_at
     from {{ log }} as scd_log
     {%- if starts %}
     inner join {{ starts }} as scd_starts
@@ -115,6 +115,30 @@ select * from (
     {{ return('built whole, ' ~ scd_query("select count(*) from " ~ relation)[0][0] ~ ' rows') }}
 {%- endmacro %}
 
+{#-
+    Whether keys and times can be read from the tables that are followed: found out now, not with the first change.
+-#}
+{% macro scd_check_feeds(o) -%}
+    {%- for feed in o['changes_in'] -%}
+        {%- set table = adapter.quote(this.database) ~ '.' ~ feed['table'] -%}
+        {%- set there = scd_shape("select * from " ~ table).keys() | map('lower') | list -%}
+        {%- set natural = scd_list(feed.get('natural_key')) -%}
+        {%- if natural and natural | length != o['keys'] | length -%}
+            {%- do scd_refuse("changes_in of " ~ feed['table'] ~ " names " ~ natural | length ~ " parts of the natural key, "
+                ~ "which has " ~ o['keys'] | length ~ ".") -%}
+        {%- endif -%}
+        {%- set needed = ([] if natural else o['keys']) + ([] if feed.get('valid_from') else [o['valid_from']]) -%}
+        {%- for name in needed if name | lower not in there -%}
+            {%- do scd_refuse(feed['table'] ~ ", followed by changes_in, has no column '" ~ name ~ "'. Say what it is there: "
+                ~ "{'table': '" ~ feed['table'] ~ "', '" ~ ('valid_from' if name == o['valid_from'] else 'natural_key')
+                ~ "': '<column or expression>'}.") -%}
+        {%- endfor -%}
+        {%- for expression in natural + scd_list(feed.get('valid_from')) -%}
+            {%- do scd_query("select " ~ expression ~ " from " ~ table ~ " limit 0") -%}
+        {%- endfor -%}
+    {%- endfor -%}
+{%- endmacro %}
+
 {#- Every column of the log has a use, every column in use is in the log; the time has a text that is the same anywhere. -#}
 {% macro scd_check_log(o, shape) -%}
     {%- set used = o['keys'] + o['columns'].keys() | list + o['sequence_by'] + [o['valid_from']] -%}
@@ -137,6 +161,10 @@ select * from (
     {%- if o['present_columns'] and shape[o['present_columns']] != 'VARCHAR[]' -%}
         {%- do scd_refuse("present_columns '" ~ o['present_columns'] ~ "' is " ~ shape[o['present_columns']]
             ~ "; it must be VARCHAR[], the names of the columns an event carries.") -%}
+    {%- endif -%}
+    {%- if shape[o['valid_from']] in ('VARCHAR', 'BOOLEAN', 'BLOB') -%}
+        {%- do scd_refuse("valid_from '" ~ o['valid_from'] ~ "' is " ~ shape[o['valid_from']] ~ ", whose order is not that of "
+            ~ "time. Cast it to a timestamp, a date or a number.") -%}
     {%- endif -%}
     {%- do o.update({'time_type': shape[o['valid_from']]}) -%}
 {%- endmacro %}

@@ -1,0 +1,74 @@
+"""What random sales seldom meet: keys that repeat, nulls, slices that are no days."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sluice.scd_harness import Harness
+
+pytestmark = pytest.mark.slow
+
+MODEL = """{{{{ config(materialized='healed', unique_key='id', {options}) }}}}
+select id, k, t, amount from lake.logs.{name} where {{{{ touched_rows() }}}}
+"""
+
+OPTIONS = {
+    "daily": "event_time='t', changes_in=[{'table': 'logs.daily'}]",
+    "monthly": "event_time='t', slice_by=\"date_trunc('month', t)\", changes_in=[{'table': 'logs.monthly'}]",
+    "by_key": "slice_by='k', changes_in=[{'table': 'logs.by_key', 'rows': 'k'}]",
+}
+
+
+@pytest.fixture(scope="module")
+def lake(harness: Harness) -> Iterator[Harness]:
+    """A log and a model for each way to tell what is touched."""
+    for name in OPTIONS:
+        harness.con.execute(f"CREATE TABLE logs.{name} (id INTEGER, k VARCHAR, t TIMESTAMP, amount INTEGER)")
+    harness.define_sql({name: MODEL.format(name=name, options=options) for name, options in OPTIONS.items()})
+    yield harness
+
+
+def rows(lake: Harness, name: str) -> list[tuple[object, ...]]:
+    return sorted(((r["id"], r["k"], r["t"], r["amount"]) for r in lake.read(name)), key=repr)
+
+
+def follows(lake: Harness, name: str, *statements: str) -> None:
+    """After each statement and a build the table has the rows of its log."""
+    lake.con.execute(f"DELETE FROM logs.{name}")
+    assert lake.build([name], full_refresh=True) == {name: None}
+    for statement in statements:
+        lake.con.execute(statement)
+        assert lake.build([name]) == {name: None}
+        wanted = lake.con.execute(f"SELECT id, k, t, amount FROM logs.{name}").fetchall()
+        assert rows(lake, name) == sorted(wanted, key=repr), statement
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_nulls_and_infinite_times_are_followed_like_other_values(lake: Harness, name: str) -> None:
+    follows(
+        lake,
+        name,
+        f"INSERT INTO logs.{name} VALUES (1, 'a', '2024-01-10', 1), (2, NULL, NULL, 1), (NULL, 'b', '2024-01-11', 1)",
+        f"INSERT INTO logs.{name} VALUES (3, NULL, '2024-01-20', 1), (4, 'c', 'infinity', 1), (5, NULL, NULL, 7)",
+        f"UPDATE logs.{name} SET amount = 2 WHERE id IS NULL",
+        f"UPDATE logs.{name} SET amount = 3 WHERE k IS NULL",
+        f"DELETE FROM logs.{name} WHERE t IS NULL",
+        f"INSERT INTO logs.{name} VALUES (6, 'd', '2024-01-31', 1)",
+        f"DELETE FROM logs.{name}",
+    )
+
+
+def test_a_key_that_comes_twice_is_refused_whole_or_in_part(lake: Harness) -> None:
+    lake.con.execute("DELETE FROM logs.daily")
+    lake.con.execute("INSERT INTO logs.daily VALUES (1, 'a', '2024-01-01', 1)")
+    assert lake.build(["daily"], full_refresh=True) == {"daily": None}
+    before = rows(lake, "daily")
+    lake.con.execute("INSERT INTO logs.daily VALUES (1, 'a', '2024-01-01', 2)")
+    for full_refresh in (False, True):
+        assert "The key must be unique" in str(lake.build(["daily"], full_refresh=full_refresh)["daily"])
+        assert rows(lake, "daily") == before
+    lake.con.execute("DELETE FROM logs.daily WHERE amount = 2")
+    assert lake.build(["daily"]) == {"daily": None}
+    assert rows(lake, "daily") == before
