@@ -45,12 +45,13 @@ def run_tags(keys: Iterable[str], definition: dg.PartitionsDefinition) -> dict[s
     Dagster names a set by a range's two ends; when that range holds more than the set, the keys stand in a tag of ours.
     """
     wanted = set(keys)
-    ordered = [k for k in definition.get_partition_keys() if k in wanted]
+    every = definition.get_partition_keys()
+    ordered = [k for k in every if k in wanted]
     if len(ordered) != len(wanted):
         raise ValueError(f"no such partitions: {sorted(wanted - set(ordered))[:5]}")
     if len(ordered) == 1:
         return {"dagster/partition": ordered[0]}
-    start, end = _corners(ordered)
+    start, end = _corners(ordered, every)
     tags = {RANGE_START: start, RANGE_END: end}
     span = definition.get_partition_keys_in_range(dg.PartitionKeyRange(start, end))
     if set(span) != wanted:
@@ -58,15 +59,19 @@ def run_tags(keys: Iterable[str], definition: dg.PartitionsDefinition) -> dict[s
     return tags
 
 
-def _corners(ordered: Sequence[str]) -> tuple[str, str]:
-    """The ends of the smallest range that holds the keys: of a two-dimensional key, the corners of the rectangle."""
-    parts = [k.split("|") for k in ordered]
-    if len(parts[0]) == 1:
+def _corners(ordered: Sequence[str], every: Sequence[str]) -> tuple[str, str]:
+    """The ends of the smallest range that holds the keys: of a two-dimensional key, the corners of the rectangle.
+
+    Args:
+        ordered: the keys, in the definition's order.
+        every: all keys of the definition, whose order gives that of each dimension.
+    """
+    if "|" not in ordered[0]:
         return ordered[0], ordered[-1]
-    # `ordered` follows the definition: first and last appearance give each dimension's order.
-    first_axis = list(dict.fromkeys(p[0] for p in parts))
-    second_axis = sorted({p[1] for p in parts}, key=lambda v: max(i for i, p in enumerate(parts) if p[1] == v))
-    return f"{first_axis[0]}|{second_axis[0]}", f"{first_axis[-1]}|{second_axis[-1]}"
+    wanted = [set(values) for values in zip(*(key.split("|") for key in ordered), strict=True)]
+    axes = [dict.fromkeys(values) for values in zip(*(key.split("|") for key in every), strict=True)]
+    held = [[value for value in axis if value in values] for axis, values in zip(axes, wanted, strict=True)]
+    return "|".join(values[0] for values in held), "|".join(values[-1] for values in held)
 
 
 def wanted_keys(
