@@ -72,6 +72,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "deletes": "keep",
         "surrogate_key": "thing_key",
     },
+    "in_order_every_type": {
+        "natural_key": "k",
+        "columns": {"a": 2, "b": 6, "c": 3, "d": 0, "e": 1},
+        "valid_from": "ts",
+        "delete_when": "gone",
+        "overwrite": "version",
+    },
     "companion": {
         "natural_key": "k",
         "columns": {"a": 2, "b": 4, "c": 4},

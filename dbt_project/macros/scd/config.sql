@@ -85,6 +85,10 @@
         'from_beginning': o['first_version_from'] == 'beginning',
         'in_order_of_time': o['sequence_by'][0] == o['valid_from'],
     }) -%}
+    {%- do o.update({
+        'states_may_be_changes': o['in_order_of_time'] and o['log'] == 'changes' and not o['truncate_when']
+            and not o['present_columns'] and not (o['deletes_happen'] and o['keeps_deleted'])
+    }) -%}
     {#- Names are the same in any case of letters; the last two are of columns that come and go on the way. -#}
     {%- set made = scd_output_names(o) | map('lower') | list + ([] if o['sighting_when'] and o['unknown_member'] else
         ['is_inferred', 'is_unknown'] | reject('in', scd_flags(o)) | list) -%}

@@ -148,13 +148,19 @@ from scd_gone
       changes  name of a relation made by scd_changes
       track    of scd_track: which columns make a version
       starts   name of a relation with natural key and scd_versions_before, the versions that are not replayed
+      ties     whether two changes of a key may share an instant (scd_ties). Without, each change is a state, and one
+               sort of the log is saved: a quarter of the time of a long one
 -#}
-{% macro scd_history(o, track, changes, starts=none) -%}
+{% macro scd_history(o, track, changes, starts=none, ties=true) -%}
 {%- set q = adapter.quote -%}
 {%- set keys = scd_quoted(o['keys']) -%}
 {%- set image_carried = o['deletes_happen'] and not o['present_columns'] -%}
 {%- set outermost = track['versioned'] + (['scd_deleted'] if o['deletes_happen'] else []) -%}
-with scd_placed as (
+{#- Deletes then carry no image; what follows passes over them. -#}
+{%- set bare_deletes = not ties and o['deletes_happen'] -%}
+with
+{%- if ties %}
+scd_placed as (
     select
         {{ keys }},
         scd_deleted,
@@ -233,10 +239,18 @@ scd_states as (
     from scd_placed
     where not scd_has_next or scd_next_at > valid_from
 ),
+{%- endif %}
 
 scd_compared as (
     select
+        {%- if ties %}
         *,
+        {%- else %}
+        {{ keys }},
+        {{ scd_quoted(track['columns']) }},
+        scd_at as valid_from,
+        scd_deleted,
+        {%- endif %}
         -- a first state has nothing before it
         lag(true, 1, false) over scd_in_time is not true
         {%- for name in outermost %}
@@ -250,14 +264,20 @@ scd_compared as (
             over scd_of_key as {{ q('scd_original_' ~ name) }}
         {%- endfor %}
         {%- for name in track['newest'] + track['current'] + track['run_last'] %},
+        {%- if bare_deletes %}
+        (last_value(case when not scd_deleted then struct_pack(scd_value := {{ q(name) }}) end ignore nulls)
+            over scd_of_key).scd_value as {{ q('scd_newest_' ~ name) }}
+        {%- else %}
         last_value({{ q(name) }}) over scd_of_key as {{ q('scd_newest_' ~ name) }}
+        {%- endif %}
         {%- endfor %}
-    from scd_states
+    from {{ 'scd_states' if ties else changes }}
+    {%- set time = 'valid_from' if ties else 'scd_at' %}
     window
-        scd_in_time as (partition by {{ keys }} order by valid_from)
+        scd_in_time as (partition by {{ keys }} order by {{ time }})
         {%- if track['original'] + track['newest'] + track['current'] + track['run_last'] %},
         scd_of_key as (
-            partition by {{ keys }} order by valid_from rows between unbounded preceding and unbounded following
+            partition by {{ keys }} order by {{ time }} rows between unbounded preceding and unbounded following
         )
         {%- endif %}
 ),
@@ -267,7 +287,7 @@ scd_remembered as (
         *
         {%- for name in track['previous'] %},
         last_value(
-            case when {{ q(name) }} is distinct from {{ q('scd_newest_' ~ name) }}
+            case when {{ 'not scd_deleted and ' if bare_deletes }}{{ q(name) }} is distinct from {{ q('scd_newest_' ~ name) }}
                 then struct_pack(scd_value := {{ q(name) }})
             end ignore nulls
         ) over scd_of_key as {{ q('scd_previous_' ~ name) }}
@@ -340,7 +360,7 @@ where not scd_deleted
       sightings  name of a relation with natural key and scd_seen_at, or none
       unknown    whether to add the unknown member (a replay of some keys does not)
 -#}
-{% macro scd_rows(o, track, changes, starts=none, sightings=none, unknown=false, companion=false) -%}
+{% macro scd_rows(o, track, changes, starts=none, ties=true, sightings=none, unknown=false, companion=false) -%}
 {%- set q = adapter.quote -%}
 {%- set keys = scd_quoted(o['keys']) -%}
 {%- set flags = [] if companion else scd_flags(o) -%}
@@ -351,7 +371,7 @@ where not scd_deleted
     {%- if name in track['current'] %}{% do extra.append('current_' ~ name) %}{% endif -%}
 {%- endfor -%}
 with scd_found as (
-    {{ scd_history(o, track, changes, starts) | indent(4) }}
+    {{ scd_history(o, track, changes, starts, ties) | indent(4) }}
 ),
 
 scd_members as (

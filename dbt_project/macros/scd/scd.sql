@@ -56,19 +56,21 @@
     {%- set track = scd_track(o, companion) -%}
     {%- set there = scd_query("select count(*) from duckdb_tables() where database_name = " ~ scd_text(relation.database)
         ~ " and schema_name = " ~ scd_text(relation.schema) ~ " and table_name = " ~ scd_text(relation.identifier))[0][0] -%}
-    {%- set all_rows = scd_sql(o, track, log, companion) -%}
     {%- if not there or should_full_refresh()
-            or scd_schema_change(relation, scd_shape(all_rows)) == 'rebuild' -%}
-        {{ return(scd_create(o, relation, all_rows)) }}
+            or scd_schema_change(relation, scd_shape(scd_sql(o, track, log, companion))) == 'rebuild' -%}
+        {{ return(scd_create(o, relation, scd_sql(o, track, log, companion, ties=scd_ties(o, log)))) }}
     {%- endif -%}
     {%- if whole -%}
-        {%- do scd_execute("create or replace temp table scd_new as " ~ all_rows) -%}
+        {%- do scd_execute(
+            "create or replace temp table scd_new as " ~ scd_sql(o, track, log, companion, ties=scd_ties(o, log))
+        ) -%}
         {%- do scd_execute("create or replace temp table scd_old as select rowid as scd_rowid, * from " ~ relation) -%}
     {%- else -%}
         {%- do scd_find_starts(o, track, relation) -%}
         {%- do scd_execute("create or replace temp table scd_log_rows as select * from " ~ scd_replayed_log(o, log)) -%}
         {%- do scd_execute(
-            "create or replace temp table scd_new as " ~ scd_sql(o, track, 'scd_log_rows', companion, 'scd_starts')
+            "create or replace temp table scd_new as "
+            ~ scd_sql(o, track, 'scd_log_rows', companion, 'scd_starts', scd_ties(o, 'scd_log_rows'))
         ) -%}
     {%- endif -%}
     {%- set written = scd_write_difference(relation, 'scd_new', 'scd_old', [o['surrogate_key']]) -%}
@@ -77,7 +79,7 @@
 {%- endmacro %}
 
 {#- The rows of a table as one SELECT: everything, or a replay of the keys in `starts`. -#}
-{% macro scd_sql(o, track, log, companion, starts=none) -%}
+{% macro scd_sql(o, track, log, companion, starts=none, ties=true) -%}
 with scd_changes as (
     {{ scd_changes(o, log) | indent(4) }}
 )
@@ -99,12 +101,19 @@ scd_sightings as (
 
 select * from (
     {{ scd_rows(
-        o, track, 'scd_changes', starts,
+        o, track, 'scd_changes', starts, ties,
         sightings='scd_sightings' if o['sighting_when'] and not companion else none,
         unknown=o['unknown_member'] and not companion and not starts,
         companion=companion
     ) | indent(4) }}
 ) as scd_dimension
+{%- endmacro %}
+
+{#- Whether two changes of a key share an instant; true where nothing could be saved by knowing that none do. -#}
+{% macro scd_ties(o, log) -%}
+    {%- if not o['states_may_be_changes'] %}{{ return(true) }}{% endif -%}
+    {{ return(scd_query("select exists (select 1 from " ~ log ~ " as scd_log where " ~ scd_is_change(o) ~ " group by "
+        ~ scd_quoted(o['keys'] + [o['valid_from']]) ~ " having count(*) > 1)")[0][0]) }}
 {%- endmacro %}
 
 {#- Make the table anew. Current versions are a part of their own: most changes concern them alone. -#}
