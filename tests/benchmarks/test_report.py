@@ -112,7 +112,9 @@ def test_a_file_that_cannot_be_merged_into_is_told_of_before_anything_is_measure
 
 def test_every_number_asked_for_is_a_measurement_of_its_own(monkeypatch):
     asked = []
-    monkeypatch.setattr(command.ingest, "run", lambda rows, runs, known: asked.append((rows, runs)) or made(f"ingest-{rows}"))
+    monkeypatch.setattr(
+        command.ingest, "run", lambda rows, runs, known: asked.append((rows, runs)) or made(f"ingest-{rows}")
+    )
     assert command.main(["ingest", "--rows", "1_000", "2_000", "--runs", "1"]) == 0
     assert asked == [(1_000, 1), (2_000, 1)]
 

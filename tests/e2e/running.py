@@ -65,7 +65,9 @@ query Sensors($repository: RepositorySelector!, $after: Float) {
 """
 _TOLD = """
 query Told($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on Asset {
-  assetMaterializations(limit: 1) { metadataEntries { label ... on MarkdownMetadataEntry { mdStr } } }
+  assetMaterializations(limit: 1) { metadataEntries { label
+    ... on MarkdownMetadataEntry { mdStr } ... on TextMetadataEntry { text }
+  } }
 } } }
 """
 _MATERIALIZATIONS = """
@@ -297,7 +299,8 @@ class Platform:
         """The texts an asset's page shows of its newest materialization, by label."""
         asset = self.ask(_TOLD, {"key": {"path": key.split("/")}})["assetOrError"]
         (newest,) = asset["assetMaterializations"]
-        return {e["label"]: e["mdStr"] for e in newest["metadataEntries"] if "mdStr" in e}
+        texts = {e["label"]: e.get("mdStr", e.get("text")) for e in newest["metadataEntries"]}
+        return {label: text for label, text in texts.items() if text is not None}
 
     def sensors(self, after: float = 0) -> dict[str, dict[str, Any]]:
         """Every sensor's state with its ticks after a moment, by name."""
