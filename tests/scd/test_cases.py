@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sluice.scd_cases import main
+from sluice.scd_cases.__main__ import main
 from sluice.settings import PROJECT
 
 SHARED = PROJECT.parent / "shared" / "data" / "scd_cases"

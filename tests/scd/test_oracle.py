@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
-from sluice.scd_cases import Case, Plan, Row, Verdict, judge, read_cases
+from sluice.scd_cases.cases import Case, read_cases
+from sluice.scd_cases.plan import Plan
+from sluice.scd_cases.verdicts import Verdict, judge
+from sluice.scd_harness import Row
 from sluice.settings import PROJECT
 from tests.scd import oracle
 
