@@ -91,3 +91,20 @@ def state_after(day: int) -> str:
         f"ORDER BY change_id DESC) AS nth FROM logs.changes WHERE changed_at < {YEAR} + INTERVAL {day + 1} DAY) "
         "WHERE nth = 1 AND NOT is_delete"
     )
+
+
+def closed_before(day: int) -> str:
+    """SQL of the versions a dbt snapshot on each day up to this one has closed, in its own columns.
+
+    It sees a customer once a day, so that of a day's changes only the last counts. One that is missing it closes with
+    the time of its run; here with that of the delete.
+    """
+    return (
+        "SELECT * EXCLUDE (is_delete, change_id, closed_at), changed_at AS dbt_updated_at, "
+        "changed_at AS dbt_valid_from, closed_at AS dbt_valid_to, "
+        "md5(CAST(customer AS VARCHAR) || '|' || CAST(changed_at AS VARCHAR)) AS dbt_scd_id FROM ("
+        "SELECT *, lead(changed_at) OVER (PARTITION BY customer ORDER BY change_id) AS closed_at FROM ("
+        f"SELECT * FROM logs.changes WHERE changed_at < {YEAR} + INTERVAL {day + 1} DAY QUALIFY row_number() OVER "
+        "(PARTITION BY customer, CAST(changed_at AS DATE) ORDER BY change_id DESC) = 1)) "
+        "WHERE closed_at IS NOT NULL AND NOT is_delete"
+    )

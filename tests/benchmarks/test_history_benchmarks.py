@@ -62,11 +62,37 @@ def test_history_by_hand_is_the_one_sluice_makes(tmp_path, monkeypatch):
     monkeypatch.setattr(history, "SNAPSHOT_DAYS", 1)
     result = history.run(SIZE, 1)
     shown(result, tmp_path)
-    assert [r.aimed for r in result.ratios] == ["1.5 at most", "50 at least"]
-    (year,) = [t for t in result.timings if t.reckoned]
+    assert [r.aimed for r in result.ratios] == ["1.5 at most", "50 at least", "50 at least"]
+    year, commands = [t for t in result.timings if t.reckoned]
     assert "reckoned from 1" in year.name
     (day,) = [t for t in result.timings if t.name == "dbt snapshot, one day"]
     assert year.median == pytest.approx(365 * day.median)
+    assert commands.median > year.median
+
+
+def test_the_table_of_a_snapshot_is_the_one_dbt_makes_day_by_day(tmp_path):
+    made = project.Project(tmp_path, {}, {"customers": history._SNAPSHOT})
+    # So many changes of so few keys that some come twice a day, and some are deletes.
+    made.execute(f"CREATE TABLE logs.changes AS {customers.first_year(10, 20_000)}")
+    history.snapshots_until(made, 2)
+    made.execute("CREATE TABLE logs.reckoned AS FROM gold.customers", "DROP TABLE gold.customers")
+    for day in range(3):
+        made.execute(f"CREATE OR REPLACE TABLE logs.state AS {customers.state_after(day)}")
+        made.dbt("snapshot")
+    with made.lake.reading() as con:
+        rows = "SELECT * REPLACE (dbt_valid_to IS NOT NULL AS dbt_valid_to) FROM"
+        assert project.equal(con, f"{rows} logs.reckoned", f"{rows} gold.customers") > 20
+        # Whom it misses, it closes with the time of its run, long after the year of the log.
+        closed = (
+            "SELECT customer, dbt_valid_from, dbt_valid_to FROM gold.customers WHERE dbt_valid_to < now()::TIMESTAMP"
+        )
+        both = f"{closed} INTERSECT SELECT customer, dbt_valid_from, dbt_valid_to FROM logs.reckoned"
+        in_the_year = f"{closed} AND dbt_valid_to < {customers.YEAR} + INTERVAL 3 DAY"
+        assert project.equal(con, both, in_the_year) > 10
+
+
+def test_the_days_measured_are_spread_over_the_year():
+    assert history.measured_days() == [36, 109, 182, 255, 328]
 
 
 def test_a_day_is_the_same_by_hand_after_several(tmp_path, monkeypatch):
