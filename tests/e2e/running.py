@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from sluice.lake import Lake
 from sluice.publication import Publication, current_publication
@@ -194,6 +194,16 @@ class Platform:
             self.stop()
             raise
         return time.monotonic() - begun
+
+    @contextmanager
+    def left_alone(self) -> Iterator[Self]:
+        """Started and with its sensors stopped, so that nothing happens but what is asked for; ended at the end."""
+        self.start_up()
+        try:
+            self.stop_sensors()
+            yield self
+        finally:
+            self.stop()
 
     def stop(self) -> None:
         """End `dagster dev` and every process it started: politely first, then for good."""

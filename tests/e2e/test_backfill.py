@@ -39,12 +39,8 @@ BACKFILL_SECONDS = 180
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform on which nothing starts by itself; its landing area is empty."""
     platform = Platform(tmp_path_factory.mktemp("backfill") / "home", START, START + timedelta(days=DAYS))
-    platform.start_up()
-    try:
-        platform.stop_sensors()
+    with platform.left_alone():
         yield platform
-    finally:
-        platform.stop()
 
 
 def test_any_ranges_in_any_order_and_again_give_the_warehouse_of_a_clean_load(

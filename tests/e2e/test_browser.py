@@ -36,13 +36,8 @@ GREEN = ("books_balance", "rejected_share", "files_readable")
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory, shop: Shop, browser: Browser) -> Iterator[Platform]:
-    platform = Platform(tmp_path_factory.mktemp("browser"), shop.start, shop.end)
-    platform.start_up()
-    try:
-        platform.stop_sensors()
+    with Platform(tmp_path_factory.mktemp("browser"), shop.start, shop.end).left_alone() as platform:
         yield platform
-    finally:
-        platform.stop()
 
 
 @pytest.fixture

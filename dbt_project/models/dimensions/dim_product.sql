@@ -31,32 +31,19 @@ select
     list_price
 from {{ ref('stg_product_changes') }}
 
-union all
+-- What a sighting does not tell is null.
+union all by name
 
 select
     stock_code,
-    null as change_seq_lsn,
-    null as change_seq_partition,
-    null as change_seq_file,
-    null as change_seq_line,
     invoiced_at as changed_at,
-    null as is_delete,
-    true as is_sighting,
-    null as description,
-    null as list_price
+    true as is_sighting
 from {{ ref('stg_orders') }}
 
-union all
+union all by name
 
 select
     stock_code,
-    null as change_seq_lsn,
-    null as change_seq_partition,
-    null as change_seq_file,
-    null as change_seq_line,
     event_ts as changed_at,
-    null as is_delete,
-    true as is_sighting,
-    null as description,
-    null as list_price
+    true as is_sighting
 from {{ ref('stg_events') }}
