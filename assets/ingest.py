@@ -8,9 +8,11 @@ import dagster as dg
 
 from resources.lake import LakeResource
 from resources.partitions import partitions_of, wanted_keys
+from sluice.batches import BatchOutcome, IngestResult
 from sluice.books import dead_letter_reasons
+from sluice.bronze import META_COLUMNS, bronze_columns
 from sluice.contracts import Contract
-from sluice.ingest import META_COLUMNS, BatchOutcome, IngestResult, bronze_columns, ingest
+from sluice.ingest import ingest
 from sluice.settings import Settings
 
 # Writers of the lake share this pool. Its limit is 1 with the SQLite catalog, which takes one writer at a time; see

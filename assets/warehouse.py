@@ -23,8 +23,8 @@ from assets.charts import preview_metadata
 from assets.ingest import WRITER_POOL
 from resources.dbt import dbt_environment, project_fingerprint
 from resources.lake import LakeResource
+from sluice.bronze import create_bronze_tables
 from sluice.contracts import Contract
-from sluice.ingest import create_bronze_tables
 from sluice.lake import LAKE
 from sluice.lineage import cached_lineage
 from sluice.publication import record_audit

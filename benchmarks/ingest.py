@@ -21,8 +21,9 @@ from pathlib import Path
 import duckdb
 
 from benchmarks.measure import Result, Timing, ratio, short, times
+from sluice.batches import IngestResult
 from sluice.contracts import load_contracts
-from sluice.ingest import IngestResult, ingest
+from sluice.ingest import ingest
 from sluice.lake import Lake, literal
 from sluice.settings import PROJECT, load_settings
 

@@ -23,8 +23,9 @@ from benchmarks.measure import Result, Timing, ratio
 from benchmarks.project import execution_times, run_dbt
 from demo import SHOP_START, landing_span
 from resources.dbt import DBT_PROJECT
+from sluice.bronze import create_bronze_tables
 from sluice.contracts import load_contracts
-from sluice.ingest import create_bronze_tables, ingest
+from sluice.ingest import ingest
 from sluice.lake import Lake
 from sluice.landing import scan
 from sluice.settings import PROJECT, Settings, load_settings

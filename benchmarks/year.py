@@ -20,9 +20,10 @@ from benchmarks.measure import Result, Timing, ratio, total
 from benchmarks.project import execution_times, run_dbt
 from demo import SHOP_START, landing_span
 from resources.dbt import DBT_PROJECT
+from sluice.batches import IngestResult
 from sluice.contracts import Contract, load_contracts
 from sluice.dbt_sources import write_sources
-from sluice.ingest import IngestResult, ingest
+from sluice.ingest import ingest
 from sluice.lake import Lake, literal, quoted
 from sluice.settings import PROJECT, Settings, load_settings
 from sluice.simulation import generate

@@ -1,6 +1,6 @@
 """Reading the books: what the ledger says, and whether it balances over the whole lake.
 
-Writing the ledger belongs to `sluice.ingest`.
+Writing the ledger belongs to `sluice.booking`.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
+from sluice.bronze import META_COLUMNS
 from sluice.contracts import Column, Contract
-from sluice.ingest import META_COLUMNS
 from sluice.records import OPERATION, SEQUENCE, SOURCE_TS
 from sluice.rules import OPERATIONS
 

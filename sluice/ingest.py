@@ -1,185 +1,32 @@
 """Ingest: landing files in, and in one transaction bronze rows, dead letters, ledger and positions out.
 
-The unit is a batch, the files of one partition with one content under one contract. Many batches go through the same
-statements at once and keep their own books. What a contract's rules are belongs to `sluice.rules`, how files become
-records to `sluice.records`.
+Many batches go through the same statements at once and keep their own books. Belongs here: which files are read, which
+batches are new, and the way from the one to the other. How files become records belongs to `sluice.records`, what a
+contract's rules are to `sluice.rules`, judging and writing to `sluice.judging` and `sluice.booking`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
 
 import duckdb
 
+from sluice.batches import Batch, BatchOutcome, FileProblem, IngestResult, batch_id
+from sluice.booking import commit, note_positions
+from sluice.bronze import create_bronze
 from sluice.contracts import Contract
-from sluice.errors import BooksDoNotBalanceError, ContractError
-from sluice.lake import LAKE, Lake, explain, literal, quoted, temp_table
+from sluice.judging import judge
+from sluice.lake import Lake, explain, quoted, temp_table
 from sluice.landing import LandingFile, scan
 from sluice.preflight import Inspected, inspect_all
-from sluice.records import FileFault, SourceFile, extract, keep_lines
-from sluice.rules import broken, reasons, typed_columns, value, violations
-
-# Raise when the meaning of an accepted row changes without its contract changing: every batch is then new.
-FORMAT = 1
+from sluice.records import SourceFile, extract
 
 # Gzip shrinks the real order files to a sixth and JSON lines to a twelfth: an estimate only for the chunk's size.
 _GZIP_RATIO = 10
-
-META_COLUMNS = (
-    ("_batch_id", "VARCHAR"),
-    ("_partition_key", "VARCHAR"),
-    ("_file", "VARCHAR"),
-    ("_line", "BIGINT"),
-    ("_extra", "VARCHAR"),
-    ("_ingested_at", "TIMESTAMP"),
-)
-
-Status = Literal["accepted", "refused"]
-
-
-@dataclass(frozen=True)
-class FileProblem:
-    """A file that was set aside as a whole, or told about: its path, the rule, and what to do."""
-
-    file: str
-    rule: str
-    detail: str
-    rows: int
-    partition_key: str
-
-
-@dataclass(frozen=True)
-class BatchOutcome:
-    """What became of one batch, as the ledger has it. `unchanged` when an earlier run already wrote just this."""
-
-    batch_id: str
-    partition_key: str
-    status: Status
-    files: int
-    rows_read: int
-    rows_accepted: int
-    rows_dead_lettered: int
-    rows_duplicate: int
-    unchanged: bool = False
-
-    @property
-    def balanced(self) -> bool:
-        """The conservation law of this batch."""
-        return self.rows_read == self.rows_accepted + self.rows_dead_lettered + self.rows_duplicate
-
-    @property
-    def rejected_share(self) -> float:
-        """Share of the rows read that was set aside, 0 for an empty batch."""
-        return self.rows_dead_lettered / self.rows_read if self.rows_read else 0.0
-
-
-@dataclass(frozen=True)
-class IngestResult:
-    """What one call did: the batches by partition key, files set aside, partitions that had no file."""
-
-    source: str
-    batches: tuple[BatchOutcome, ...]
-    problems: tuple[FileProblem, ...]
-    empty_partitions: tuple[str, ...]
-
-    @property
-    def refused(self) -> tuple[BatchOutcome, ...]:
-        """Batches of which nothing was accepted."""
-        return tuple(b for b in self.batches if b.status == "refused")
-
-    @property
-    def held_back(self) -> tuple[FileProblem, ...]:
-        """Files whose partitions were left as they are, because files they came from have vanished."""
-        return tuple(p for p in self.problems if p.rule == "file_vanished")
-
-    def total(self, field: str) -> int:
-        """Sum of one of the rows_ counts over the batches."""
-        return sum(getattr(b, field) for b in self.batches)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    number: int
-    batch_id: str
-    partition_key: str
-    files: tuple[Inspected, ...]
-
-
-def bronze_columns(contract: Contract) -> list[tuple[str, str]]:
-    """Name and SQL type of every column of a source's bronze table, in order."""
-    tokens = [(name, "DATE" if name == "date" else "VARCHAR") for name in contract.landing.tokens]
-    return tokens + [(c.name, c.type) for c in typed_columns(contract)] + list(META_COLUMNS)
-
-
-def bronze_changes(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[str]:
-    """The SQL that makes a source's bronze table, or adds the columns its contract has gained; none when all is there.
-
-    Raises:
-        ContractError: a column's type differs from the table's.
-    """
-    present = dict(
-        con.execute(
-            "SELECT column_name, data_type FROM duckdb_columns() "
-            "WHERE database_name = ? AND schema_name = 'bronze' AND table_name = ?",
-            [LAKE, contract.name],
-        ).fetchall()
-    )
-    table = f"bronze.{quoted(contract.name)}"
-    dimensions = 1 + len(contract.landing.partitions)
-    other = con.execute(
-        "SELECT partition_key FROM ops.ledger WHERE source = ? AND status = 'accepted' AND superseded_by IS NULL "
-        "AND len(string_split(partition_key, '|')) <> ? LIMIT 1",
-        [contract.name, dimensions],
-    ).fetchone()
-    if other:
-        # The same files would be loaded a second time under other keys.
-        raise ContractError(
-            f"{contract.path.name}: {table} holds partitions such as {other[0]!r}, but the contract now cuts a day "
-            "differently. Keep landing.partitions, or load the source under a new name."
-        )
-    if not present:
-        columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in bronze_columns(contract))
-        return [f"CREATE TABLE IF NOT EXISTS {table} ({columns})"]
-    changes = []
-    for name, kind in bronze_columns(contract):
-        if name not in present:
-            changes.append(f"ALTER TABLE {table} ADD COLUMN {quoted(name)} {kind}")
-        elif present[name] != kind:
-            raise ContractError(
-                f"{contract.path.name}: {name} is {kind} in the contract but {present[name]} in {table}. "
-                "Keep the type, or load the source under a new name."
-            )
-    return changes
-
-
-def create_bronze_tables(lake: Lake, contracts: Iterable[Contract]) -> None:
-    """Make the bronze tables of these sources as far as they are not there, so that what reads them can be built.
-
-    Raises:
-        ContractError: a column's type differs from the table's.
-        LakeUnavailableError, StorageFullError: as `Lake`.
-    """
-    with lake.connect() as con:
-        lake.create(con)
-        for contract in contracts:
-            _create_bronze(lake, con, contract)
-
-
-def _create_bronze(lake: Lake, con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    changes = bronze_changes(con, contract)
-    if not con.execute("SELECT 1 FROM ops.turns WHERE source = ?", [contract.name]).fetchone():
-        changes.append(f"INSERT INTO ops.turns VALUES ({literal(contract.name)}, 0)")
-    if changes:
-        lake.transaction(con, lambda c: [c.execute(sql) for sql in changes], f"bronze table of {contract.name}")
 
 
 def ingest(
@@ -217,7 +64,7 @@ def ingest(
     problems: list[FileProblem] = []
     with lake.connect() as con:
         lake.create(con)
-        _create_bronze(lake, con, contract)
+        create_bronze(lake, con, contract)
         for chunk in _chunks(present, settings.chunk_bytes):
             with _scratch(lake) as temp:
                 batches = _batches(chunk, contract, settings.landing_path, temp, settings.threads)
@@ -271,7 +118,7 @@ def _chunks(partitions: dict[str, list[LandingFile]], limit: int) -> Iterator[di
 
 def _batches(
     chunk: dict[str, list[LandingFile]], contract: Contract, landing: Path, temp: Path, threads: int
-) -> list[_Batch]:
+) -> list[Batch]:
     files = [f for own in chunk.values() for f in own]
     inspected = inspect_all(
         files,
@@ -284,19 +131,12 @@ def _batches(
     for item in inspected:
         by_key.setdefault(item.file.partition_key, []).append(item)
     return [
-        _Batch(number, batch_id(contract, key, own), key, tuple(own))
-        for number, (key, own) in enumerate(by_key.items())
+        Batch(number, batch_id(contract, key, own), key, tuple(own)) for number, (key, own) in enumerate(by_key.items())
     ]
 
 
-def batch_id(contract: Contract, key: str, files: list[Inspected]) -> str:
-    """Identifies a batch by source, partition, content and contract: 32 hex digits of a SHA-256."""
-    content = [FORMAT, contract.name, contract.hash, key, [(f.file.path, f.sha256, f.problem) for f in files]]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
-
-
 def _ingest_chunk(
-    lake: Lake, con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[_Batch], run_id: str, force: bool
+    lake: Lake, con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[Batch], run_id: str, force: bool
 ) -> tuple[list[BatchOutcome], list[FileProblem]]:
     known = _latest(con, contract.name, [b.partition_key for b in batches])
     old = [
@@ -308,7 +148,7 @@ def _ingest_chunk(
     if old:
         moved = _touched(con, old)
         if moved:
-            lake.transaction(con, lambda c: _note_positions(c, contract, moved), f"positions of {contract.name}")
+            lake.transaction(con, lambda c: note_positions(c, contract, moved), f"positions of {contract.name}")
         problems += _known_problems(con, [b.batch_id for b in old])
     if not force and any(b.partition_key in known for b in new):
         vanished = _vanished(con, contract, new)
@@ -321,11 +161,11 @@ def _ingest_chunk(
         for number, (batch, item) in enumerate((b, i) for b in new for i in b.files)
     ]
     faults = extract(con, contract, files)
-    _judge(con, contract, new, files, faults)
+    judge(con, contract, new, files, faults)
     first, last = new[0].partition_key, new[-1].partition_key
     span = first if first == last else f"{first} to {last}"
     message = f"ingest {contract.name} {span} ({len(new)} {'batch' if len(new) == 1 else 'batches'})"
-    outcomes += lake.transaction(con, lambda c: _commit(c, contract, new, run_id), message)
+    outcomes += lake.transaction(con, lambda c: commit(c, contract, new, run_id), message)
     by_id = {f.file_id: f for f in files}
     for fault in faults:
         file = by_id[fault.file_id].inspected.file
@@ -348,7 +188,7 @@ def _latest(con: duckdb.DuckDBPyConnection, source: str, keys: list[str]) -> dic
     return found
 
 
-def _touched(con: duckdb.DuckDBPyConnection, batches: list[_Batch]) -> list[_Batch]:
+def _touched(con: duckdb.DuckDBPyConnection, batches: list[Batch]) -> list[Batch]:
     """Batches whose files were written again with the same content: only their positions are to be noted."""
     noted = set(
         con.execute(
@@ -361,7 +201,7 @@ def _touched(con: duckdb.DuckDBPyConnection, batches: list[_Batch]) -> list[_Bat
     ]
 
 
-def _vanished(con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[_Batch]) -> list[FileProblem]:
+def _vanished(con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[Batch]) -> list[FileProblem]:
     """Files whose accepted rows would go with their batch's replacement, for they are gone from the landing area.
 
     A batch is what lies in its partition now; but rows are not given up because somebody tidied a folder.
@@ -391,242 +231,3 @@ def _known_problems(con: duckdb.DuckDBPyConnection, batch_ids: list[str]) -> lis
         [batch_ids],
     ).fetchall()
     return [FileProblem(*row) for row in rows]
-
-
-def _judge(
-    con: duckdb.DuckDBPyConnection,
-    contract: Contract,
-    batches: list[_Batch],
-    files: list[SourceFile],
-    faults: list[FileFault],
-) -> None:
-    """Type and judge every record of the temporary view `records`, and leave in it those with a reason to be told.
-
-    Makes the temporary tables `judged` (a row per record: twin of an earlier one, rejected or good, typed values),
-    `batch_books` (a row per batch: its balance and whether it is refused) and the lookups they need.
-    """
-    tokens = "".join(f", {name} VARCHAR" for name in contract.landing.tokens)
-    temp_table(
-        con,
-        "batch_files",
-        f"file_id INTEGER, batch_no INTEGER, path VARCHAR{tokens}",
-        [(f.file_id, f.batch_no, f.inspected.file.path, *(v for _, v in f.inspected.file.tokens)) for f in files],
-    )
-    temp_table(
-        con,
-        "batches",
-        "batch_no INTEGER, batch_id VARCHAR, partition_key VARCHAR, files BIGINT",
-        [(b.number, b.batch_id, b.partition_key, len(b.files)) for b in batches],
-    )
-    temp_table(
-        con,
-        "file_faults",
-        "file_id INTEGER, rule VARCHAR, column VARCHAR, detail VARCHAR, rows BIGINT",
-        [(f.file_id, f.rule, f.column, f.detail, f.rows) for f in faults],
-    )
-    scope = "file_id" if contract.landing.duplicates == "file" else "batch_no"
-    con.execute(
-        # Hashes find the few candidates cheaply; the texts themselves decide.
-        "CREATE OR REPLACE TEMP TABLE twins AS SELECT row_id FROM (SELECT row_id, "
-        f"row_number() OVER (PARTITION BY {scope}, layout, raw_encoding, raw ORDER BY file_id, line) AS nth "
-        f"FROM records WHERE ({scope}, hash(raw)) IN (SELECT ({scope}, hash(raw)) FROM records "
-        f"GROUP BY {scope}, hash(raw) HAVING count(*) > 1)) WHERE nth > 1"
-    )
-    columns = typed_columns(contract)
-    typed = ", ".join(f"{c.expression} AS {value(c.name)}" for c in columns)
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE judged AS SELECT row_id, file_id, batch_no, line, extra, "
-        "row_id IN (SELECT row_id FROM twins) AS twin, "
-        f"fault IS NOT NULL OR {broken(violations(contract))} AS rejected, "
-        f"{', '.join(value(c.name) for c in columns)} FROM (SELECT *, {typed} FROM records)"
-    )
-    _judge_unique(con, contract)
-    keep_lines(con, "SELECT row_id FROM judged WHERE rejected AND NOT twin")
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE batch_books AS WITH "
-        "rows_of AS (SELECT batch_no, count(*) AS seen, count(*) FILTER (twin) AS twins, "
-        "count(*) FILTER (NOT twin AND rejected) AS bad FROM judged GROUP BY batch_no), "
-        "whole_of AS (SELECT f.batch_no, sum(x.rows) AS bad FROM file_faults AS x "
-        "JOIN batch_files AS f USING (file_id) GROUP BY f.batch_no) "
-        "SELECT b.*, coalesce(r.seen, 0) + coalesce(w.bad, 0) AS rows_read, coalesce(r.twins, 0) AS rows_duplicate, "
-        "coalesce(r.bad, 0) + coalesce(w.bad, 0) AS rows_bad, "
-        # In doubles: a share of exactly the threshold passes.
-        "coalesce((coalesce(r.bad, 0) + coalesce(w.bad, 0)) / nullif(coalesce(r.seen, 0) + coalesce(w.bad, 0), 0), 0) "
-        "> $limit AS refused "
-        "FROM batches AS b LEFT JOIN rows_of AS r USING (batch_no) LEFT JOIN whole_of AS w USING (batch_no)",
-        {"limit": contract.max_rejected_share},
-    )
-
-
-def _judge_unique(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    """Reject all but the first good row of each value, within a batch, of the columns declared unique."""
-    con.execute('CREATE OR REPLACE TEMP TABLE repeated (row_id BIGINT, "column" VARCHAR)')
-    for column in contract.columns:
-        if not column.unique:
-            continue
-        name = value(column.name)
-        con.execute(
-            f"INSERT INTO repeated SELECT row_id, {literal(column.name)} FROM (SELECT row_id, "
-            f"row_number() OVER (PARTITION BY batch_no, {name} ORDER BY file_id, line) AS nth FROM judged "
-            f"WHERE NOT twin AND NOT rejected AND (batch_no, {name}) IN (SELECT (batch_no, {name}) FROM judged "
-            f"WHERE NOT twin AND NOT rejected AND {name} IS NOT NULL GROUP BY ALL HAVING count(*) > 1)) WHERE nth > 1"
-        )
-        con.execute("UPDATE judged SET rejected = true WHERE row_id IN (SELECT row_id FROM repeated)")
-
-
-def _commit(
-    con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[_Batch], run_id: str
-) -> list[BatchOutcome]:
-    """Write the judged batches: the body of the one transaction. Repeatable."""
-    source = contract.name
-    table = f"bronze.{quoted(source)}"
-    now = datetime.now(UTC).replace(tzinfo=None)
-    params = {"source": source, "now": now, "version": contract.version, "hash": contract.hash, "run": run_id}
-
-    def run(sql: str, *names: str) -> None:
-        con.execute(sql, {name: params[name] for name in names})
-
-    run("UPDATE ops.turns SET n = n + 1 WHERE source = $source", "source")
-    # Rows of a partition are nowhere unless it is in the ledger. Where it is not, nothing needs to be replaced: six
-    # statements less, which took 0.16 s of the lake's catalog.
-    before = con.execute(
-        "SELECT 1 FROM ops.ledger WHERE source = ? AND partition_key IN (SELECT partition_key FROM batches) LIMIT 1",
-        [source],
-    ).fetchone()
-    if before:
-        # What these very batches wrote in an earlier, forced-again run.
-        for ops_table in ("dead_letters", "ledger"):
-            run(f"DELETE FROM ops.{ops_table} WHERE batch_id IN (SELECT batch_id FROM batches)")
-        run(f"DELETE FROM {table} WHERE _partition_key IN (SELECT partition_key FROM batch_books WHERE NOT refused)")
-    tokens = [f"f.{quoted(n)}" + ("::DATE" if n == "date" else "") for n in contract.landing.tokens]
-    run(
-        f"INSERT INTO {table} ({', '.join(quoted(n) for n, _ in bronze_columns(contract))}) "
-        f"SELECT {', '.join(tokens)}, {', '.join('j.' + value(c.name) for c in typed_columns(contract))}, "
-        "b.batch_id, b.partition_key, f.path, j.line, j.extra, $now FROM judged AS j "
-        "JOIN batch_books AS b USING (batch_no) JOIN batch_files AS f USING (file_id) "
-        "WHERE NOT j.twin AND NOT j.rejected AND NOT b.refused",
-        "now",
-    )
-    _write_dead_letters(run, contract)
-    if before:
-        _supersede(run)
-    run(
-        "INSERT INTO ops.ledger SELECT batch_id, $source, partition_key, "
-        "CASE WHEN refused THEN 'refused' ELSE 'accepted' END, files, rows_read, "
-        "CASE WHEN refused THEN 0 ELSE rows_read - rows_bad - rows_duplicate END, "
-        "CASE WHEN refused THEN rows_read - rows_duplicate ELSE rows_bad END, rows_duplicate, "
-        "$version, $hash, $run, $now, NULL FROM batch_books",
-        *params,
-    )
-    _note_positions(con, contract, batches, replace=before is not None)
-    return _balanced(con, table, source)
-
-
-def _supersede(run: Callable[..., None]) -> None:
-    """An accepted batch takes the place of all before it; a refused one only of earlier refusals."""
-    run(
-        "UPDATE ops.dead_letters AS d SET status = 'superseded' FROM batch_books AS b, ops.ledger AS l "
-        "WHERE d.source = $source AND d.partition_key = b.partition_key AND d.batch_id <> b.batch_id "
-        "AND d.status = 'open' AND l.batch_id = d.batch_id AND (NOT b.refused OR l.status = 'refused')",
-        "source",
-    )
-    run(
-        "UPDATE ops.ledger AS l SET superseded_by = b.batch_id FROM batch_books AS b WHERE l.source = $source "
-        "AND l.partition_key = b.partition_key AND l.superseded_by IS NULL AND (NOT b.refused OR l.status = 'refused')",
-        "source",
-    )
-
-
-def _write_dead_letters(run: Callable[..., None], contract: Contract) -> None:
-    """Rejected rows with all their reasons, files set aside as a whole, and the good rows of refused batches."""
-    row_reasons = (
-        "CASE WHEN r.fault IS NOT NULL THEN [{'rule': r.fault, 'column': NULL::VARCHAR, 'value': NULL::VARCHAR, "
-        f"'detail': r.fault_detail}}] ELSE list_concat({reasons(violations(contract))}, coalesce(u.reasons, [])) END"
-    )
-    into = (
-        "INSERT INTO ops.dead_letters (dead_letter_id, batch_id, source, partition_key, file, line, rows, raw, "
-        "raw_encoding, reasons, error_class, contract_version, first_failed_at, status) "
-    )
-    run(
-        into + "SELECT md5(concat_ws('|', b.batch_id, f.path, r.line)), b.batch_id, $source, b.partition_key, f.path, "
-        f"r.line, 1, r.raw, r.raw_encoding, {row_reasons}, 'data', $version, $now, 'open' "
-        "FROM records AS r JOIN judged AS j USING (row_id) JOIN batch_books AS b ON b.batch_no = r.batch_no "
-        "JOIN batch_files AS f ON f.file_id = r.file_id LEFT JOIN (SELECT row_id, list({'rule': 'unique', "
-        "'column': \"column\", 'value': NULL::VARCHAR, 'detail': 'an earlier row of the batch has this value'}) "
-        "AS reasons FROM repeated GROUP BY row_id) AS u ON u.row_id = j.row_id WHERE NOT j.twin AND j.rejected",
-        "source",
-        "version",
-        "now",
-    )
-    run(
-        into + "SELECT md5(concat_ws('|', b.batch_id, f.path, x.rule)), b.batch_id, $source, b.partition_key, f.path, "
-        "NULL, x.rows, NULL, NULL, [{'rule': x.rule, 'column': x.\"column\", 'value': NULL::VARCHAR, 'detail': "
-        "x.detail}], 'file', $version, $now, 'open' "
-        "FROM file_faults AS x JOIN batch_files AS f USING (file_id) JOIN batch_books AS b USING (batch_no)",
-        "source",
-        "version",
-        "now",
-    )
-    run(
-        into + "SELECT md5(concat_ws('|', b.batch_id, f.path, 'batch_refused')), b.batch_id, $source, b.partition_key, "
-        "f.path, NULL, count(*), NULL, NULL, [{'rule': 'batch_refused', 'column': NULL::VARCHAR, 'value': "
-        "NULL::VARCHAR, 'detail': format('{} of {} rows were rejected, more than the contract allows; these rows are "
-        "good but were not accepted', any_value(b.rows_bad), any_value(b.rows_read))}], "
-        "'batch', $version, $now, 'open' FROM judged AS j JOIN batch_files AS f USING (file_id) "
-        "JOIN batch_books AS b ON b.batch_no = j.batch_no "
-        "WHERE b.refused AND NOT j.twin AND NOT j.rejected GROUP BY ALL",
-        "source",
-        "version",
-        "now",
-    )
-
-
-def _note_positions(
-    con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[_Batch], *, replace: bool = True
-) -> None:
-    """Note which files the partitions of `batches` have now been read from; `replace` what was noted of them before."""
-    temp_table(
-        con,
-        "new_positions",
-        "source VARCHAR, partition_key VARCHAR, batch_id VARCHAR, file VARCHAR, size BIGINT, mtime_ns BIGINT, "
-        "sha256 VARCHAR, rows BIGINT",
-        [
-            (contract.name, b.partition_key, b.batch_id, f.file.path, f.file.size, f.file.mtime_ns, f.sha256, f.lines)
-            for b in batches
-            for f in b.files
-        ],
-    )
-    if replace:
-        con.execute(
-            "DELETE FROM ops.positions WHERE source = ? AND partition_key IN (SELECT partition_key FROM new_positions)",
-            [contract.name],
-        )
-    con.execute("INSERT INTO ops.positions BY NAME SELECT * FROM new_positions")
-
-
-def _balanced(con: duckdb.DuckDBPyConnection, table: str, source: str) -> list[BatchOutcome]:
-    """Hold the ledger rows just written against the rows just written.
-
-    Raises:
-        BooksDoNotBalanceError: they differ, or a ledger row breaks the conservation law.
-    """
-    rows = con.execute(
-        "SELECT l.batch_id, l.partition_key, l.status, l.files, l.rows_read, l.rows_accepted, l.rows_dead_lettered, "
-        "l.rows_duplicate, coalesce(a.rows, 0), coalesce(d.rows, 0) FROM ops.ledger AS l "
-        "JOIN batches AS b USING (batch_id) "
-        f"LEFT JOIN (SELECT _batch_id, count(*) AS rows FROM {table} WHERE _batch_id IN (SELECT batch_id FROM batches) "
-        "GROUP BY ALL) AS a ON a._batch_id = l.batch_id "
-        "LEFT JOIN (SELECT batch_id, sum(rows) AS rows FROM ops.dead_letters WHERE batch_id IN "
-        "(SELECT batch_id FROM batches) GROUP BY ALL) AS d ON d.batch_id = l.batch_id ORDER BY l.partition_key"
-    ).fetchall()
-    outcomes = []
-    for *booked, accepted, dead in rows:
-        outcome = BatchOutcome(*booked)
-        if not outcome.balanced or (outcome.rows_accepted, outcome.rows_dead_lettered) != (accepted, dead):
-            raise BooksDoNotBalanceError(
-                f"{source} {outcome.partition_key}: read {outcome.rows_read}, accepted {accepted}, dead-lettered "
-                f"{dead}, duplicates {outcome.rows_duplicate} do not add up. Nothing was committed. "
-                "Please report this defect with the files of the partition."
-            )
-        outcomes.append(outcome)
-    return outcomes

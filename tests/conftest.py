@@ -16,8 +16,9 @@ import pytest
 import yaml
 from xdist.scheduler import LoadFileScheduling
 
+from sluice.batches import IngestResult
 from sluice.contracts import Contract, load_contract, load_contracts
-from sluice.ingest import IngestResult, ingest
+from sluice.ingest import ingest
 from sluice.lake import Lake
 from sluice.landing import LandingFile
 from sluice.preflight import inspect

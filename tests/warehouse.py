@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from resources.dbt import prepare_dbt_project
+from sluice.bronze import create_bronze_tables
 from sluice.contracts import load_contracts
-from sluice.ingest import create_bronze_tables, ingest
+from sluice.ingest import ingest
 from sluice.lake import Lake
 from sluice.landing import scan
 from sluice.settings import PROJECT, Settings

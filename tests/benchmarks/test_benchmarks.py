@@ -17,8 +17,8 @@ from benchmarks import __main__ as command
 from benchmarks import ingest as ingest_benchmark
 from benchmarks import year
 from benchmarks.measure import Ratio, Result, Timing, machine, ratio, short, times, total
+from sluice.batches import IngestResult
 from sluice.contracts import load_contracts
-from sluice.ingest import IngestResult
 from sluice.lake import Lake
 from sluice.settings import PROJECT
 from sluice.simulation import generate

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
+from sluice.bronze import bronze_columns
 from sluice.contracts import Contract, load_contracts
 from sluice.dbt_sources import RELATIVE_PATH, sources_yaml, write_sources
-from sluice.ingest import bronze_columns
 from sluice.settings import PROJECT
 from tests.conftest import contract_document
 

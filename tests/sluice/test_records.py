@@ -158,7 +158,7 @@ def test_a_missing_optional_column_is_null_a_missing_required_one_sets_the_file_
         (b"\na,b,c\n1,2,3\n", "missing_header", "The first line is blank", 2),
         (b"\xff,b,c\n1,2,3\n\xff\n", "missing_header", "The first line is blank", 3),
         (b"x" * 200_000 + b"\n1,2,3\n", "malformed", "The first line is no header", 1),
-        (b"1,2,3\n4,5,6\n", "missing_column", "The header has no 'a'", 1),
+        (b"1,2,3\n4,5,6\n", "missing_column", "The file has no column 'a'", 1),
         (b"", "empty_file", "The file has no bytes", 0),
     ],
 )

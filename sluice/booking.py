@@ -1,0 +1,174 @@
+"""Booking judged batches: bronze rows, dead letters, ledger and positions, written in one transaction, held together.
+
+Whether the books of the whole lake balance, later and at any time, belongs to `sluice.books`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import duckdb
+
+from sluice.batches import Batch, BatchOutcome
+from sluice.bronze import bronze_columns
+from sluice.contracts import Contract
+from sluice.errors import BooksDoNotBalanceError
+from sluice.lake import quoted, temp_table
+from sluice.rules import reasons, typed_columns, value, violations
+
+
+def commit(con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[Batch], run_id: str) -> list[BatchOutcome]:
+    """Write the judged batches: the body of the one transaction. Repeatable."""
+    source = contract.name
+    table = f"bronze.{quoted(source)}"
+    now = datetime.now(UTC).replace(tzinfo=None)
+    params = {"source": source, "now": now, "version": contract.version, "hash": contract.hash, "run": run_id}
+
+    def run(sql: str, *names: str) -> None:
+        con.execute(sql, {name: params[name] for name in names})
+
+    run("UPDATE ops.turns SET n = n + 1 WHERE source = $source", "source")
+    # Rows of a partition are nowhere unless it is in the ledger. Where it is not, nothing needs to be replaced: six
+    # statements less, which took 0.16 s of the lake's catalog.
+    before = con.execute(
+        "SELECT 1 FROM ops.ledger WHERE source = ? AND partition_key IN (SELECT partition_key FROM batches) LIMIT 1",
+        [source],
+    ).fetchone()
+    if before:
+        # What these very batches wrote in an earlier, forced-again run.
+        for ops_table in ("dead_letters", "ledger"):
+            run(f"DELETE FROM ops.{ops_table} WHERE batch_id IN (SELECT batch_id FROM batches)")
+        run(f"DELETE FROM {table} WHERE _partition_key IN (SELECT partition_key FROM batch_books WHERE NOT refused)")
+    tokens = [f"f.{quoted(n)}" + ("::DATE" if n == "date" else "") for n in contract.landing.tokens]
+    run(
+        f"INSERT INTO {table} ({', '.join(quoted(n) for n, _ in bronze_columns(contract))}) "
+        f"SELECT {', '.join(tokens)}, {', '.join('j.' + value(c.name) for c in typed_columns(contract))}, "
+        "b.batch_id, b.partition_key, f.path, j.line, j.extra, $now FROM judged AS j "
+        "JOIN batch_books AS b USING (batch_no) JOIN batch_files AS f USING (file_id) "
+        "WHERE NOT j.twin AND NOT j.rejected AND NOT b.refused",
+        "now",
+    )
+    _write_dead_letters(run, contract)
+    if before:
+        _supersede(run)
+    run(
+        "INSERT INTO ops.ledger SELECT batch_id, $source, partition_key, "
+        "CASE WHEN refused THEN 'refused' ELSE 'accepted' END, files, rows_read, "
+        "CASE WHEN refused THEN 0 ELSE rows_read - rows_bad - rows_duplicate END, "
+        "CASE WHEN refused THEN rows_read - rows_duplicate ELSE rows_bad END, rows_duplicate, "
+        "$version, $hash, $run, $now, NULL FROM batch_books",
+        *params,
+    )
+    note_positions(con, contract, batches, replace=before is not None)
+    return _balanced(con, table, source)
+
+
+def _supersede(run: Callable[..., None]) -> None:
+    """An accepted batch takes the place of all before it; a refused one only of earlier refusals."""
+    run(
+        "UPDATE ops.dead_letters AS d SET status = 'superseded' FROM batch_books AS b, ops.ledger AS l "
+        "WHERE d.source = $source AND d.partition_key = b.partition_key AND d.batch_id <> b.batch_id "
+        "AND d.status = 'open' AND l.batch_id = d.batch_id AND (NOT b.refused OR l.status = 'refused')",
+        "source",
+    )
+    run(
+        "UPDATE ops.ledger AS l SET superseded_by = b.batch_id FROM batch_books AS b WHERE l.source = $source "
+        "AND l.partition_key = b.partition_key AND l.superseded_by IS NULL AND (NOT b.refused OR l.status = 'refused')",
+        "source",
+    )
+
+
+def _write_dead_letters(run: Callable[..., None], contract: Contract) -> None:
+    """Rejected rows with all their reasons, files set aside as a whole, and the good rows of refused batches."""
+    row_reasons = (
+        "CASE WHEN r.fault IS NOT NULL THEN [{'rule': r.fault, 'column': NULL::VARCHAR, 'value': NULL::VARCHAR, "
+        f"'detail': r.fault_detail}}] ELSE list_concat({reasons(violations(contract))}, coalesce(u.reasons, [])) END"
+    )
+    into = (
+        "INSERT INTO ops.dead_letters (dead_letter_id, batch_id, source, partition_key, file, line, rows, raw, "
+        "raw_encoding, reasons, error_class, contract_version, first_failed_at, status) "
+    )
+    run(
+        into + "SELECT md5(concat_ws('|', b.batch_id, f.path, r.line)), b.batch_id, $source, b.partition_key, f.path, "
+        f"r.line, 1, r.raw, r.raw_encoding, {row_reasons}, 'data', $version, $now, 'open' "
+        "FROM records AS r JOIN judged AS j USING (row_id) JOIN batch_books AS b ON b.batch_no = r.batch_no "
+        "JOIN batch_files AS f ON f.file_id = r.file_id LEFT JOIN (SELECT row_id, list({'rule': 'unique', "
+        "'column': \"column\", 'value': NULL::VARCHAR, 'detail': 'an earlier row of the batch has this value'}) "
+        "AS reasons FROM repeated GROUP BY row_id) AS u ON u.row_id = j.row_id WHERE NOT j.twin AND j.rejected",
+        "source",
+        "version",
+        "now",
+    )
+    run(
+        into + "SELECT md5(concat_ws('|', b.batch_id, f.path, x.rule)), b.batch_id, $source, b.partition_key, f.path, "
+        "NULL, x.rows, NULL, NULL, [{'rule': x.rule, 'column': x.\"column\", 'value': NULL::VARCHAR, 'detail': "
+        "x.detail}], 'file', $version, $now, 'open' "
+        "FROM file_faults AS x JOIN batch_files AS f USING (file_id) JOIN batch_books AS b USING (batch_no)",
+        "source",
+        "version",
+        "now",
+    )
+    run(
+        into + "SELECT md5(concat_ws('|', b.batch_id, f.path, 'batch_refused')), b.batch_id, $source, b.partition_key, "
+        "f.path, NULL, count(*), NULL, NULL, [{'rule': 'batch_refused', 'column': NULL::VARCHAR, 'value': "
+        "NULL::VARCHAR, 'detail': format('{} of {} rows were rejected, more than the contract allows; these rows are "
+        "good but were not accepted', any_value(b.rows_bad), any_value(b.rows_read))}], "
+        "'batch', $version, $now, 'open' FROM judged AS j JOIN batch_files AS f USING (file_id) "
+        "JOIN batch_books AS b ON b.batch_no = j.batch_no "
+        "WHERE b.refused AND NOT j.twin AND NOT j.rejected GROUP BY ALL",
+        "source",
+        "version",
+        "now",
+    )
+
+
+def note_positions(
+    con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[Batch], *, replace: bool = True
+) -> None:
+    """Note which files the partitions of `batches` have now been read from; `replace` what was noted of them before."""
+    temp_table(
+        con,
+        "new_positions",
+        "source VARCHAR, partition_key VARCHAR, batch_id VARCHAR, file VARCHAR, size BIGINT, mtime_ns BIGINT, "
+        "sha256 VARCHAR, rows BIGINT",
+        [
+            (contract.name, b.partition_key, b.batch_id, f.file.path, f.file.size, f.file.mtime_ns, f.sha256, f.lines)
+            for b in batches
+            for f in b.files
+        ],
+    )
+    if replace:
+        con.execute(
+            "DELETE FROM ops.positions WHERE source = ? AND partition_key IN (SELECT partition_key FROM new_positions)",
+            [contract.name],
+        )
+    con.execute("INSERT INTO ops.positions BY NAME SELECT * FROM new_positions")
+
+
+def _balanced(con: duckdb.DuckDBPyConnection, table: str, source: str) -> list[BatchOutcome]:
+    """Hold the ledger rows just written against the rows just written.
+
+    Raises:
+        BooksDoNotBalanceError: they differ, or a ledger row breaks the conservation law.
+    """
+    rows = con.execute(
+        "SELECT l.batch_id, l.partition_key, l.status, l.files, l.rows_read, l.rows_accepted, l.rows_dead_lettered, "
+        "l.rows_duplicate, coalesce(a.rows, 0), coalesce(d.rows, 0) FROM ops.ledger AS l "
+        "JOIN batches AS b USING (batch_id) "
+        f"LEFT JOIN (SELECT _batch_id, count(*) AS rows FROM {table} WHERE _batch_id IN (SELECT batch_id FROM batches) "
+        "GROUP BY ALL) AS a ON a._batch_id = l.batch_id "
+        "LEFT JOIN (SELECT batch_id, sum(rows) AS rows FROM ops.dead_letters WHERE batch_id IN "
+        "(SELECT batch_id FROM batches) GROUP BY ALL) AS d ON d.batch_id = l.batch_id ORDER BY l.partition_key"
+    ).fetchall()
+    outcomes = []
+    for *booked, accepted, dead in rows:
+        outcome = BatchOutcome(*booked)
+        if not outcome.balanced or (outcome.rows_accepted, outcome.rows_dead_lettered) != (accepted, dead):
+            raise BooksDoNotBalanceError(
+                f"{source} {outcome.partition_key}: read {outcome.rows_read}, accepted {accepted}, dead-lettered "
+                f"{dead}, duplicates {outcome.rows_duplicate} do not add up. Nothing was committed. "
+                "Please report this defect with the files of the partition."
+            )
+        outcomes.append(outcome)
+    return outcomes

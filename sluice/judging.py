@@ -1,0 +1,95 @@
+"""Judging records by their contract: typed, then told apart as good ones, rejected ones and twins of earlier ones.
+
+What a rule says in SQL belongs to `sluice.rules`, what is written of the verdicts to `sluice.booking`.
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+from sluice.batches import Batch
+from sluice.contracts import Contract
+from sluice.lake import literal, temp_table
+from sluice.records import FileFault, SourceFile, keep_lines
+from sluice.rules import broken, typed_columns, value, violations
+
+
+def judge(
+    con: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    batches: list[Batch],
+    files: list[SourceFile],
+    faults: list[FileFault],
+) -> None:
+    """Type and judge every record of the temporary view `records`, and leave in it those with a reason to be told.
+
+    Makes the temporary tables `judged` (a row per record: twin of an earlier one, rejected or good, typed values),
+    `batch_books` (a row per batch: its balance and whether it is refused) and the lookups they need.
+    """
+    tokens = "".join(f", {name} VARCHAR" for name in contract.landing.tokens)
+    temp_table(
+        con,
+        "batch_files",
+        f"file_id INTEGER, batch_no INTEGER, path VARCHAR{tokens}",
+        [(f.file_id, f.batch_no, f.inspected.file.path, *(v for _, v in f.inspected.file.tokens)) for f in files],
+    )
+    temp_table(
+        con,
+        "batches",
+        "batch_no INTEGER, batch_id VARCHAR, partition_key VARCHAR, files BIGINT",
+        [(b.number, b.batch_id, b.partition_key, len(b.files)) for b in batches],
+    )
+    temp_table(
+        con,
+        "file_faults",
+        "file_id INTEGER, rule VARCHAR, column VARCHAR, detail VARCHAR, rows BIGINT",
+        [(f.file_id, f.rule, f.column, f.detail, f.rows) for f in faults],
+    )
+    scope = "file_id" if contract.landing.duplicates == "file" else "batch_no"
+    con.execute(
+        # Hashes find the few candidates cheaply; the texts themselves decide.
+        "CREATE OR REPLACE TEMP TABLE twins AS SELECT row_id FROM (SELECT row_id, "
+        f"row_number() OVER (PARTITION BY {scope}, layout, raw_encoding, raw ORDER BY file_id, line) AS nth "
+        f"FROM records WHERE ({scope}, hash(raw)) IN (SELECT ({scope}, hash(raw)) FROM records "
+        f"GROUP BY {scope}, hash(raw) HAVING count(*) > 1)) WHERE nth > 1"
+    )
+    columns = typed_columns(contract)
+    typed = ", ".join(f"{c.expression} AS {value(c.name)}" for c in columns)
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE judged AS SELECT row_id, file_id, batch_no, line, extra, "
+        "row_id IN (SELECT row_id FROM twins) AS twin, "
+        f"fault IS NOT NULL OR {broken(violations(contract))} AS rejected, "
+        f"{', '.join(value(c.name) for c in columns)} FROM (SELECT *, {typed} FROM records)"
+    )
+    _judge_unique(con, contract)
+    keep_lines(con, "SELECT row_id FROM judged WHERE rejected AND NOT twin")
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE batch_books AS WITH "
+        "rows_of AS (SELECT batch_no, count(*) AS seen, count(*) FILTER (twin) AS twins, "
+        "count(*) FILTER (NOT twin AND rejected) AS bad FROM judged GROUP BY batch_no), "
+        "whole_of AS (SELECT f.batch_no, sum(x.rows) AS bad FROM file_faults AS x "
+        "JOIN batch_files AS f USING (file_id) GROUP BY f.batch_no) "
+        "SELECT b.*, coalesce(r.seen, 0) + coalesce(w.bad, 0) AS rows_read, coalesce(r.twins, 0) AS rows_duplicate, "
+        "coalesce(r.bad, 0) + coalesce(w.bad, 0) AS rows_bad, "
+        # In doubles: a share of exactly the threshold passes.
+        "coalesce((coalesce(r.bad, 0) + coalesce(w.bad, 0)) / nullif(coalesce(r.seen, 0) + coalesce(w.bad, 0), 0), 0) "
+        "> $limit AS refused "
+        "FROM batches AS b LEFT JOIN rows_of AS r USING (batch_no) LEFT JOIN whole_of AS w USING (batch_no)",
+        {"limit": contract.max_rejected_share},
+    )
+
+
+def _judge_unique(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Reject all but the first good row of each value, within a batch, of the columns declared unique."""
+    con.execute('CREATE OR REPLACE TEMP TABLE repeated (row_id BIGINT, "column" VARCHAR)')
+    for column in contract.columns:
+        if not column.unique:
+            continue
+        name = value(column.name)
+        con.execute(
+            f"INSERT INTO repeated SELECT row_id, {literal(column.name)} FROM (SELECT row_id, "
+            f"row_number() OVER (PARTITION BY batch_no, {name} ORDER BY file_id, line) AS nth FROM judged "
+            f"WHERE NOT twin AND NOT rejected AND (batch_no, {name}) IN (SELECT (batch_no, {name}) FROM judged "
+            f"WHERE NOT twin AND NOT rejected AND {name} IS NOT NULL GROUP BY ALL HAVING count(*) > 1)) WHERE nth > 1"
+        )
+        con.execute("UPDATE judged SET rejected = true WHERE row_id IN (SELECT row_id FROM repeated)")

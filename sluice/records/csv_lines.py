@@ -1,0 +1,142 @@
+"""Lines of CSV as records: where each file's header puts the contract's columns, and the query that splits."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+
+import duckdb
+
+from sluice.contracts import Contract
+from sluice.lake import literal, temp_table
+from sluice.preflight import UNIT_SEPARATOR
+from sluice.records.shape import FileFault, SourceFile, TextColumn, missing_column
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where a header puts the contract's columns (1-based; None where absent), and the columns it has besides."""
+
+    positions: tuple[int | None, ...]
+    width: int
+    extra: tuple[tuple[str, int], ...]
+
+
+def csv_records(
+    con: duckdb.DuckDBPyConnection, contract: Contract, columns: list[TextColumn], files: list[SourceFile]
+) -> tuple[list[FileFault], str]:
+    """The files set aside for their headers, and the query of the others' records; empty without any."""
+    if not files:
+        return [], ""
+    dialect = contract.landing.csv
+    faults: list[FileFault] = []
+    names = [c.source_name for c in columns]
+    layouts: dict[int, _Layout] = {}
+    if dialect.header:
+        headers = dict(con.execute("SELECT file_id, raw FROM lines WHERE line = 1").fetchall())
+        for file in files:
+            made = _layout(contract, columns, headers.get(file.file_id))
+            if isinstance(made, _Layout):
+                layouts[file.file_id] = made
+            else:
+                rule, column, detail = made
+                faults.append(FileFault(file.file_id, rule, detail, _rows(con, file), column))
+    else:
+        layouts = {f.file_id: _Layout(tuple(range(1, len(names) + 1)), len(names), ()) for f in files}
+    if faults:
+        con.execute("DELETE FROM taken_records WHERE file_id IN (SELECT unnest(?))", [[f.file_id for f in faults]])
+    if not layouts:
+        return faults, ""
+    places = ", ".join(f"p{i} INTEGER" for i in range(len(columns)))
+    distinct = list(dict.fromkeys(layouts.values()))
+    temp_table(
+        con,
+        "layouts",
+        f"file_id INTEGER, layout INTEGER, width INTEGER, extra_names VARCHAR[], extra_places INTEGER[], {places}",
+        [
+            (file_id, distinct.index(y), y.width, [n for n, _ in y.extra], [p for _, p in y.extra], *y.positions)
+            for file_id, y in layouts.items()
+        ],
+    )
+    return faults, _split_csv(contract, columns)
+
+
+def _rows(con: duckdb.DuckDBPyConnection, file: SourceFile) -> int:
+    """How many rows a file with a header stands for in the books."""
+    row = con.execute("SELECT count(raw) FROM lines WHERE line > 1 AND file_id = ?", [file.file_id]).fetchone()
+    return (row[0] if row else 0) + len(file.inspected.bad_lines)
+
+
+def _split_csv(contract: Contract, columns: list[TextColumn]) -> str:
+    """The query that takes `lines` apart by `layouts`. An empty field is null, a quoted empty field an empty text.
+
+    DuckDB computes a CASE row by row where its rows take different ways, and copies what each gives; with lists that
+    cost as much as all the rest. So lines without quotes and those whose quotes only enclose whole fields (`simple`)
+    go one way: the latter are written anew with fields apart by a character that is in no field. What is left
+    (`special`: doubled quotes, empty quotes, quotes inside a field, broken ones) goes another, and a vector of
+    2,048 lines that has none of it pays nothing for it.
+    """
+    dialect = contract.landing.csv
+    delimiter, quote, apart = literal(dialect.delimiter), literal(dialect.quote), literal(UNIT_SEPARATOR)
+    d, q = re.escape(dialect.delimiter), re.escape(dialect.quote)
+    simple = f"(?:{q}[^{q}]+{q}|[^{d}{q}]*)"
+    field = f"(?:{q}(?:[^{q}]|{q}{q})*{q}|[^{d}{q}][^{d}]*|)"
+    # Between the first quote and the second, the third and the fourth, ... a delimiter is text.
+    rewritten = (
+        f"array_to_string(list_transform(string_split(raw, {quote}), lambda part, i: "
+        f"CASE WHEN i % 2 = 1 THEN replace(part, {delimiter}, {apart}) ELSE part END), '')"
+    )
+    # A leading delimiter lets every field, an empty first one too, be found behind a delimiter.
+    by_field = (
+        f"list_transform(regexp_extract_all({delimiter} || raw, {literal(f'{d}({field})')}, 1), "
+        f"lambda x: CASE WHEN starts_with(x, {quote}) THEN replace(x[2:-2], {quote} || {quote}, {quote}) "
+        "ELSE nullif(x, '') END)"
+    )
+
+    def whole(pattern: str) -> str:
+        return f"regexp_full_match(raw, {literal(f'{pattern}(?:{d}{pattern})*')})"
+
+    def at(place: str) -> str:
+        return f"CASE WHEN special THEN special_fields[{place}] ELSE nullif(fields[{place}], '') END"
+
+    values = "".join(f", {at(f'p{i}')} AS {c.sql}" for i, c in enumerate(columns))
+    return (
+        "(WITH quoting AS (SELECT l.*, y.* EXCLUDE (file_id), "
+        # CASE and not AND: an AND would match the expression on every line.
+        f"CASE WHEN contains(raw, {quote}) THEN {whole(simple)} END AS simple "
+        "FROM lines AS l JOIN layouts AS y USING (file_id) "
+        f"WHERE raw IS NOT NULL{' AND line > 1' if dialect.header else ''}), "
+        "ways AS (SELECT *, coalesce(NOT simple, false) AS special, coalesce(simple, false) AS rewrite FROM quoting), "
+        f"split AS (SELECT *, CASE WHEN special THEN NOT {whole(field)} ELSE false END AS broken, "
+        f"string_split(CASE WHEN rewrite THEN {rewritten} ELSE raw END, "
+        f"CASE WHEN rewrite THEN {apart} ELSE {delimiter} END) AS fields, "
+        f"CASE WHEN special THEN {by_field} END AS special_fields FROM ways), "
+        "counted AS (SELECT *, CASE WHEN special THEN len(special_fields) ELSE len(fields) END AS found FROM split) "
+        "SELECT row_id, file_id, batch_no, line, raw, 'utf-8' AS raw_encoding, layout, "
+        "CASE WHEN broken OR found <> width THEN 'malformed' END AS fault, "
+        "CASE WHEN broken THEN 'a quote is not closed, or text follows a closed one' "
+        "WHEN found <> width THEN format('{} fields where the header has {}', found, width) END AS fault_detail, "
+        "CASE WHEN len(extra_places) > 0 THEN to_json(map(extra_names, "
+        f"list_transform(extra_places, lambda p: {at('p')})))::VARCHAR END AS extra{values} FROM counted)"
+    )
+
+
+def _layout(contract: Contract, columns: list[TextColumn], header: str | None) -> _Layout | tuple[str, str | None, str]:
+    """Where a header puts each column, or the rule, column and detail for which the file is set aside."""
+    dialect = contract.landing.csv
+    if header is None:
+        return "missing_header", None, "The first line is blank where the header is expected. Deliver it with a header."
+    try:
+        names = next(csv.reader([header], delimiter=dialect.delimiter, quotechar=dialect.quote))
+    except csv.Error as error:
+        return "malformed", None, f"The first line is no header ({error}). Deliver the file with a header."
+    doubled = sorted({n for n in names if names.count(n) > 1})
+    if doubled:
+        return "malformed", doubled[0], f"The header names {doubled} twice. Deliver the file with each column once."
+    known = [c.source_name for c in columns]
+    missing = missing_column(contract, names)
+    if missing is not None:
+        return missing
+    positions = tuple(names.index(n) + 1 if n in names else None for n in known)
+    return _Layout(positions, len(names), tuple((n, i + 1) for i, n in enumerate(names) if n not in known))

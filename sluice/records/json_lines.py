@@ -1,0 +1,79 @@
+"""JSON lines as records: documents, and the envelopes of a change feed."""
+
+from __future__ import annotations
+
+import json
+
+import duckdb
+
+from sluice.contracts import Contract
+from sluice.lake import literal, temp_table
+from sluice.records.shape import SourceFile, TextColumn
+
+
+def json_records(
+    con: duckdb.DuckDBPyConnection, contract: Contract, columns: list[TextColumn], files: list[SourceFile]
+) -> str:
+    """The query of the records of JSON lines; empty without any."""
+    if not files:
+        return ""
+    temp_table(con, "json_files", "file_id INTEGER", [(f.file_id,) for f in files])
+    own = columns[3:] if contract.change_feed else columns
+    paths = [json_path(c.source_name) for c in own]
+    known = [c.source_name for c in own]
+    # CASE and not AND: DuckDB may evaluate both sides of an AND, and json_type raises on what is no JSON.
+    valid = "CASE WHEN json_valid(raw) THEN json_type(raw) = 'OBJECT' ELSE false END"
+    if contract.change_feed:
+        meta = [json_path(c.source_name, nested=True) for c in columns[:3]]
+        # A converter may wrap the event as {schema, payload}. A delete's image is what was there before it.
+        events = (
+            "events AS (SELECT *, CASE WHEN valid THEN CASE WHEN json_exists(raw, '$.payload') AND json_exists(raw, "
+            "'$.schema') THEN json_extract(raw, '$.payload') ELSE raw::JSON END END AS event FROM docs), "
+            f"imaged AS (SELECT *, json_extract_string(event, {_sql_list(meta)}) AS meta, "
+            "nullif(json_extract(event, '$.before'), 'null') AS before, "
+            "nullif(json_extract(event, '$.after'), 'null') AS after FROM events), "
+            "taken AS (SELECT *, CASE WHEN meta[1] = 'd' THEN before ELSE after END AS doc FROM imaged)"
+        )
+        fault = (
+            "CASE WHEN NOT valid THEN 'malformed' "
+            "WHEN meta[1] = 'd' AND after IS NOT NULL THEN 'envelope' "
+            "WHEN meta[1] IN ('c', 'u', 'r', 'd') AND coalesce(json_type(doc), 'NULL') <> 'OBJECT' THEN 'envelope' END"
+        )
+        detail = (
+            "CASE WHEN NOT valid THEN 'not a JSON object' "
+            "WHEN meta[1] = 'd' AND after IS NOT NULL THEN 'a delete with a state after it' "
+            "WHEN meta[1] = 'd' AND doc IS NULL THEN 'a delete without the row before it (is REPLICA IDENTITY set?)' "
+            "WHEN meta[1] IN ('c', 'u', 'r', 'd') AND coalesce(json_type(doc), 'NULL') <> 'OBJECT' "
+            "THEN 'no row state where the operation needs one' END"
+        )
+        values = "".join(f", meta[{i + 1}] AS {c.sql}" for i, c in enumerate(columns[:3]))
+    else:
+        events = "taken AS (SELECT *, CASE WHEN valid THEN raw::JSON END AS doc FROM docs)"
+        fault = "CASE WHEN NOT valid THEN 'malformed' END"
+        detail = "CASE WHEN NOT valid THEN 'not a JSON object' END"
+        values = ""
+    values += "".join(f", fields[{i + 1}] AS {c.sql}" for i, c in enumerate(own))
+    return (
+        f"(WITH docs AS (SELECT l.*, {valid} AS valid FROM lines AS l JOIN json_files USING (file_id) "
+        f"WHERE raw IS NOT NULL), {events}, "
+        f"split AS (SELECT *, json_extract_string(doc, {_sql_list(paths)}) AS fields, "
+        "CASE WHEN json_type(doc) = 'OBJECT' THEN "
+        f"list_filter(json_keys(doc), lambda k: k NOT IN ({', '.join(map(literal, known))})) END AS others FROM taken) "
+        f"SELECT row_id, file_id, batch_no, line, raw, 'utf-8' AS raw_encoding, 0 AS layout, {fault} AS fault, "
+        f"{detail} AS fault_detail, "
+        "CASE WHEN len(others) > 0 THEN to_json(map_from_entries(list_transform(list_distinct(others), "
+        "lambda k: (k, json_extract(doc, '/' || replace(replace(k, '~', '~0'), '/', '~1'))))))::VARCHAR END AS extra"
+        f"{values} FROM split)"
+    )
+
+
+def json_path(name: str, *, nested: bool = False) -> str:
+    """JSON path of a column: a name as it stands, a `$…` path itself, with `nested` a dotted name taken apart."""
+    if name.startswith("$"):
+        return name
+    parts = name.split(".") if nested else [name]
+    return "$" + "".join("." + json.dumps(part, ensure_ascii=False) for part in parts)
+
+
+def _sql_list(texts: list[str]) -> str:
+    return "[" + ", ".join(map(literal, texts)) + "]"

@@ -1,0 +1,87 @@
+"""Rows of Parquet as records: into the table of what is no line of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import duckdb
+
+from sluice.contracts import Contract
+from sluice.lake import literal, quoted, temp_table
+from sluice.records.shape import FileFault, SourceFile, TextColumn, missing_column, no_glob
+
+
+def insert_parquet(
+    con: duckdb.DuckDBPyConnection, contract: Contract, columns: list[TextColumn], files: list[SourceFile]
+) -> list[FileFault]:
+    """Parquet files, those of one set of columns in one statement; a broken one is set aside alone."""
+    faults: list[FileFault] = []
+    shapes: dict[tuple[str, ...], list[SourceFile]] = {}
+    for file in files:
+        try:
+            described = con.execute(
+                "SELECT column_name FROM (DESCRIBE SELECT * FROM read_parquet(?, hive_partitioning = false))",
+                [no_glob(str(file.inspected.readable))],
+            ).fetchall()
+            shapes.setdefault(tuple(name for (name,) in described), []).append(file)
+        except duckdb.Error as error:
+            faults.append(_broken_parquet(file, error))
+    for names, group in shapes.items():
+        missing = missing_column(contract, names)
+        if missing is not None:
+            rule, column, detail = missing
+            for file in group:
+                count = con.execute(
+                    "SELECT count(*) FROM read_parquet(?)", [no_glob(str(file.inspected.readable))]
+                ).fetchone()
+                faults.append(FileFault(file.file_id, rule, detail, max(count[0] if count else 0, 1), column))
+            continue
+        try:
+            _insert_parquet_group(con, columns, names, group)
+        except duckdb.Error:
+            for file in group:
+                try:
+                    _insert_parquet_group(con, columns, names, [file])
+                except duckdb.Error as error:
+                    faults.append(_broken_parquet(file, error))
+    return faults
+
+
+def _broken_parquet(file: SourceFile, error: duckdb.Error) -> FileFault:
+    said = str(error).splitlines()[0]
+    return FileFault(
+        file.file_id,
+        "unreadable_file",
+        f"The file cannot be read ({said}). Deliver it again under the same name.",
+        rows=1,
+    )
+
+
+def _insert_parquet_group(
+    con: duckdb.DuckDBPyConnection, columns: list[TextColumn], names: Iterable[str], group: list[SourceFile]
+) -> None:
+    present = list(names)
+    temp_table(
+        con,
+        "parquet_files",
+        "file_id INTEGER, batch_no INTEGER, path VARCHAR",
+        [(f.file_id, f.batch_no, str(f.inspected.readable)) for f in group],
+    )
+    values = "".join(
+        f", {'p.' + quoted(c.source_name) + '::VARCHAR' if c.source_name in present else 'NULL'} AS {c.sql}"
+        for c in columns
+    )
+    known = {c.source_name for c in columns}
+    others = [n for n in present if n not in known]
+    extra = "NULL"
+    if others:
+        extra = "to_json({" + ", ".join(f"{literal(n)}: p.{quoted(n)}" for n in others) + "})::VARCHAR"
+    # As text: JSON's numbers would round the widest ones, and two different rows would look like twins.
+    whole = "to_json({" + ", ".join(f"{literal(n)}: p.{quoted(n)}::VARCHAR" for n in present) + "})::VARCHAR"
+    con.execute(
+        "INSERT INTO taken_records BY NAME SELECT f.file_id, f.batch_no, p.file_row_number + 1 AS line, "
+        f"{whole} AS raw, 'utf-8' AS raw_encoding, NULL AS fault, NULL AS fault_detail, {extra} AS extra{values} "
+        "FROM read_parquet(?, filename = '_sluice_path', file_row_number = true, hive_partitioning = false) AS p "
+        "JOIN parquet_files AS f ON f.path = p._sluice_path",
+        [[no_glob(str(f.inspected.readable)) for f in group]],
+    )
