@@ -76,6 +76,11 @@ class Ratio:
         return "met" if (self.value >= self.aim if self.at_least else self.value <= self.aim) else "not met"
 
     @property
+    def shown_verdict(self) -> str:
+        """Likewise in Markdown: an aim that was missed stands out."""
+        return f"**{self.verdict}**" if self.verdict == "not met" else self.verdict
+
+    @property
     def aimed(self) -> str:
         """The aim in words; empty without one."""
         if self.aim is None:
@@ -172,10 +177,7 @@ class Result:
             f"{f'{statistics.median(t.cpu_seconds):.2f}' if t.cpu_seconds else ''} |"
             for t in self.timings
         ]
-        ratios = [
-            f"| {r.name} | {r.value:.2f} | {r.aimed} | {r.verdict if r.verdict != 'not met' else '**not met**'} |"
-            for r in self.ratios
-        ]
+        ratios = [f"| {r.name} | {r.value:.2f} | {r.aimed} | {r.shown_verdict} |" for r in self.ratios]
         return "\n".join(
             [
                 *(f"- {fact}" for fact in self.facts),

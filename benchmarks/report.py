@@ -66,7 +66,21 @@ def render(document: Path, results: Mapping[str, Kept], charts: Path | None = No
         raise ValueError(f"{document} needs the lines {BEGIN!r} and {END!r}, once each and in this order.")
     before, after = text[: text.index(BEGIN)], text[text.index(END) :]
     sections = [_section(results[name], document, charts) for name in sorted(results)]
-    document.write_text("\n\n".join([before + BEGIN, *sections, after]), encoding="utf-8")
+    document.write_text(
+        "\n\n".join([before + BEGIN, *([_aims(results)] if results else []), *sections, after]), encoding="utf-8"
+    )
+
+
+def _aims(results: Mapping[str, Kept]) -> str:
+    """Every ratio that has an aim, beside what was measured."""
+    rows = [
+        f"| {result.title} | {each.name} | {each.aimed} | {each.value:.2f} | {each.shown_verdict} |"
+        for name in sorted(results)
+        for result in [results[name].result]
+        for each in result.ratios
+        if each.aim is not None
+    ]
+    return "\n".join(["| measured | ratio of medians | aim | | |", "|---|---|---|---:|---|", *rows])
 
 
 def _section(kept: Kept, document: Path, charts: Path | None) -> str:

@@ -52,7 +52,11 @@ def test_a_document_is_changed_between_its_marks_only(tmp_path):
     for _ in range(2):  # and doing it again changes nothing
         report.render(document, kept, tmp_path / "docs" / "images")
     text = document.read_text()
-    assert text.startswith(f"before\n\n{BEGIN}\n\n### A: a thing\n\n![a: a thing](images/bench-a.svg)\n\n- a fact\n")
+    aims = "| measured | ratio of medians | aim | | |\n|---|---|---|---:|---|\n"
+    assert text.startswith(f"before\n\n{BEGIN}\n\n{aims}")
+    assert "\n| a: a thing | peer / Sluice | 50 at least | 45.00 | **not met** |\n" in text
+    assert "| a: a thing | aimless" not in text
+    assert "|\n\n### A: a thing\n\n![a: a thing](images/bench-a.svg)\n\n- a fact\n" in text
     assert text.endswith(f"Machine: cores 2.\n\n{END}\n\nafter\n")
     assert "| peer / Sluice | 45.00 | 50 at least | **not met** |" in text
     assert "| aimless | 2.00 |  |  |" in text
@@ -125,6 +129,9 @@ def test_the_document_shows_what_is_kept():
     for name, each in kept.items():
         assert each.result.markdown() in text, f"{name}: run `make bench-docs BENCH_ARGS=render`"
         assert f"(images/bench-{name}.svg)" in text
+        for ratio in each.result.ratios:
+            line = f"| {each.result.title} | {ratio.name} | {ratio.aimed} | {ratio.value:.2f} | {ratio.shown_verdict} |"
+            assert (line in text) == (ratio.aim is not None)
         assert chart.path_of(each.result, IMAGES).exists()
     assert text.count("\n### ", text.index(BEGIN), text.index(END)) == len(kept)
 
