@@ -14,21 +14,18 @@
     {%- call statement('scd_execute', auto_begin=true) -%}{{ sql }}{%- endcall -%}
 {%- endmacro %}
 
-{#- The tables of the record, made when they are not there. -#}
+{#- A table of the record. -#}
 {% macro scd_state_relation(name) -%}
     {{ return(api.Relation.create(
         database=this.database, schema=var('state_schema', 'ops'), identifier=name, type='table'
     )) }}
 {%- endmacro %}
 
-{% macro scd_create_state() -%}
+{#- Make those of them that are not among the tables `present`. -#}
+{% macro scd_create_state(present) -%}
     {%- set builds = scd_state_relation('builds') -%}
     {%- set rewrites = scd_state_relation('rewrites') -%}
-    {%- set present = scd_query(
-        "select count(*) from duckdb_tables() where database_name = " ~ scd_text(this.database)
-        ~ " and schema_name = " ~ scd_text(builds.schema) ~ " and table_name in ('builds', 'rewrites')"
-    )[0][0] -%}
-    {%- if present < 2 -%}
+    {%- if builds.schema ~ '.builds' not in present or rewrites.schema ~ '.rewrites' not in present -%}
         {%- do scd_execute("create schema if not exists " ~ builds.without_identifier()) -%}
         {%- do scd_execute(
             "create table if not exists " ~ builds ~ " (relation varchar, snapshot_id bigint, fingerprint varchar, "
@@ -48,21 +45,21 @@
 
 {#-
     How things stand before a build: `now` (the snapshot this transaction reads), `since` (the one the last build
-    read), `feeds` (identity of the followed tables) and `why` everything has to be computed; none if the change feed
-    tells what is to be done.
+    read), `present` (the tables there are, 'schema.table'), `feeds` (identity of the followed tables) and `why`
+    everything has to be computed; none if the change feed tells what is to be done.
 
       tables  names of the followed tables, 'schema.table'
       code    SQL this model is made by
 -#}
 {% macro scd_standing(tables, code) -%}
-    {%- do scd_create_state() -%}
+    {%- set present = scd_query("select schema_name || '.' || table_name from duckdb_tables() where database_name = "
+        ~ scd_text(this.database)) | map('first') | list -%}
+    {%- do scd_create_state(present) -%}
     {%- set now = scd_query("select id from ducklake_current_snapshot(" ~ scd_text(this.database) ~ ")")[0][0] -%}
     {%- set identities = scd_query("select table_name, string_agg(table_uuid, ' ' order by table_uuid) from "
         ~ "ducklake_table_info(" ~ scd_text(this.database) ~ ") group by table_name") | list -%}
     {%- set uuids = {} -%}
     {%- for name, uuid in identities %}{% do uuids.update({name: uuid}) %}{% endfor -%}
-    {%- set present = scd_query("select schema_name || '.' || table_name from duckdb_tables() where database_name = "
-        ~ scd_text(this.database)) | map('first') | list -%}
     {%- set feeds = {} -%}
     {%- for table in tables -%}
         {%- if table.split('.') | length != 2 -%}
@@ -77,7 +74,7 @@
     {%- set last = scd_query("select snapshot_id, fingerprint, map_entries(feeds)::varchar from "
         ~ scd_state_relation('builds') ~ " where relation = " ~ scd_text(scd_own_name())
         ~ " order by snapshot_id desc limit 1") | list -%}
-    {%- set standing = {'now': now, 'since': none, 'feeds': feeds, 'fingerprint': fingerprint, 'why': none} -%}
+    {%- set standing = {'now': now, 'since': none, 'present': present, 'feeds': feeds, 'fingerprint': fingerprint, 'why': none} -%}
     {%- if not last -%}
         {%- do standing.update({'why': 'first build'}) -%}
     {%- else -%}

@@ -38,7 +38,7 @@
         {%- set whole = standing['why'] is not none or existing is none or should_full_refresh()
             or not scd_find_touched(o, standing) -%}
         {%- for kind, relation in relations.items() -%}
-            {%- do told.append(scd_build(o, kind == 'history', relation, log, whole)) -%}
+            {%- do told.append(scd_build(o, kind == 'history', relation, log, whole, standing['present'])) -%}
         {%- endfor -%}
         {%- do scd_note_build(standing) -%}
     {%- endif -%}
@@ -51,12 +51,10 @@
     {{ return({'relations': relations.values() | list}) }}
 {%- endmaterialization %}
 
-{#- Build one table; returns what was done, for the log. -#}
-{% macro scd_build(o, companion, relation, log, whole) -%}
+{#- Build one table, which may be among those `present`; returns what was done, for the log. -#}
+{% macro scd_build(o, companion, relation, log, whole, present) -%}
     {%- set track = scd_track(o, companion) -%}
-    {%- set there = scd_query("select count(*) from duckdb_tables() where database_name = " ~ scd_text(relation.database)
-        ~ " and schema_name = " ~ scd_text(relation.schema) ~ " and table_name = " ~ scd_text(relation.identifier))[0][0] -%}
-    {%- if not there or should_full_refresh()
+    {%- if (relation.schema ~ '.' ~ relation.identifier) not in present or should_full_refresh()
             or scd_schema_change(relation, scd_shape(scd_sql(o, track, log, companion))) == 'rebuild' -%}
         {{ return(scd_create(o, relation, scd_sql(o, track, log, companion, ties=scd_ties(o, log)))) }}
     {%- endif -%}
