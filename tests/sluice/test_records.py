@@ -148,7 +148,7 @@ def test_a_missing_optional_column_is_null_a_missing_required_one_sets_the_file_
     assert values(found) == [(2, "1", "2", None)]
     (fault,) = found.faults
     assert (fault.file_id, fault.rule, fault.column, fault.rows) == (1, "missing_column", "a", 2)
-    assert "no 'a', which the contract requires. Was it renamed to 'aa'?" in fault.detail
+    assert "no column 'a', which the contract requires. Was it renamed to 'aa'?" in fault.detail
 
 
 @pytest.mark.parametrize(
