@@ -73,6 +73,7 @@ def run(size: float, rounds: int) -> Result:
                 f"with type 1: a day into {longest} / into {shortest}",
                 overwritten[-1].execution,
                 overwritten[0].execution,
+                AIM,
             ),
         ),
     )
