@@ -30,8 +30,8 @@ from sluice.settings import PROJECT, load_settings
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
     """A file's tests stay on one worker, and all of tests/e2e on one: two platforms at once starve each other.
 
-    Measured: with a worker of its own for the backfills, which wait for Dagster's daemon half of their time, all tests took
-    17 minutes instead of 14.
+    Measured: with a worker of its own for the backfills, which wait for Dagster's daemon half of their time, all tests
+    took 17 minutes instead of 14.
     """
     if config.getoption("dist") != "loadfile":
         return None
