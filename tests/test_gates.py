@@ -170,7 +170,13 @@ def test_repaired_it_passes_and_readers_move(shop: Shop) -> None:
     )
     assert repaired.success
     subprocess.run(
-        [Path(sys.executable).with_name("dbt"), "run-operation", "drop_tables_without_model"],
+        [
+            Path(sys.executable).with_name("dbt"),
+            "run-operation",
+            "drop_tables_without_model",
+            "--args",
+            "{tables: [gold.fct_of_old]}",
+        ],
         cwd=DBT_PROJECT,
         env={**os.environ, **dbt_environment(shop.settings)},
         check=True,

@@ -1,33 +1,43 @@
-{#- SELECT of the tables and views in the models' schemas that no model makes: what a deleted or renamed model left. -#}
+{#-
+    The tables and views in the models' schemas that nothing of this project makes: what a deleted or renamed model left.
+    A source, a seed, a snapshot and a dimension's companion (columns of type 4) are of the project.
+    Returns a list of (schema, name).
+-#}
 {% macro tables_without_model() -%}
     {%- set made, schemas = [], [] -%}
-    {%- if execute -%}
-        {%- for model in graph.nodes.values() if model.resource_type == 'model' and model.config.materialized != 'ephemeral' -%}
-            {%- set alias = (model.alias or model.name) | lower -%}
-            {%- do schemas.append(model.schema | lower) -%}
-            {%- do made.append(model.schema | lower ~ '.' ~ alias) -%}
-            {#- The companion of a dimension with columns of type 4. -#}
-            {%- if 4 in (model.config.get('columns') or {}).values() -%}
-                {%- do made.append(model.schema | lower ~ '.' ~ alias ~ '_history') -%}
-            {%- endif -%}
-        {%- endfor -%}
-    {%- endif -%}
-    select
-        table_schema,
-        table_name
-    from information_schema.tables
-    where
-        table_catalog = '{{ target.database }}'
-        and lower(table_schema) in ('{{ schemas | unique | join("', '") }}')
-        and lower(table_schema || '.' || table_name) not in ('{{ made | join("', '") }}')
+    {%- for node in graph.nodes.values() if node.resource_type in ('model', 'seed', 'snapshot') -%}
+        {%- set name = (node.schema ~ '.' ~ (node.alias or node.name)) | lower -%}
+        {%- do made.append(name) -%}
+        {%- if 4 in (node.config.get('columns') or {}).values() %}{% do made.append(name ~ '_history') %}{% endif -%}
+        {%- if node.resource_type == 'model' and node.config.materialized != 'ephemeral' -%}
+            {%- do schemas.append(node.schema | lower) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- for source in graph.sources.values() -%}
+        {%- do made.append((source.schema ~ '.' ~ source.identifier) | lower) -%}
+    {%- endfor -%}
+    {%- set found = [] -%}
+    {%- for row in run_query("select table_schema, table_name from information_schema.tables where table_catalog = '"
+            ~ target.database ~ "' order by all") if row[0] | lower in schemas and (row[0] ~ '.' ~ row[1]) | lower not in made -%}
+        {%- do found.append((row[0], row[1])) -%}
+    {%- endfor -%}
+    {{ return(found) }}
 {%- endmacro %}
 
-{#- Drop them; what readers saw stays in the published snapshots for as long as those are kept. -#}
-{% macro drop_tables_without_model() -%}
-    {%- for row in run_query(tables_without_model()) -%}
-        {%- set relation = adapter.get_relation(target.database, row[0], row[1]) -%}
+{#-
+    Drop those of them that are named: `--args '{tables: [gold.fct_of_old]}'`. What readers saw of them stays in the
+    published snapshots for as long as those are kept.
+-#}
+{% macro drop_tables_without_model(tables) -%}
+    {%- set left = tables_without_model() -%}
+    {%- for name in tables if name.split('.') | list not in left | map('list') | list -%}
+        {{ exceptions.raise_compiler_error(name ~ " is no table without a model; those are: "
+            ~ (left | map('join', '.') | join(', ') or 'none')) }}
+    {%- endfor -%}
+    {%- for name in tables -%}
+        {%- set relation = adapter.get_relation(target.database, name.split('.')[0], name.split('.')[1]) -%}
         {%- do adapter.drop_relation(relation) -%}
         {%- do log('dropped ' ~ relation, info=true) -%}
     {%- endfor -%}
-    {%- do adapter.commit() if execute -%}
+    {%- do adapter.commit() -%}
 {%- endmacro %}

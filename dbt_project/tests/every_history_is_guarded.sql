@@ -10,17 +10,12 @@
             {%- do found.append(node.test_metadata.name) %}
         {%- endfor %}
         {%- for guard in guards if guard not in found %}
-            {%- do missing.append((model.name, guard)) %}
+            {%- do missing.append(model.name ~ ' lacks ' ~ guard) %}
         {%- endfor %}
     {%- endfor %}
 {%- endif %}
-{% for model_name, guard in missing -%}
-    select
-        '{{ model_name }}' as model_name,
-        '{{ guard }}' as missing_test
-    union all
-{% endfor -%}
-select
-    null as model_name,
-    null as missing_test
+{%- if missing %}
+    {{ exceptions.raise_compiler_error(missing | join(', ') ~ ". Add the test to the model's YAML.") }}
+{%- endif %}
+select null as model_name
 where false

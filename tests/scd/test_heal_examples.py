@@ -108,11 +108,60 @@ def test_a_table_that_was_altered_is_read_anew(lake: Harness, alter: str) -> Non
     assert rows(lake, "daily") == sorted(wanted, key=repr)
 
 
+# Facts that look up a dimension, each in its way: what they select, their unique key, and their lookup.
+LOOKUPS = {
+    "inner": ("select s.id, s.k, s.t, d.colour {from_} inner {join} where d.colour = 'blue'", "'id'", "'k'"),
+    "renamed": ("select s.id, upper(s.k) as k, s.t, d.colour {from_} left {join}", "'id'", "'k'"),
+    "coarser": ("select s.id, s.k, cast(s.t as date) as t, d.colour {from_} left {join}", "'id'", "'k'"),
+    "current": ("select s.id, s.k, s.t, d.is_current {from_} left {join}", "'id'", "'k'"),
+    "ends": ("select s.id, s.k, s.t, d.valid_to as until {from_} left {join}", "'id'", "'k'"),
+    "only_current": ("select s.id, s.k, s.t, d.colour {from_} inner {join} where d.is_current", "'id'", "'k'"),
+    "grouped": (
+        "select s.day, s.k, max(s.t) as t, count(*) as n, max(d.colour) as colour {from_} left {join} group by all",
+        "['day', 'k']",
+        "'k'",
+    ),
+    "first_of": (
+        "select s.day, s.k, s.t, d.colour {from_} left {join} "
+        "qualify row_number() over (partition by s.day, s.k order by s.t) = 1",
+        "['day', 'k']",
+        "'k'",
+    ),
+    "shipped": (
+        "select s.id, s.k, s.ship, s.t, d.colour {from_} left join {{{{ ref('known_dim') }}}} as d "
+        "on s.ship = d.k and {{{{ valid_at('d', 's.t') }}}}",
+        "'id'",
+        "{'ship': 'k'}",
+    ),
+    "added": ("select s.id, s.k, s.t, s.day as added, d.colour {from_} left {join}", "'id'", "'k'"),
+}
+FROM = "from (select * from lake.logs.known_sales where {{ touched_rows() }}) as s"
+JOIN = "join {{ ref('known_dim') }} as d on s.k = d.k and {{ valid_at('d', 's.t') }}"
+FACTS = """{{{{ config(
+    materialized='healed', unique_key={key}, event_time='t',
+    changes_in=[{{'table': 'logs.known_sales'}}, {{'table': 'gold.known_dim', 'lookup': {lookup}}}]
+) }}}}
+{select}"""
+STEPS = [
+    "INSERT INTO logs.known_sales VALUES (1, 'A', 'B', '2024-01-01 08:00', '2024-01-01'), "
+    "(2, 'A', 'B', '2024-01-05 08:00', '2024-01-05'), (3, 'A', NULL, '2024-01-05 13:00', '2024-01-05'), "
+    "(4, 'B', 'A', '2024-01-05 09:00', '2024-01-05'), (5, 'a', 'A', '2024-01-05 14:00', '2024-01-05')",
+    "INSERT INTO logs.known_things VALUES ('A', '2024-01-03', 'blue')",
+    "INSERT INTO logs.known_things VALUES ('A', '2023-12-01', 'blue')",
+    # In the middle of a day of sales, and at the very time of none.
+    "INSERT INTO logs.known_things VALUES ('A', '2024-01-05 12:00', 'green'), ('B', '2024-01-01', 'red')",
+    "UPDATE logs.known_things SET colour = 'white' WHERE since = '2024-01-03'",
+    "INSERT INTO logs.known_things VALUES ('B', '2024-01-04', 'blue'), ('A', '2024-02-01', 'black')",
+    "DELETE FROM logs.known_things WHERE since = '2024-01-05 12:00'",
+    "INSERT INTO logs.known_sales VALUES (6, 'B', 'A', '2024-02-02 10:00', '2024-02-02')",
+]
+
+
 @pytest.fixture(scope="module")
 def known(harness: Harness) -> Iterator[Harness]:
-    """Sales whose thing is known and blue: an inner join, and a filter on what was looked up."""
+    """Sales and what they look up in a dimension of things."""
     harness.con.execute("CREATE TABLE logs.known_things (k VARCHAR, since TIMESTAMP, colour VARCHAR)")
-    harness.con.execute("CREATE TABLE logs.known_sales (id INTEGER, k VARCHAR, t TIMESTAMP)")
+    harness.con.execute("CREATE TABLE logs.known_sales (id INTEGER, k VARCHAR, ship VARCHAR, t TIMESTAMP, day DATE)")
     harness.define_sql(
         {
             "known_dim": """{{ config(
@@ -120,38 +169,62 @@ def known(harness: Harness) -> Iterator[Harness]:
                 sequence_by=['since'], valid_from='since', changes_in=[{'table': 'logs.known_things'}]
             ) }}
             select k, since, colour from lake.logs.known_things""",
-            "known_facts": """{{ config(
-                materialized='healed', unique_key='id', event_time='t',
-                changes_in=[{'table': 'logs.known_sales'}, {'table': 'gold.known_dim', 'lookup': 'k'}]
-            ) }}
-            with sales as (select * from lake.logs.known_sales where {{ touched_rows() }})
-            select sales.id, sales.k, sales.t, things.colour
-            from sales
-            inner join {{ ref('known_dim') }} as things on sales.k = things.k and {{ valid_at('things', 'sales.t') }}
-            where things.colour = 'blue'""",
+            **{
+                f"known_{name}": FACTS.format(
+                    key=key, lookup=lookup, select=select.format(from_=FROM, join=JOIN)
+                ).replace("on s.k = d.k", "on upper(s.k) = d.k" if name == "renamed" else "on s.k = d.k")
+                for name, (select, key, lookup) in LOOKUPS.items()
+            },
+            "known_unfit": FACTS.format(
+                key="['month', 'k']",
+                lookup="'k'",
+                select=f"select month(s.t) as month, s.k, max(s.t) as t, any_value(d.colour) as c {FROM} left {JOIN} "
+                "group by all",
+            ),
+            "known_untyped": FACTS.format(
+                key="'id'", lookup="{'id': 'k'}", select=f"select s.id, s.t, d.colour {FROM} left {JOIN}"
+            ),
         }
     )
     yield harness
 
 
-def test_a_row_left_out_for_its_dimension_comes_when_the_dimension_does(known: Harness) -> None:
-    def facts(*statements: str) -> list[tuple[object, ...]]:
-        for statement in statements:
-            known.con.execute(statement)
-        assert known.build(["known_dim", "known_facts"]) == {"known_dim": None, "known_facts": None}
-        return sorted((r["id"], str(r["t"])[:10]) for r in known.read("known_facts"))
+def plain(name: str) -> str:
+    """The SELECT of a model, over all rows, without dbt."""
+    select, _, _ = LOOKUPS[name]
+    sql = select.format(from_=FROM, join=JOIN).replace("{{ touched_rows() }}", "true")
+    if name == "renamed":
+        sql = sql.replace("on s.k = d.k", "on upper(s.k) = d.k")
+    return sql.replace("{{ ref('known_dim') }}", "gold.known_dim").replace(
+        "{{ valid_at('d', 's.t') }}", "s.t >= d.valid_from and (d.valid_to is null or s.t < d.valid_to)"
+    )
 
-    sales = "INSERT INTO logs.known_sales VALUES (1, 'a', '2024-01-01'), (2, 'a', '2024-01-05'), (3, 'b', '2024-01-05')"
-    assert facts(sales) == []
-    assert facts("INSERT INTO logs.known_things VALUES ('a', '2024-01-03', 'blue')") == [(2, "2024-01-05")]
-    assert facts("INSERT INTO logs.known_things VALUES ('a', '2023-12-01', 'blue')") == [
-        (1, "2024-01-01"),
-        (2, "2024-01-05"),
+
+def test_what_is_looked_up_is_what_a_whole_computation_gives(known: Harness) -> None:
+    names = ["known_dim", *(f"known_{name}" for name in LOOKUPS)]
+    assert set(known.build(names, full_refresh=True).values()) == {None}
+    for step in STEPS:
+        known.con.execute(step)
+        assert known.build(names) == dict.fromkeys(names)
+        for name in LOOKUPS:
+            asked = known.con.execute(plain(name))
+            columns = [column[0] for column in asked.description or []]
+            wanted = sorted(repr(list(row)) for row in asked.fetchall())
+            found = sorted(repr([r[c] for c in columns]) for r in known.read(f"known_{name}"))
+            assert found == wanted, (name, step)
+    # What a row was left out for, and comes with, is a version.
+    why = known.con.execute("SELECT DISTINCT reason FROM ops.rewrites WHERE relation = 'gold.known_inner' ORDER BY 1")
+    assert [reason for (reason,) in why.fetchall()] == [
+        "first build",
+        "rows of logs.known_sales",
+        "versions of gold.known_dim",
     ]
-    assert facts("INSERT INTO logs.known_things VALUES ('a', '2024-01-04', 'red'), ('b', '2024-01-01', 'red')") == [
-        (1, "2024-01-01")
-    ]
-    assert facts("INSERT INTO logs.known_things VALUES ('b', '2024-01-04', 'blue')") == [
-        (1, "2024-01-01"),
-        (3, "2024-01-05"),
-    ]
+    moved = "SELECT sum(rows_removed), sum(rows_added) FROM ops.rewrites WHERE relation = 'gold.known_{}'"
+    assert known.con.execute(moved.format("added")).fetchall() == known.con.execute(moved.format("shipped")).fetchall()
+
+
+def test_a_lookup_that_could_not_be_followed_is_refused_by_the_first_build(known: Harness) -> None:
+    assert known.build(["known_dim"], full_refresh=True) == {"known_dim": None}
+    told = known.build(["known_unfit", "known_untyped"])
+    assert "month" in str(told["known_unfit"])
+    assert "INTEGER and VARCHAR" in str(told["known_untyped"])

@@ -26,12 +26,13 @@
     {%- if existing is none or should_full_refresh()
             or (standing['why'] is not none
                 and scd_schema_change(target, scd_shape('select * from (' ~ compiled_code ~ ') as scd_all')) == 'rebuild') -%}
+        {%- do heal_check_feeds(o) -%}
         {%- do scd_execute("create or replace table " ~ target ~ " as " ~ compiled_code) -%}
         {%- do scd_unique_or_refuse(target, o['unique_key']) -%}
         {%- set rows = scd_query("select count(*) from " ~ target)[0][0] -%}
         {%- set told = 'built whole, ' ~ rows ~ ' rows' -%}
         {%- do scd_execute("insert into " ~ scd_state_relation('rewrites') ~ " values (" ~ scd_text(scd_own_name()) ~ ", "
-            ~ scd_text(invocation_id) ~ ", " ~ standing['now'] ~ ", null, " ~ scd_text(standing['why'] or 'full refresh')
+            ~ scd_text(invocation_id) ~ ", " ~ standing['now'] ~ ", null, " ~ scd_text(standing['why'] or ('full refresh' if should_full_refresh() else 'there was none'))
             ~ ", 0, " ~ rows ~ ")") -%}
         {%- do scd_note_build(standing) -%}
     {%- elif standing['why'] is not none or scd_anything_new(standing) -%}
@@ -42,7 +43,8 @@
     {%- endif -%}
     {%- call noop_statement('main', told) -%} {%- endcall -%}
 
-    {%- do persist_docs(target, model) -%}
+    {#- A comment is an alteration to those who follow this table, for whom everything would be new. -#}
+    {%- if told.startswith('built whole') %}{% do persist_docs(target, model) %}{% endif -%}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do adapter.commit() -%}
     {{ run_hooks(post_hooks, inside_transaction=False) }}
@@ -80,6 +82,46 @@
     {{ return(o) }}
 {%- endmacro %}
 
+{#- A lookup's columns: (here, in the dimension) pairs, of a name, a list of names or {here: there}. -#}
+{% macro heal_lookup(feed) -%}
+    {%- if feed['lookup'] is mapping %}{{ return(feed['lookup'].items() | list) }}{% endif -%}
+    {%- set pairs = [] -%}
+    {%- for name in scd_list(feed['lookup']) %}{% do pairs.append((name, name)) %}{% endfor -%}
+    {{ return(pairs) }}
+{%- endmacro %}
+
+{#- Names of one side of a lookup, quoted and joined. -#}
+{% macro heal_side(feed, side) -%}
+    {%- set names = [] -%}
+    {%- for pair in heal_lookup(feed) %}{% do names.append(adapter.quote(pair[side])) %}{% endfor -%}
+    {{ return(names | join(', ')) }}
+{%- endmacro %}
+
+{#-
+    Have the engine plan, over no rows, what the first change will ask: whether the columns a feed names are there, in the
+    feed and where the rows come from, and can be compared. A plan that fails names the column.
+-#}
+{% macro heal_check_feeds(o) -%}
+    {%- for feed in o['changes_in'] if o['slice_by'] -%}
+        {%- set table = adapter.quote(this.database) ~ '.' ~ feed['table'] -%}
+        {%- if feed.get('lookup') -%}
+            {%- set there = heal_side(feed, 1) -%}
+            {%- set here = "(" ~ heal_side(feed, 0) ~ ") in (select heal_key from (select (" ~ there ~ ") as heal_key from "
+                ~ table ~ ") as heal_there) and " ~ o['event_time'] ~ " is not null and (" ~ scd_quoted(o['unique_key'])
+                ~ ") is not null" -%}
+            {%- set there = there ~ ", valid_from, valid_to" -%}
+        {%- elif feed.get('rows') -%}
+            {%- set there = scd_quoted(scd_list(feed['rows'])) -%}
+            {%- set here = "(" ~ there ~ ") is not null" -%}
+        {%- else -%}
+            {%- set there = o['slice_by'] -%}
+            {%- set here = "(" ~ there ~ ") is not null" -%}
+        {%- endif -%}
+        {%- do scd_query("select " ~ there ~ " from " ~ table ~ " limit 0") -%}
+        {%- do scd_query("select 1 from (" ~ compiled_code.replace(touched_rows(), here) ~ ") as heal_model limit 0") -%}
+    {%- endfor -%}
+{%- endmacro %}
+
 {#- Bring the table up to date; returns what was done, for the log. -#}
 {% macro heal_rewrite(o, standing, target) -%}
     {%- set reasons = [] -%}
@@ -90,7 +132,7 @@
     {%- else -%}
         {%- set conditions = [] -%}
         {%- for feed in o['changes_in'] -%}
-            {%- set touched = heal_touched(o, standing, feed, 'heal_' ~ loop.index) -%}
+            {%- set touched = heal_touched(o, standing, target, feed, 'heal_' ~ loop.index) -%}
             {%- do conditions.append(touched['may']) -%}
             {%- do reasons.append({'when': touched['does'], 'is': heal_reason(feed)}) -%}
         {%- endfor -%}
@@ -110,8 +152,9 @@
     {%- do scd_execute(
         "insert into " ~ scd_state_relation('rewrites') ~ " select " ~ scd_text(scd_own_name()) ~ ", " ~ scd_text(invocation_id)
         ~ ", " ~ standing['now'] ~ ", slice, array_to_string(list_sort(list_distinct(flatten(list(why)))), ', '), "
-        ~ "count(*) filter (where not added), count(*) filter (where added) from (select " ~ slice ~ " as slice, " ~ why
-        ~ " as why, added from (select *, false as added from scd_removed union all select *, true as added from scd_added)) "
+        ~ "count(*) filter (where not heal_added), count(*) filter (where heal_added) from (select " ~ slice ~ " as slice, "
+        ~ why ~ " as why, heal_added from (select *, false as heal_added from scd_removed union all "
+        ~ "select *, true as heal_added from scd_added)) "
         ~ "group by slice"
     ) -%}
     {%- set slices = scd_query("select count(distinct " ~ slice ~ ") from (select * from scd_removed union all select * from scd_added)")[0][0] -%}
@@ -133,21 +176,29 @@
     computed again, and `does`, that this feed is a reason if it turns out to be another.
 
     A feed names slices (the default: those its changed rows lie in), rows (`rows`: those that share these columns with
-    a changed row), or what rows look up (`lookup`: those whose version changed at their time). Rows are looked for where
-    they come from, not in the table alone: one that was left out for want of its dimension comes with it. There, keys and
-    the outermost times are a hash join with bounds; the intervals themselves would be a join by inequality, 10 times the time
-    on 20 M rows, and are asked of the few rows that differ.
+    a changed row), or what rows look up (`lookup`: those whose version changed at their time).
+
+    Rows of a lookup are named by their unique key, and looked for in the table and, by the model's own SELECT, where they
+    come from: one that was left out for want of its dimension comes with it. There, keys and the outermost times
+    are a hash join with bounds; the intervals themselves would be a join by inequality, 10 times the time on 20 M rows, and
+    are asked of the few rows that differ.
 -#}
-{% macro heal_touched(o, standing, feed, name) -%}
+{% macro heal_touched(o, standing, target, feed, name) -%}
     {%- set changed = scd_changed_rows(feed['table'], standing) -%}
     {%- if feed.get('lookup') -%}
-        {%- do heal_changed_intervals(feed, changed, name) -%}
-        {%- set bounds = scd_query("select min(heal_from)::varchar, max(heal_to)::varchar from " ~ name)[0] -%}
+        {%- set intervals = name ~ '_intervals' -%}
+        {%- do heal_changed_intervals(feed, changed, intervals) -%}
+        {%- set bounds = scd_query("select min(heal_from)::varchar, max(heal_to)::varchar, typeof(min(heal_from)) from " ~ intervals)[0] -%}
+        {%- set near = "((" ~ heal_side(feed, 0) ~ ") in (select (heal_key) from " ~ intervals ~ ")"
+            ~ heal_between(o['event_time'], bounds) ~ ")" -%}
+        {%- set keys = scd_quoted(o['unique_key']) -%}
+        {%- do scd_execute("create or replace temp table " ~ name ~ " as select " ~ keys ~ ", " ~ o['event_time'] ~ " as heal_at from "
+            ~ target ~ " where " ~ near ~ " union select " ~ keys ~ ", " ~ o['event_time'] ~ " as heal_at from ("
+            ~ compiled_code.replace(touched_rows(), near) ~ ") as heal_model") -%}
         {{ return({
-            'may': "(" ~ feed['lookup'] ~ " in (select heal_key from " ~ name ~ ")"
-                ~ heal_between(o['event_time'], bounds[0], bounds[1]) ~ ")",
-            'does': "exists (select 1 from " ~ name ~ " where heal_key = " ~ feed['lookup'] ~ " and heal_from <= " ~ o['event_time']
-                ~ " and heal_to > " ~ o['event_time'] ~ ")",
+            'may': scd_in(o['unique_key'], name),
+            'does': "exists (select 1 from " ~ intervals ~ " where heal_key = (" ~ heal_side(feed, 0) ~ ") and heal_from <= "
+                ~ o['event_time'] ~ " and heal_to > " ~ o['event_time'] ~ ")",
         }) }}
     {%- elif feed.get('rows') -%}
         {%- set columns = scd_list(feed['rows']) -%}
@@ -163,53 +214,60 @@
 
 {#-
     Make the temporary table `name`: natural key and the times at which another version, or another image of it, is valid
-    now than before. Of a version that only ends elsewhere, that is what lies between the two ends.
+    now than before. Of a version that only ends elsewhere, that is what lies between the two ends; to a model that says
+    how long a version is valid, or whether it is the current one, that is another image.
 -#}
 {% macro heal_changed_intervals(feed, changed, name) -%}
+    {%- set ends = modules.re.sub("\\w+\\.valid_to, cast\\('infinity' as timestamp\\)", '', compiled_code) -%}
+    {%- set left_out = ['rowid', 'snapshot_id', 'change_type', 'valid_to']
+        + ([] if 'is_current' in ends else ['is_current']) -%}
+    {%- set image = 'heal_until, ' if 'valid_to' in ends else '' -%}
     {%- do scd_execute(
-        "create or replace temp table heal_versions as select * exclude (rowid, snapshot_id, change_type, valid_to, is_current), "
+        "create or replace temp table heal_versions as select * exclude (" ~ left_out | join(', ') ~ "), "
+        ~ "(" ~ heal_side(feed, 1) ~ ") as heal_key, "
         ~ "coalesce(valid_to, cast('infinity' as timestamp)) as heal_until, "
         ~ "change_type in ('insert', 'update_postimage') as heal_is_new from " ~ changed
-        ~ " where " ~ feed['lookup'] ~ " is not null"
     ) -%}
     {%- do scd_execute(
-        "create or replace temp table " ~ name ~ " as with images as (select * exclude (heal_until, heal_is_new), "
+        "create or replace temp table " ~ name ~ " as with images as (select * exclude (heal_until, heal_is_new), " ~ image
         ~ "min(heal_until) as heal_first_end, max(heal_until) as heal_last_end, "
         ~ "count(*) filter (where heal_is_new) = count(*) filter (where not heal_is_new) as heal_same_image "
         ~ "from heal_versions group by all) "
-        ~ "select " ~ feed['lookup'] ~ " as heal_key, "
+        ~ "select heal_key, "
         ~ "case when heal_same_image then heal_first_end else valid_from end as heal_from, heal_last_end as heal_to from images "
-        ~ "where not heal_same_image or heal_first_end < heal_last_end"
+        ~ "where heal_key is not null and (not heal_same_image or heal_first_end < heal_last_end)"
     ) -%}
 {%- endmacro %}
 
-{#- ` and …` of a time that lies in [lo, hi), with literals, by which the engine leaves out files and row groups. -#}
-{% macro heal_between(time, lo, hi) -%}
-    {{ return(
-        (" and " ~ time ~ " >= timestamp " ~ scd_text(lo) if lo is not none and 'infinity' not in lo else '')
-        ~ (" and " ~ time ~ " < timestamp " ~ scd_text(hi) if hi is not none and 'infinity' not in hi else '')
-    ) }}
+{#-
+    ` and …` of a time that lies in [lo, hi), with literals, by which the engine leaves out files and row groups.
+
+      bounds  (lo, hi, type) as texts; in a zone the text of a time has its offset, so it is read as it was written
+-#}
+{% macro heal_between(time, bounds) -%}
+    {%- set parts = [] -%}
+    {%- for sign, bound in [('>=', bounds[0]), ('<', bounds[1])] if bound is not none and 'infinity' not in bound -%}
+        {%- do parts.append(" and " ~ time ~ " " ~ sign ~ " cast(" ~ scd_text(bound) ~ " as " ~ bounds[2] ~ ")") -%}
+    {%- endfor -%}
+    {{ return(parts | join) }}
 {%- endmacro %}
 
 {#-
-    Condition on the time of a row that holds for all that is touched. Empty where a feed names rows without their time,
-    where slices are no days, and where one has no time or an infinite one.
+    Condition on the time of a row that holds for all that is touched, in whole days, for the table may have the day only
+    of what has a time where it comes from. `true` where a feed names rows without their time, where slices are no days, and
+    where one has no time or an infinite one.
 -#}
 {% macro heal_bounds(o) -%}
     {%- if not o['by_day'] or o['changes_in'] | selectattr('rows', 'defined') | list %}{{ return('true') }}{% endif -%}
     {%- set parts = [] -%}
     {%- for feed in o['changes_in'] -%}
-        {%- if feed.get('lookup') -%}
-            {%- do parts.append("select min(heal_from) as lo, max(heal_to) as hi, false as timeless from heal_" ~ loop.index) -%}
-        {%- else -%}
-            {%- set day = 'cast(heal_slice as timestamp)' -%}
-            {%- do parts.append("select min(" ~ day ~ "), max(" ~ day ~ ") + interval 1 day, coalesce(bool_or(" ~ day
-                ~ " is null or not isfinite(" ~ day ~ ")), false) from heal_" ~ loop.index) -%}
-        {%- endif -%}
+        {%- set day = 'cast(' ~ ('heal_at' if feed.get('lookup') else 'heal_slice') ~ ' as date)' -%}
+        {%- do parts.append("select min(" ~ day ~ ") as lo, max(" ~ day ~ ") as hi, "
+            ~ "coalesce(bool_or(" ~ day ~ " is null or not isfinite(" ~ day ~ ")), false) as timeless from heal_" ~ loop.index) -%}
     {%- endfor -%}
-    {%- set bounds = scd_query("select min(lo)::varchar, max(hi)::varchar, bool_or(timeless) from ("
-        ~ parts | join(' union all ') ~ ") as touched(lo, hi, timeless)")[0] -%}
-    {%- if bounds[2] %}{{ return('true') }}{% endif -%}
+    {%- set bounds = scd_query("select min(lo)::varchar, (max(hi) + interval 1 day)::varchar, 'timestamp', bool_or(timeless) from ("
+        ~ parts | join(' union all ') ~ ")")[0] -%}
+    {%- if bounds[3] %}{{ return('true') }}{% endif -%}
     {%- if bounds[0] is none %}{{ return('false') }}{% endif -%}
-    {{ return('true' ~ heal_between(o['event_time'], bounds[0], bounds[1])) }}
+    {{ return('true' ~ heal_between(o['event_time'], bounds)) }}
 {%- endmacro %}

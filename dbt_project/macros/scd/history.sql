@@ -173,7 +173,7 @@ scd_placed as (
         {%- for name in track['columns'] %}
         -- the last value an event carried; a struct, so that a null stays a value
         last_value(case
-            when not scd_deleted and (scd_present is null or list_contains(scd_present, {{ scd_text(name | lower) }}))
+            when not scd_deleted and (scd_present is null or list_contains(scd_present, lower({{ scd_text(name) }})))
                 then struct_pack(scd_value := {{ q(name) }})
         end ignore nulls) over scd_in_sequence as {{ q('scd_carried_' ~ name) }},
         {%- endfor %}
@@ -229,7 +229,7 @@ scd_states as (
         -- what no event has carried yet is not known; a delete with nothing before it has its own image
         case
             when {{ carried }} is not null then {{ carried }}.scd_value
-            when not scd_was_there and (scd_present is null or list_contains(scd_present, {{ scd_text(name | lower) }}))
+            when not scd_was_there and (scd_present is null or list_contains(scd_present, lower({{ scd_text(name) }})))
                 then {{ q(name) }}
         end as {{ q(name) }},
         {%- elif image_carried %}

@@ -44,7 +44,8 @@
     {%- endif -%}
     {%- call noop_statement('main', told | join('; ')) -%} {%- endcall -%}
 
-    {%- do persist_docs(target, model) -%}
+    {#- A comment is an alteration to those who follow this table, for whom everything would be new. -#}
+    {%- if told[0].startswith('built whole') %}{% do persist_docs(target, model) %}{% endif -%}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do adapter.commit() -%}
     {{ run_hooks(post_hooks, inside_transaction=False) }}
