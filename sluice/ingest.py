@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -19,11 +20,13 @@ from sluice.batches import Batch, BatchOutcome, FileProblem, IngestResult, batch
 from sluice.booking import commit, note_positions
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract
+from sluice.dead_letters import Choice
 from sluice.judging import judge
 from sluice.lake import Lake, explain, quoted, temp_table
 from sluice.landing import LandingFile, scan
 from sluice.preflight import Inspected, inspect_all
 from sluice.records import SourceFile, extract
+from sluice.replay import replay
 
 # Gzip shrinks the real order files to a sixth and JSON lines to a twelfth: an estimate only for the chunk's size.
 _GZIP_RATIO = 10
@@ -71,12 +74,35 @@ def ingest(
                 told, trouble = _ingest_chunk(lake, con, contract, batches, run_id, force)
             outcomes += told
             problems += trouble
+    outcomes = _with_corrections(lake, contract, outcomes)
     return IngestResult(
         contract.name,
         tuple(sorted(outcomes, key=lambda b: b.partition_key)),
         tuple(problems),
         tuple(key for key in wanted if key not in present),
     )
+
+
+def _with_corrections(lake: Lake, contract: Contract, outcomes: list[BatchOutcome]) -> list[BatchOutcome]:
+    """Take rows again that fail as they did before, when somebody had supplied what is right in their place.
+
+    The file still has the wrong row, so the batch that replaced the corrected one has set it aside again.
+    """
+    keys = [b.partition_key for b in outcomes if b.rows_dead_lettered and not b.unchanged]
+    if not keys:
+        return outcomes
+    with lake.reading() as con:
+        rows = con.execute(
+            "SELECT dead_letter_id FROM ops.dead_letters WHERE source = ? AND status = 'open' "
+            "AND corrected IS NOT NULL AND line IS NOT NULL AND partition_key IN (SELECT unnest(?))",
+            [contract.name, keys],
+        ).fetchall()
+    if not rows:
+        return outcomes
+    replay(lake, contract, Choice(ids=tuple(id_ for (id_,) in rows)))
+    with lake.reading() as con:
+        now = _latest(con, contract.name, keys)
+    return [replace(now[b.partition_key], unchanged=False) if b.partition_key in keys else b for b in outcomes]
 
 
 class _scratch:
@@ -161,7 +187,7 @@ def _ingest_chunk(
         for number, (batch, item) in enumerate((b, i) for b in new for i in b.files)
     ]
     faults = extract(con, contract, files)
-    judge(con, contract, new, files, faults)
+    judge(con, contract, new, [f.origin for f in files], faults)
     first, last = new[0].partition_key, new[-1].partition_key
     span = first if first == last else f"{first} to {last}"
     message = f"ingest {contract.name} {span} ({len(new)} {'batch' if len(new) == 1 else 'batches'})"

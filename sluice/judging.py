@@ -5,12 +5,14 @@ What a rule says in SQL belongs to `sluice.rules`, what is written of the verdic
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import duckdb
 
 from sluice.batches import Batch
 from sluice.contracts import Contract
 from sluice.lake import literal, temp_table
-from sluice.records import FileFault, SourceFile, keep_lines
+from sluice.records import FileFault, Origin, keep_lines
 from sluice.rules import broken, typed_columns, value, violations
 
 
@@ -18,7 +20,7 @@ def judge(
     con: duckdb.DuckDBPyConnection,
     contract: Contract,
     batches: list[Batch],
-    files: list[SourceFile],
+    files: Sequence[Origin],
     faults: list[FileFault],
 ) -> None:
     """Type and judge every record of the temporary view `records`, and leave in it those with a reason to be told.
@@ -30,8 +32,8 @@ def judge(
     temp_table(
         con,
         "batch_files",
-        f"file_id INTEGER, batch_no INTEGER, path VARCHAR{tokens}",
-        [(f.file_id, f.batch_no, f.inspected.file.path, *(v for _, v in f.inspected.file.tokens)) for f in files],
+        f"file_id INTEGER, batch_no INTEGER, path VARCHAR, sha256 VARCHAR{tokens}",
+        [(f.file_id, f.batch_no, f.path, f.sha256, *(value_ for _, value_ in f.tokens)) for f in files],
     )
     temp_table(
         con,

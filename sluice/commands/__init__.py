@@ -1,0 +1,1 @@
+"""What `sluice <command>` does, a module for each family of commands; `sluice.cli` puts them together."""
