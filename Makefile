@@ -23,9 +23,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 PORT ?= 3000
 DEMO_ARGS ?=
-# Two, for two cores; a file's tests share what is costly to make, and stay together (tests/conftest.py). In the order of
-# the files: the end-to-end tests, which take longest, come early. Empty for one process.
-WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
+# Three, for two cores: the end-to-end tests wait half of their time for Dagster's daemon. A file's tests share what is
+# costly to make, and stay together (tests/conftest.py). In the order of the files: the end-to-end tests, which take
+# longest, come early. Empty for one process.
+WORKERS ?= -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help
 help: ## list the targets

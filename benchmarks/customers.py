@@ -7,27 +7,36 @@ from __future__ import annotations
 
 from pathlib import Path
 
-# The model, with the log's change feed. Two more attributes would cost both sides alike.
-MODEL = """{{ config(
+_MODEL = """{{{{ config(
     materialized='scd',
     natural_key='customer',
     surrogate_key='customer_key',
     sequence_by=['changed_at', 'change_id'],
     delete_when='is_delete',
-    columns={'city': 2, 'segment': 2, 'credit_limit': 2, 'email': 1},
-    changes_in=[{'table': 'logs.changes', 'valid_from': 'changed_at'}]
-) }}
+    columns={columns},
+    changes_in=[{{'table': 'logs.changes', 'valid_from': 'changed_at'}}]
+) }}}}
 select
     customer,
     change_id,
     changed_at,
     is_delete,
-    city,
-    segment,
-    credit_limit,
-    email
+    {names}
 from lake.logs.changes
 """
+
+
+def _model(columns: dict[str, int]) -> str:
+    return _MODEL.format(columns=columns, names=",\n    ".join(columns))
+
+
+_VERSIONED = {"city": 2, "segment": 2, "credit_limit": 2}
+
+# The model, with the log's change feed. Two more attributes would cost both sides alike.
+MODEL = _model({**_VERSIONED, "email": 1})
+
+# Without the column that is overwritten on all versions of a customer, however old.
+VERSIONED_MODEL = _model(_VERSIONED)
 
 # Makes gold.customers_by_hand in the lake that is the default database.
 BY_HAND = Path(__file__).with_name("customers_by_hand.sql")

@@ -1,8 +1,8 @@
 """A year of history from its change log: one dbt run of an `scd` model against SQL by hand and a dbt snapshot per day.
 
-The three make the same dimension of one log, in lakes of their own. Sluice and the script see the whole log; a dbt
-snapshot sees the table of the day, so it runs once for each. Five of its days are measured, spread evenly over the year
-because its table grows from day to day; the year is reckoned from them.
+Sluice and the script make the same dimension of one log, in lakes of their own, and see the whole of it. A dbt snapshot
+sees the table of the day, so it runs once for each, and makes a version of every change it sees. Five of its days are
+measured, spread evenly over the year because its table grows from day to day; the year is reckoned from them.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ def run(size: float, rounds: int) -> Result:
             snapshots_until(project, day - 1)
             project.execute(f"CREATE OR REPLACE TABLE logs.state AS {state_after(day)}")
             snapshots.add(project.dbt("snapshot"))
+        with project.lake.reading() as con:
+            (last,) = con.execute("SELECT count(*) FROM gold.customers").fetchall()
     reckoned = f"{DAYS} days (reckoned from {SNAPSHOT_DAYS})"
     year = times(f"dbt snapshot, {reckoned}", snapshots.execution, DAYS)
     command = total("Sluice: scd, whole year, with start-up", (ours.execution, ours.start_up))
@@ -76,13 +78,16 @@ def run(size: float, rounds: int) -> Result:
             f"{rows:,} versions, the same rows from Sluice and by hand; DuckLake (SQLite catalog)",
             f"{rounds} alternating rounds of Sluice and of the script; {SNAPSHOT_DAYS} days of snapshots spread evenly "
             f"over the year, one run each",
+            f"after the last of them the snapshot's table has {last[0]:,} rows: it keeps every change it sees, Sluice "
+            "those of versioned columns",
             "execution_time of dbt's nodes; where its start-up is counted too, the name says so",
         ),
         (ours.execution, by_hand, snapshots.execution, year, command, commands),
         (
             ratio("Sluice / SQL by hand", ours.execution, by_hand, AIM_BY_HAND),
             ratio("snapshots of a year / Sluice", year, ours.execution, AIM_SNAPSHOTS, at_least=True),
-            ratio("snapshots of a year / Sluice, with start-up", commands, command, AIM_SNAPSHOTS, at_least=True),
+            # 365 commands against one: what people wait for, and no measure of the SQL.
+            ratio("snapshots of a year / Sluice, with start-up", commands, command),
         ),
     )
 

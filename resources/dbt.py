@@ -96,4 +96,9 @@ class DbtCommand(DbtCliResource):
 
 def dbt_resource(project: DbtProject) -> DbtCommand:
     """The dbt command line for a prepared project."""
-    return DbtCommand(project_dir=str(project.project_dir), profiles_dir=str(project.profiles_dir))
+    return DbtCommand(
+        project_dir=str(project.project_dir),
+        profiles_dir=str(project.profiles_dir),
+        # The one whose version is taken for granted, whatever else is on the PATH.
+        dbt_executable=str(Path(sys.executable).with_name("dbt")),
+    )

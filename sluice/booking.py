@@ -19,7 +19,11 @@ from sluice.rules import reasons, typed_columns, value, violations
 
 
 def commit(con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[Batch], run_id: str) -> list[BatchOutcome]:
-    """Write the judged batches: the body of the one transaction. Repeatable."""
+    """Write the judged batches: the body of the one transaction. Repeatable.
+
+    Reads what `sluice.judging.judge` has left on the connection: `batches`, `batch_books`, `batch_files`,
+    `file_faults`, `judged`, `repeated`, and the view `records`.
+    """
     source = contract.name
     table = f"bronze.{quoted(source)}"
     now = datetime.now(UTC).replace(tzinfo=None)

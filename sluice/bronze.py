@@ -85,7 +85,12 @@ def create_bronze_tables(lake: Lake, contracts: Iterable[Contract]) -> None:
 
 
 def create_bronze(lake: Lake, con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    """Likewise one table, over a connection that is there."""
+    """Make the bronze table of one source, or add the columns its contract has gained.
+
+    Raises:
+        ContractError: a column's type differs from the table's.
+        LakeUnavailableError, StorageFullError: as `Lake`.
+    """
     changes = bronze_changes(con, contract)
     if not con.execute("SELECT 1 FROM ops.turns WHERE source = ?", [contract.name]).fetchone():
         changes.append(f"INSERT INTO ops.turns VALUES ({literal(contract.name)}, 0)")

@@ -26,7 +26,8 @@ def judge(
     """Type and judge every record of the temporary view `records`, and leave in it those with a reason to be told.
 
     Makes the temporary tables `judged` (a row per record: twin of an earlier one, rejected or good, typed values),
-    `batch_books` (a row per batch: its balance and whether it is refused) and the lookups they need.
+    `batch_books` (a row per batch: its balance and whether it is refused), `repeated` (rows and columns that break
+    uniqueness), and of what was given `batches`, `batch_files` and `file_faults`. `sluice.booking` reads them all.
     """
     tokens = "".join(f", {name} VARCHAR" for name in contract.landing.tokens)
     temp_table(

@@ -26,13 +26,20 @@ from sluice.records import FileFault, SourceFile, extract
 from sluice.settings import PROJECT, load_settings
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
-    """A file's tests stay on one worker, and all of tests/e2e on one: two platforms at once starve each other."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """A file's tests stay on one worker. So do those of tests/e2e, for two busy platforms at once starve each other.
+
+    The one of the backfills is not busy: it waits for Dagster's daemon, which looks every 30 s.
+    """
+    if config.getoption("dist") != "loadfile":
+        return None
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             scope: str = super()._split_scope(nodeid)
-            return "tests/e2e" if scope.startswith("tests/e2e/") else scope
+            together = scope.startswith("tests/e2e/") and "backfill" not in scope
+            return "tests/e2e" if together else scope
 
     return Scheduling(config, log)
 

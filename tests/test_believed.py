@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from datetime import datetime, timedelta
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -20,8 +16,11 @@ from tests.conftest import Bench
 
 QUERY = """
 select count(*) as n from
-{{{{ believed_at(api.Relation.create(database='lake', schema='gold', identifier='dim_thing'), '{}') }}}} as things
+{{{{ believed_at(api.Relation.create(database='lake', schema='gold', identifier='dim_thing'), "{}") }}}} as things
 """
+
+# Rows seen at a moment, or why there is nothing to see.
+Count = Callable[[object], int | str]
 
 
 @pytest.fixture
@@ -37,37 +36,53 @@ def told(bench: Bench) -> Bench:
     return bench
 
 
-def show(bench: Bench, moment: datetime) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            str(Path(sys.executable).with_name("dbt")), "--quiet", "--no-use-colors", "show", "--output", "json",
-            "--log-format", "text", "--inline", QUERY.format(moment),
-        ],
-        env={**os.environ, **dbt_environment(bench.settings)},
-        cwd=PROJECT / "dbt_project",
-        capture_output=True,
-        text=True,
-    )  # fmt: skip
+@pytest.fixture
+def count(told: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Count]:
+    """Asks dbt, within this process and parsed once."""
+    # Deferred: importing dbt takes more than a second.
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.cli.main import dbtRunner
+
+    project = prepare_dbt_project(load_contracts(PROJECT / "contracts").values(), told.settings)
+    for name, value in dbt_environment(told.settings).items():
+        monkeypatch.setenv(name, value)
+    target = told.settings.home / "target"
+    # fmt: off
+    places = [
+        "--project-dir", str(project.project_dir), "--profiles-dir", str(project.profiles_dir),
+        "--target-path", str(target), "--log-path", str(target),
+    ]
+    # fmt: on
+    parsed = dbtRunner().invoke(["--quiet", "parse", *places])
+    assert parsed.success, parsed.exception
+
+    def ask(moment: object) -> int | str:
+        # An inline query becomes a node of the manifest it is asked of, once.
+        parsed.result.nodes.pop("sql_operation.sluice.inline_query", None)
+        done = dbtRunner(manifest=parsed.result).invoke(["--quiet", "show", "--inline", QUERY.format(moment), *places])
+        if done.success:
+            return int(done.result.results[0].agate_table.rows[0][0])
+        return str(done.exception or done.result.results[0].message)
+
+    yield ask
+    DuckDBConnectionManager.close_all_connections()
 
 
-def count(bench: Bench, moment: datetime) -> int:
-    done = show(bench, moment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return int(json.loads(done.stdout)["show"][0]["n"])
-
-
-def test_a_table_as_it_was_believed(told: Bench) -> None:
-    prepare_dbt_project(load_contracts(PROJECT / "contracts").values(), told.settings)
+def test_a_table_as_it_was_believed(told: Bench, count: Count) -> None:
     first, second = (at for (at,) in told.sql("SELECT published_at FROM ops.publications ORDER BY publication_id"))
-    assert count(told, first) == 1
-    assert count(told, second - timedelta(microseconds=1)) == 1
-    assert count(told, second + timedelta(days=1)) == 2
+    assert count(first) == 1
+    assert count(second - timedelta(microseconds=1)) == 1
+    assert count(second + timedelta(days=1)) == 2
+    # The same instant on another clock.
+    for hours in (-5, 2):
+        there = first.replace(tzinfo=UTC).astimezone(timezone(timedelta(hours=hours)))
+        assert count(there) == 1
+        assert "nothing had been published" in str(count(there - timedelta(microseconds=1)))
+    assert "nothing had been published" in str(count(datetime(2000, 1, 1).date()))
+    for nonsense in ("yesterday", "2026-13-01", "", "infinity", "2026-01-01'; drop table x; --"):
+        assert "is no time" in str(count(nonsense)), nonsense
 
-    before = show(told, first - timedelta(microseconds=1))
-    assert before.returncode != 0
-    assert "nothing had been published by" in before.stdout + before.stderr
+    told.close()
     maintain(told.lake, keep_days=0, belief_days=0, orphan_age_hours=0)
-    expired = show(told, first)
-    assert expired.returncode != 0
-    assert "is no longer kept. SLUICE_BELIEF_DAYS" in expired.stdout + expired.stderr
-    assert count(told, second) == 2
+    assert "is no longer kept. SLUICE_BELIEF_DAYS" in str(count(first))
+    assert count(second) == 2

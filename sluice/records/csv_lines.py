@@ -1,4 +1,7 @@
-"""Lines of CSV as records: where each file's header puts the contract's columns, and the query that splits."""
+"""Lines of CSV as records: where each file's header puts the contract's columns, and the query that splits.
+
+Reading the lines belongs to `lines`, what a field's text is worth to `sluice.rules`.
+"""
 
 from __future__ import annotations
 

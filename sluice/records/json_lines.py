@@ -1,4 +1,7 @@
-"""JSON lines as records: documents, and the envelopes of a change feed."""
+"""JSON lines as records: documents, and the envelopes of a change feed.
+
+Reading the lines belongs to `lines`, what a field's text is worth to `sluice.rules`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Rows of Parquet as records: into the table of what is no line of text."""
+"""Rows of Parquet as records, in the table of what is no line of text. Their values become text, as those of CSV are.
+
+What a text is worth belongs to `sluice.rules`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What all formats share: a file to be read, a file set aside, the text columns of `records`."""
+"""What all formats share: a file to be read, a file set aside, the text columns of `records`.
+
+What only one format needs stays with it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from sluice.contracts import Contract
 from sluice.lake import quoted
 from sluice.preflight import Inspected
 
-# Columns a change feed has besides the contract's own: name, SQL type, place in the envelope (None: from the contract).
+# Names of the columns a change feed has besides the contract's own.
 OPERATION, SEQUENCE, SOURCE_TS = "_op", "_lsn", "_source_ts"
 
 

@@ -1,4 +1,4 @@
-"""`python -m sluice.scd_cases PATH...`: arguments and output."""
+"""`python -m sluice.scd_cases PATH...`: arguments and output, and nothing else of the package."""
 
 from __future__ import annotations
 

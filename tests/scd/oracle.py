@@ -234,7 +234,7 @@ def _rows_of_key(config: Config, key: Key, changes: list[Change], first_seen: An
                 row[column] = start[column]
             elif kind == 3:
                 row[column] = newest[column]
-                others = [s.image[column] for s in states if s.image[column] != newest[column]]
+                others = [s.image[column] for s in states if not s.deleted and s.image[column] != newest[column]]
                 row[f"previous_{column}"] = others[-1] if others else None
             elif kind == 6:
                 row[column] = start[column]

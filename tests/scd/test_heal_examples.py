@@ -72,3 +72,17 @@ def test_a_key_that_comes_twice_is_refused_whole_or_in_part(lake: Harness) -> No
     lake.con.execute("DELETE FROM logs.daily WHERE amount = 2")
     assert lake.build(["daily"]) == {"daily": None}
     assert rows(lake, "daily") == before
+    # On another day, which the day it is on has no part in.
+    lake.con.execute("INSERT INTO logs.daily VALUES (1, 'a', '2024-01-02', 1)")
+    for full_refresh in (False, True):
+        assert "The key must be unique" in str(lake.build(["daily"], full_refresh=full_refresh)["daily"])
+        assert rows(lake, "daily") == before
+    lake.con.execute("UPDATE logs.daily SET id = 2 WHERE t = '2024-01-02'")
+    assert lake.build(["daily"]) == {"daily": None}
+    # What moves from day to day is no clash.
+    lake.con.execute("UPDATE logs.daily SET t = t + INTERVAL 1 DAY")
+    assert lake.build(["daily"]) == {"daily": None}
+    assert [(id_, str(t)) for id_, _, t, _ in rows(lake, "daily")] == [
+        (1, "2024-01-02 00:00:00"),
+        (2, "2024-01-03 00:00:00"),
+    ]

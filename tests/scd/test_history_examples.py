@@ -22,6 +22,11 @@ from tests.scd import oracle
 LOG = {"k": "VARCHAR", "seq": "BIGINT", "ts": "TIMESTAMP", "a": "VARCHAR", "c": "INTEGER"}
 CONFIG: dict[str, Any] = {"natural_key": "k", "columns": {"a": 2, "c": 1}, "sequence_by": ["seq"], "valid_from": "ts"}
 GOOD = Model("good", CONFIG, LOG)
+REMEMBERING = Model(
+    "remembering",
+    CONFIG | {"columns": {"a": 2, "c": 3}, "sequence_by": ["ts", "seq"], "delete_when": "gone"},
+    LOG | {"gone": "BOOLEAN"},
+)
 
 # What is wrong, the options and rows that are, and what the message has to name.
 WRONG: dict[str, tuple[dict[str, Any], Row, str]] = {
@@ -43,8 +48,14 @@ WRONG: dict[str, tuple[dict[str, Any], Row, str]] = {
         {},
         "logs.timeless, followed by changes_in, has no column 'ts'",
     ),
+    "no_beginning": (
+        {"valid_from": "seq", "control_columns": ["ts"], "unknown_member": True},
+        {},
+        "beginning is TIMESTAMP",
+    ),
     "no_key": ({}, {"k": None}, "'k'"),
     "no_place": ({}, {"seq": None}, "'seq'"),
+    "no_second_place": ({"sequence_by": ["ts", "seq"]}, {"seq": None}, "'seq'"),
     "no_time": ({}, {"ts": None}, "'ts'"),
 }
 
@@ -62,7 +73,7 @@ def lake(harness: Harness) -> Iterator[Harness]:
     """The lake with the models of this module beside the others."""
     harness.con.execute("CREATE TABLE logs.timeless (k VARCHAR)")
     wrong = [Model(f"wrong_{name}", CONFIG | options, LOG) for name, (options, _, _) in WRONG.items()]
-    harness.define([GOOD, Model("unfed", CONFIG, LOG, feed=False), Model("ties", CONFIG, LOG), *wrong])
+    harness.define([GOOD, Model("unfed", CONFIG, LOG, feed=False), Model("ties", CONFIG, LOG), REMEMBERING, *wrong])
     yield harness
 
 
@@ -90,6 +101,21 @@ def test_equal_changes_with_different_clocks_count_in_the_order_of_the_clock(lak
     lake.change_logs({"ties": {0: log}})
     assert lake.build(["ties"]) == {"ties": None}
     assert texts(lake.read("ties")) == texts(oracle.history(CONFIG, log))
+
+
+@pytest.mark.parametrize("tie_of_another", [False, True])
+def test_a_delete_of_what_never_was_leaves_no_value_behind(lake: Harness, tie_of_another: bool) -> None:
+    log = [row("A", 1, gone=True), row("A", 2, gone=False), row("A", 3, gone=False)]
+    if tie_of_another:
+        log += [row("B", 1, gone=False), row("B", 1, gone=False, a="z")]
+    lake.change_logs({"remembering": {0: log}}, {"remembering": None})
+    assert lake.build(["remembering"], full_refresh=True) == {"remembering": None}
+    found = [r for r in lake.read("remembering") if r["k"] == "A"]
+    assert [(r["c"], r["previous_c"]) for r in sorted(found, key=lambda r: r["version"])] == [(3, 2), (3, 2)]
+    lake.change_logs({"remembering": {1: []}}, {"remembering": [0]})
+    lake.change_logs({"remembering": {2: log[:2]}})
+    assert lake.build(["remembering"]) == {"remembering": None}
+    assert [(r["c"], r["previous_c"]) for r in lake.read("remembering")] == [(2, None)]
 
 
 def test_what_makes_no_sense_is_refused_and_nothing_is_written(lake: Harness) -> None:

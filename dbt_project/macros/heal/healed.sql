@@ -100,7 +100,7 @@
     {%- endif -%}
     {%- do scd_execute("create or replace temp table scd_new as " ~ sql) -%}
     {%- do scd_execute("create or replace temp table scd_old as select rowid as scd_rowid, * from " ~ target ~ " where " ~ old) -%}
-    {%- set written = scd_write_difference(target, 'scd_new', 'scd_old', o['unique_key']) -%}
+    {%- set written = scd_write_difference(target, 'scd_new', 'scd_old', o['unique_key'], others=old != 'true') -%}
     {%- set slice = 'cast(' ~ o['slice_by'] ~ ' as varchar)' if o['slice_by'] else 'cast(null as varchar)' -%}
     {%- set why -%}
         list_filter([

@@ -10,10 +10,11 @@
       new     name of the temporary table with the rows that should be there
       old     name of the temporary table with the rows they take the place of, and their scd_rowid
       key     columns that identify a row of the target
+      others  rows of the target outside `old` might have the same key: look
 
     Returns {'removed': n, 'added': n}; the temporary tables scd_removed and scd_added hold the rows.
 -#}
-{% macro scd_write_difference(target, new, old, key) -%}
+{% macro scd_write_difference(target, new, old, key, others=false) -%}
     {%- set names = scd_quoted(scd_column_names(target)) -%}
     {%- do scd_execute(
         "create or replace temp table scd_removed as select " ~ names ~ " from " ~ old ~ " except all select " ~ names
@@ -32,6 +33,7 @@
         ) -%}
     {%- endif -%}
     {%- if counts[1] -%}
+        {%- if others %}{% do scd_unknown_or_refuse(target, 'scd_added', key) %}{% endif -%}
         {%- do scd_execute("insert into " ~ target ~ " (" ~ names ~ ") select " ~ names ~ " from scd_added") -%}
     {%- endif -%}
     {{ return({'removed': counts[0], 'added': counts[1]}) }}
@@ -58,6 +60,15 @@
         ~ " having count(*) > 1)")[0][0] -%}
     {%- if clash -%}
         {%- do scd_refuse(clash ~ " values of its key (" ~ key | join(', ') ~ ") come more than once. The key must be unique.") -%}
+    {%- endif -%}
+{%- endmacro %}
+
+{#- Refuse rows whose key a row of the target has, which is none of those they take the place of. -#}
+{% macro scd_unknown_or_refuse(target, added, key) -%}
+    {%- set clash = scd_query("select count(*) from " ~ target ~ " where " ~ scd_in(key, added))[0][0] -%}
+    {%- if clash -%}
+        {%- do scd_refuse(clash ~ " rows to be written have a key (" ~ key | join(', ') ~ ") that a row elsewhere in "
+            ~ target ~ " has. The key must be unique.") -%}
     {%- endif -%}
 {%- endmacro %}
 

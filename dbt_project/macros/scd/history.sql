@@ -46,13 +46,17 @@ scd_truncates as (
         {{ scd_not_null(o, o['valid_from'], 'a truncate has no time') }} as scd_at
     from {{ source }} as scd_log
     where
-        ({{ o['truncate_when'] }}) is true
-        {%- for key in o['keys'] %}
-        and case when {{ q(key) }} is null then true else {{ scd_error(
-            "a truncate concerns every key and has none of its own: column '" ~ key ~ "' of its log is not null. "
-            ~ "Find the rows with: where " ~ o['truncate_when'] ~ "; set them aside or mend their source."
-        ) }} end
-        {%- endfor %}
+        -- CASE and not AND, which may look at both its sides
+        case
+            when ({{ o['truncate_when'] }}) is not true then false
+            {%- for key in o['keys'] %}
+            when {{ q(key) }} is not null then {{ scd_error(
+                "a truncate concerns every key and has none of its own: column '" ~ key ~ "' of its log is not null. "
+                ~ "Find the rows with: where " ~ o['truncate_when'] ~ "; set them aside or mend their source."
+            ) }}
+            {%- endfor %}
+            else true
+        end
 ),
 
 scd_gone as (
@@ -287,7 +291,7 @@ scd_remembered as (
         *
         {%- for name in track['previous'] %},
         last_value(
-            case when {{ 'not scd_deleted and ' if bare_deletes }}{{ q(name) }} is distinct from {{ q('scd_newest_' ~ name) }}
+            case when not scd_deleted and {{ q(name) }} is distinct from {{ q('scd_newest_' ~ name) }}
                 then struct_pack(scd_value := {{ q(name) }})
             end ignore nulls
         ) over scd_of_key as {{ q('scd_previous_' ~ name) }}
@@ -455,7 +459,7 @@ from scd_members
 
 {#-
     UUID of natural key and start of validity. Each part is written as <length>:<text>, a null as '-', so that no two
-    lists of parts give the same text: ('a', 'bc') and ('ab', 'c') differ, so do null and ''. Times to the microsecond.
+    lists of parts give the same text: ('a', 'bc') and ('ab', 'c') differ, so do null and ''. Times are whole.
 -#}
 {% macro scd_version_key(o) -%}
 cast(md5(concat(

@@ -107,11 +107,16 @@ select * from (
 ) as scd_dimension
 {%- endmacro %}
 
-{#- Whether two changes of a key share an instant; true where nothing could be saved by knowing that none do. -#}
+{#-
+    Whether two changes of a key share an instant, or one has no place in the sequence, which must be refused even if no
+    tie asks for it; true where nothing could be saved by knowing that it is not so.
+-#}
 {% macro scd_ties(o, log) -%}
     {%- if not o['states_may_be_changes'] %}{{ return(true) }}{% endif -%}
+    {%- set placeless = [] -%}
+    {%- for name in o['sequence_by'][1:] %}{% do placeless.append(' or count(' ~ adapter.quote(name) ~ ') < count(*)') %}{% endfor -%}
     {{ return(scd_query("select exists (select 1 from " ~ log ~ " as scd_log where " ~ scd_is_change(o) ~ " group by "
-        ~ scd_quoted(o['keys'] + [o['valid_from']]) ~ " having count(*) > 1)")[0][0]) }}
+        ~ scd_quoted(o['keys'] + [o['valid_from']]) ~ " having count(*) > 1" ~ placeless | join ~ ")")[0][0]) }}
 {%- endmacro %}
 
 {#- Make the table anew. Current versions are a part of their own: most changes concern them alone. -#}
@@ -174,4 +179,15 @@ select * from (
             ~ "time. Cast it to a timestamp, a date or a number.") -%}
     {%- endif -%}
     {%- do o.update({'time_type': shape[o['valid_from']]}) -%}
+    {%- if o['from_beginning'] or o['sighting_when'] or o['unknown_member'] -%}
+        {%- set begins = scd_shape("select " ~ o['beginning'] ~ " as beginning")['beginning'] -%}
+        {%- if scd_is_date(begins) != scd_is_date(o['time_type']) -%}
+            {%- do scd_refuse("beginning is " ~ begins ~ ", and valid_from '" ~ o['valid_from'] ~ "' is " ~ o['time_type']
+                ~ ". Give a beginning before which nothing can have been, of the type of valid_from.") -%}
+        {%- endif -%}
+    {%- endif -%}
+{%- endmacro %}
+
+{% macro scd_is_date(type) -%}
+    {{ return(type == 'DATE' or type.startswith('TIMESTAMP')) }}
 {%- endmacro %}
