@@ -124,13 +124,15 @@ OPS_TABLES: dict[str, dict[str, str]] = {
         "fingerprint": "VARCHAR",
         "audited_at": "TIMESTAMP",
     },
-    # One row per publication; the newest is what readers see.
+    # One row per publication; the newest is what readers see. While it is pinned, no build moves them.
     "publications": {
         "publication_id": "BIGINT",
         "snapshot_id": "BIGINT",
         "run_id": "VARCHAR",
         "reason": "VARCHAR",
         "published_at": "TIMESTAMP",
+        "pinned": "BOOLEAN",
+        "decided_by": "VARCHAR",
     },
 }
 
