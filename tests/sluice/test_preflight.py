@@ -22,6 +22,11 @@ from sluice.preflight import LONGEST_LINE_BYTES, Inspected, inspect, inspect_all
 Look = Callable[..., Inspected]
 
 
+def gzipped(data: bytes) -> bytes:
+    """The same bytes at any time: they name tests, and two workers must find the same ones."""
+    return gzip.compress(data, mtime=0)
+
+
 def landing_file(name: str, data: bytes) -> LandingFile:
     stem = name.removesuffix(".gz")
     kind = "parquet" if stem.endswith("parquet") else "jsonl"
@@ -73,7 +78,7 @@ def test_lines_are_counted_as_sql_reads_them(
     data: bytes, texts: list[str | None], look: Look, memory: duckdb.DuckDBPyConnection
 ) -> None:
     for name in ("f.jsonl", "f.jsonl.gz"):
-        found = look(gzip.compress(data) if name.endswith(".gz") else data, name)
+        found = look(gzipped(data) if name.endswith(".gz") else data, name)
         assert (found.lines, found.bad_lines, found.problem) == (len(texts), (), None)
         assert sql_lines(memory, found.readable) == texts
 
@@ -83,7 +88,7 @@ def test_a_clean_file_is_read_where_it_is(look: Look, tmp_path: Path) -> None:
     found = look(data)
     assert found.readable == tmp_path / "f.jsonl"
     assert (found.sha256, found.unpacked_bytes) == (hashlib.sha256(data).hexdigest(), len(data))
-    packed = gzip.compress(data)
+    packed = gzipped(data)
     found = look(packed, "f.jsonl.gz")
     assert found.readable == tmp_path / "f.jsonl.gz"
     assert (found.sha256, found.unpacked_bytes) == (hashlib.sha256(packed).hexdigest(), len(data))
@@ -122,14 +127,14 @@ def test_the_longest_line_is_still_read(look: Look, memory: duckdb.DuckDBPyConne
     assert [len(line or "") for line in sql_lines(memory, found.readable)] == [1, LONGEST_LINE_BYTES, 1]
 
 
-@pytest.mark.parametrize("data", [b"", gzip.compress(b"")])
+@pytest.mark.parametrize("data", [b"", gzipped(b"")])
 def test_an_empty_file_is_told(data: bytes, look: Look) -> None:
     found = look(data, "f.jsonl.gz" if data else "f.jsonl")
     assert (found.problem, found.readable, found.lines) == ("empty_file", None, 0)
 
 
 def test_broken_gzip_files_are_told_and_still_known_by_their_bytes(look: Look) -> None:
-    whole = gzip.compress(b"a\nb\n" * 1000)
+    whole = gzipped(b"a\nb\n" * 1000)
     flipped = whole[:20] + bytes([whole[20] ^ 255]) + whole[21:]
     for data, words in (
         (whole[:-9], "ended before the end-of-stream marker"),
@@ -146,10 +151,10 @@ def test_broken_gzip_files_are_told_and_still_known_by_their_bytes(look: Look) -
 @pytest.mark.parametrize(
     "data",
     [
-        gzip.compress(b"a\nb") + gzip.compress(b"c\nd\n"),
-        gzip.compress(b"a\nbc\nd\n") + gzip.compress(b""),
-        gzip.compress(b"a\nbc\nd\n") + b"\0" * 13,
-        gzip.compress(b"a\nbc\nd\n") + b"\0",
+        gzipped(b"a\nb") + gzipped(b"c\nd\n"),
+        gzipped(b"a\nbc\nd\n") + gzipped(b""),
+        gzipped(b"a\nbc\nd\n") + b"\0" * 13,
+        gzipped(b"a\nbc\nd\n") + b"\0",
     ],
 )
 def test_several_members_and_padding_are_read_whole(data: bytes, look: Look, memory: duckdb.DuckDBPyConnection) -> None:
@@ -245,7 +250,7 @@ def test_any_bytes_keep_their_lines(
     folder = tmp_path_factory.getbasetemp() / "any"
     folder.mkdir(exist_ok=True)
     name = "f.jsonl.gz" if packed else "f.jsonl"
-    stored = gzip.compress(data) if packed else data
+    stored = gzipped(data) if packed else data
     (folder / name).write_bytes(stored)
     found = inspect(landing_file(name, stored), folder, folder / "tmp")
     expected = data.splitlines()  # of bytes: at LF, CR LF and CR alone

@@ -33,7 +33,10 @@
         ) -%}
     {%- endif -%}
     {%- if counts[1] -%}
-        {%- if others %}{% do scd_unknown_or_refuse(target, 'scd_added', key) %}{% endif -%}
+        {#- Rows that only changed keep their key, and nobody else has it; new ones cost a look at every key. -#}
+        {%- if others and scd_query("select exists (select 1 from scd_added where (" ~ scd_in(key, 'scd_removed') ~ ") is not true)")[0][0] -%}
+            {%- do scd_unknown_or_refuse(target, 'scd_added', key) -%}
+        {%- endif -%}
         {%- do scd_execute("insert into " ~ target ~ " (" ~ names ~ ") select " ~ names ~ " from scd_added") -%}
     {%- endif -%}
     {{ return({'removed': counts[0], 'added': counts[1]}) }}
