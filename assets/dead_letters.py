@@ -76,7 +76,10 @@ def _table(found: Sequence[Group]) -> str:
         f"| `{one_line(g.sample)}` |"
         for g in found[:_SHOWN]
     ]
-    head = ["| source | rule | column | letters | rows | poison | since | sample |", "|---|---|---|--:|--:|--:|---|---|"]
+    head = [
+        "| source | rule | column | letters | rows | poison | since | sample |",
+        "|---|---|---|--:|--:|--:|---|---|",
+    ]
     return "\n".join([*head, *rows])
 
 
@@ -105,9 +108,7 @@ def build_replay_job(contracts: Sequence[Contract]) -> dg.JobDefinition:
             context.log.info(f"{done}")
             changed = set(done.changed)
             if done.partitions:
-                again = ingest(
-                    lake.lake, by_name[source], done.partitions, run_id=context.run.run_id, force=True
-                )
+                again = ingest(lake.lake, by_name[source], done.partitions, run_id=context.run.run_id, force=True)
                 changed |= {b.partition_key for b in again.batches if b.status == "accepted"}
             # What is downstream follows as after any other load.
             for partition in sorted(changed):

@@ -52,8 +52,8 @@ class Choice:
             ("source", "source = $source"),
             ("partition", "partition_key = $partition"),
             ("status", "status = $status"),
-            ("rule", "list_contains(list_transform(reasons, lambda r: r.\"rule\"), $rule)"),
-            ("column", "list_contains(list_transform(reasons, lambda r: r.\"column\"), $column)"),
+            ("rule", 'list_contains(list_transform(reasons, lambda r: r."rule"), $rule)'),
+            ("column", 'list_contains(list_transform(reasons, lambda r: r."column"), $column)'),
         ):
             value = getattr(self, name)
             if value:
@@ -62,7 +62,9 @@ class Choice:
         if self.ids:
             short = [i for i in self.ids if len(i) < 6]
             if short:
-                raise DeadLetterError(f"{short[0]!r} is too short for the id of a dead letter; give 6 characters or more.")
+                raise DeadLetterError(
+                    f"{short[0]!r} is too short for the id of a dead letter; give 6 characters or more."
+                )
             parts.append("list_any_value(list_filter($ids, lambda i: starts_with(dead_letter_id, i))) IS NOT NULL")
             given["ids"] = list(self.ids)
         return " AND ".join(parts) or "true", given
@@ -116,7 +118,7 @@ def groups(lake: Lake, choice: Choice) -> list[Group]:
     condition, given = choice.condition()
     with lake.reading() as con:
         rows = con.execute(
-            "SELECT source, r.\"rule\", coalesce(r.\"column\", ''), count(*), sum(rows)::BIGINT, "
+            'SELECT source, r."rule", coalesce(r."column", \'\'), count(*), sum(rows)::BIGINT, '
             f"count(*) FILTER (coalesce(attempts, 1) >= {POISON_ATTEMPTS}), min(first_failed_at), "
             "max(coalesce(last_failed_at, first_failed_at)), coalesce(any_value(left(raw, 120)), any_value(file)) "
             "FROM (SELECT *, unnest(reasons) AS r FROM ops.dead_letters "
@@ -185,7 +187,9 @@ def export(lake: Lake, choice: Choice, path: Path) -> int:
         try:
             row = con.execute(f"COPY exported TO {literal(str(path))} ({options})").fetchone()
         except duckdb.Error as error:
-            raise DeadLetterError(f"{path} cannot be written: {str(error).splitlines()[0]}. Name another file.") from error
+            raise DeadLetterError(
+                f"{path} cannot be written: {str(error).splitlines()[0]}. Name another file."
+            ) from error
     return int(row[0]) if row else 0
 
 

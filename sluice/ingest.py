@@ -25,7 +25,7 @@ from sluice.judging import judge
 from sluice.lake import Lake, explain, quoted, temp_table
 from sluice.landing import LandingFile, scan
 from sluice.preflight import Inspected, inspect_all
-from sluice.records import SourceFile, extract
+from sluice.records import SourceFile, extract, keep_lines
 from sluice.replay import replay
 
 # Gzip shrinks the real order files to a sixth and JSON lines to a twelfth: an estimate only for the chunk's size.
@@ -188,6 +188,8 @@ def _ingest_chunk(
     ]
     faults = extract(con, contract, files)
     judge(con, contract, new, [f.origin for f in files], faults)
+    # Of the texts only those are wanted that become dead letters.
+    keep_lines(con, "SELECT row_id FROM judged WHERE rejected AND NOT twin")
     first, last = new[0].partition_key, new[-1].partition_key
     span = first if first == last else f"{first} to {last}"
     message = f"ingest {contract.name} {span} ({len(new)} {'batch' if len(new) == 1 else 'batches'})"

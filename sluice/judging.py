@@ -12,7 +12,7 @@ import duckdb
 from sluice.batches import Batch
 from sluice.contracts import Contract
 from sluice.lake import literal, temp_table
-from sluice.records import FileFault, Origin, keep_lines
+from sluice.records import FileFault, Origin
 from sluice.rules import broken, typed_columns, value, violations
 
 
@@ -23,7 +23,7 @@ def judge(
     files: Sequence[Origin],
     faults: list[FileFault],
 ) -> None:
-    """Type and judge every record of the temporary view `records`, and leave in it those with a reason to be told.
+    """Type and judge every record of the temporary view `records`.
 
     Makes the temporary tables `judged` (a row per record: twin of an earlier one, rejected or good, typed values),
     `batch_books` (a row per batch: its balance and whether it is refused), `repeated` (rows and columns that break
@@ -65,7 +65,6 @@ def judge(
         f"{', '.join(value(c.name) for c in columns)} FROM (SELECT *, {typed} FROM records)"
     )
     _judge_unique(con, contract)
-    keep_lines(con, "SELECT row_id FROM judged WHERE rejected AND NOT twin")
     con.execute(
         "CREATE OR REPLACE TEMP TABLE batch_books AS WITH "
         "rows_of AS (SELECT batch_no, count(*) AS seen, count(*) FILTER (twin) AS twins, "

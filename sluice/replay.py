@@ -113,7 +113,9 @@ def _choose(
     """Make `chosen_letters`, the letters to be taken now; returns what of those meant is left out."""
     temp_table(con, "corrections", "dead_letter_id VARCHAR, corrected VARCHAR", list(corrections.items()))
     _check_corrections(con, contract)
-    condition, given = Choice(choice.ids, contract.name, choice.partition, choice.rule, choice.column, "open").condition()
+    condition, given = Choice(
+        choice.ids, contract.name, choice.partition, choice.rule, choice.column, "open"
+    ).condition()
     con.execute(
         "CREATE OR REPLACE TEMP TABLE meant AS SELECT d.*, coalesce(c.corrected, d.corrected) AS correction, "
         "l.status AS batch_status FROM ops.dead_letters AS d LEFT JOIN corrections AS c USING (dead_letter_id) "
@@ -124,8 +126,10 @@ def _choose(
     )
     whole = "(line IS NULL OR batch_status = 'refused')"
     # A letter named by its id is meant, however often it has failed; so is one with a new correction.
-    left = "false" if choice.ids else (
-        f"{poison_condition()} AND dead_letter_id NOT IN (SELECT dead_letter_id FROM corrections)"
+    left = (
+        "false"
+        if choice.ids
+        else (f"{poison_condition()} AND dead_letter_id NOT IN (SELECT dead_letter_id FROM corrections)")
     )
     unread = "raw_encoding = 'base64' AND correction IS NULL"
     con.execute(
@@ -153,7 +157,9 @@ def _check_corrections(con: duckdb.DuckDBPyConnection, contract: Contract) -> No
         raise DeadLetterError(
             f"{stray[0]} is no open dead letter of a row of {contract.name}. See `sluice dead-letters list`."
         )
-    lines = "false" if contract.landing.csv.multiline else "contains(corrected, chr(10)) OR contains(corrected, chr(13))"
+    lines = (
+        "false" if contract.landing.csv.multiline else "contains(corrected, chr(10)) OR contains(corrected, chr(13))"
+    )
     unfit = con.execute(
         f"SELECT dead_letter_id FROM corrections WHERE trim(corrected) = '' OR strlen(corrected) > {LONGEST_LINE_BYTES} "
         f"OR contains(corrected, ?) OR contains(corrected, chr(0)) OR {lines} LIMIT 1",
@@ -238,8 +244,8 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, who: str) -> dict[
     )
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE failures AS SELECT s.dead_letter_id, {row_reasons(contract)} AS reasons "
-        f"FROM settled AS s JOIN records AS r USING (file_id, line) LEFT JOIN {REPEATED_REASONS} AS u "
-        "ON u.row_id = s.judged_row WHERE s.outcome = 'failed' UNION ALL "
+        f"FROM settled AS s JOIN records AS r USING (file_id, line) JOIN judged AS j ON j.row_id = s.judged_row "
+        f"LEFT JOIN {REPEATED_REASONS} AS u ON u.row_id = s.judged_row WHERE s.outcome = 'failed' UNION ALL "
         "SELECT s.dead_letter_id, [{'rule': m.rule, 'column': m.\"column\", 'value': NULL::VARCHAR, 'detail': m.detail}] "
         "FROM settled AS s JOIN misfits AS m USING (file_id)"
     )

@@ -6,9 +6,9 @@ What is done belongs to `sluice.dead_letters` and `sluice.replay`.
 from __future__ import annotations
 
 import argparse
-import getpass
 from pathlib import Path
 
+from sluice.commands import me
 from sluice.errors import DeadLetterError
 from sluice.settings import Settings
 
@@ -29,7 +29,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--status", default="open", choices=["open", "replayed", "discarded", "superseded", "all"], help="(open)"
     )
     who = argparse.ArgumentParser(add_help=False)
-    who.add_argument("--by", default=getpass.getuser(), help="who does it, kept with the letters (you)")
+    who.add_argument("--by", default=me(), help="who does it, kept with the letters (you)")
 
     listed = verbs.add_parser("list", parents=[meant, status], help="by reason, with counts and a sample")
     listed.set_defaults(run=_list)

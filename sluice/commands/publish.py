@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 
+from sluice.commands import me
 from sluice.settings import Settings
 
 
@@ -14,7 +14,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verbs = family.add_subparsers(dest="verb", required=True)
     who = argparse.ArgumentParser(add_help=False)
     who.add_argument("--why", required=True, help="kept with the publication")
-    who.add_argument("--by", default=getpass.getuser(), help="who does it, likewise (you)")
+    who.add_argument("--by", default=me(), help="who does it, likewise (you)")
     listed = verbs.add_parser("list", help="newest first")
     listed.add_argument("--limit", type=int, default=20, help="at most so many (20)")
     listed.set_defaults(run=_list)

@@ -99,7 +99,11 @@ def test_under_a_wider_contract_rows_pass_as_if_they_came_now(
         )
         for most in (5, 50)
     )
-    table = [{"name": "a", "n": 1, "more": "x"}, {"name": "é, b", "n": 10, "more": "y"}, {"name": None, "n": 2, "more": ""}]
+    table = [
+        {"name": "a", "n": 1, "more": "x"},
+        {"name": "é, b", "n": 10, "more": "y"},
+        {"name": None, "n": 2, "more": ""},
+    ]
     for home in (bench, make_bench("clean")):
         put(home, kind, table, tmp_path)
     clean = make_bench("clean")
@@ -129,7 +133,7 @@ def put(bench: Bench, kind: str, table: list[dict[str, Any]], folder: Path) -> N
         path = folder / "a.parquet"
         with duckdb.connect() as con:
             con.execute(
-                "COPY (SELECT unnest(from_json(?, '[{\"name\": \"VARCHAR\", \"n\": \"INTEGER\", \"more\": \"VARCHAR\"}]'), "
+                'COPY (SELECT unnest(from_json(?, \'[{"name": "VARCHAR", "n": "INTEGER", "more": "VARCHAR"}]\'), '
                 f"recursive := true)) TO '{path}'",
                 [json.dumps(table)],
             )
@@ -260,7 +264,9 @@ def test_a_correction_that_is_no_record_is_refused(payload: str, bench: Bench, c
     assert letters(bench.lake, Choice())[0].attempts == 1
 
 
-def test_a_header_the_contract_no_longer_fits_leaves_the_letters(bench: Bench, make_contract: Make, counted: Contract) -> None:
+def test_a_header_the_contract_no_longer_fits_leaves_the_letters(
+    bench: Bench, make_contract: Make, counted: Contract
+) -> None:
     bench.put(f"things/{DAY}/a.csv", "n,name\nx,b\n1,a\n")
     bench.ingest(counted)
     wants_more = make_contract({"name": {}, "n": {"physicalType": "INTEGER"}, "k": {"required": True}})
@@ -372,7 +378,8 @@ def test_corrections_give_what_a_corrected_file_gives(
             home.put(f"things/{DAY}/a.csv", "\n".join(["n,name,more", *text]) + "\n")
             home.ingest(contract)
         corrections = {
-            letter.dead_letter_id: line(*right[(letter.line or 0) - 2]) for letter in letters(mended.lake, Choice(), 100)
+            letter.dead_letter_id: line(*right[(letter.line or 0) - 2])
+            for letter in letters(mended.lake, Choice(), 100)
         }
         order = data.draw(st.permutations(sorted(corrections)))
         half = len(order) // 2
