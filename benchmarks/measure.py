@@ -200,7 +200,7 @@ def machine() -> dict[str, str]:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found["memory"] = f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
     if hasattr(os, "getloadavg"):
-        # Above 0 before the first round: something else was running, and the seconds are worth less.
+        # Of the minute before, to which a benchmark before this one counts.
         found["load before"] = f"{os.getloadavg()[0]:.1f}"
     found["system"] = f"{platform.system()} {platform.machine()}"
     found["python"] = platform.python_version()

@@ -80,7 +80,7 @@ def _aims(results: Mapping[str, Kept]) -> str:
         for each in result.ratios
         if each.aim is not None
     ]
-    return "\n".join(["| measured | ratio of medians | aim | | |", "|---|---|---|---:|---|", *rows])
+    return "\n".join(["| benchmark | ratio of medians | aim | measured | |", "|---|---|---|---:|---|", *rows])
 
 
 def _section(kept: Kept, document: Path, charts: Path | None) -> str:

@@ -52,7 +52,7 @@ def test_a_document_is_changed_between_its_marks_only(tmp_path):
     for _ in range(2):  # and doing it again changes nothing
         report.render(document, kept, tmp_path / "docs" / "images")
     text = document.read_text()
-    aims = "| measured | ratio of medians | aim | | |\n|---|---|---|---:|---|\n"
+    aims = "| benchmark | ratio of medians | aim | measured | |\n|---|---|---|---:|---|\n"
     assert text.startswith(f"before\n\n{BEGIN}\n\n{aims}")
     assert "\n| a: a thing | peer / Sluice | 50 at least | 45.00 | **not met** |\n" in text
     assert "| a: a thing | aimless" not in text

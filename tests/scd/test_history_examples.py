@@ -129,6 +129,20 @@ def test_what_makes_no_sense_is_refused_and_nothing_is_written(lake: Harness) ->
         assert lake.read(f"wrong_{name}") == []
 
 
+def test_a_log_that_was_altered_is_read_anew(lake: Harness) -> None:
+    lake.change_logs({"good": {0: [row("A", 1), row("B", 1)]}}, {"good": None})
+    assert lake.build(["good"], full_refresh=True) == {"good": None}
+    lake.con.execute("ALTER TABLE logs.good_log DROP a")
+    lake.con.execute("ALTER TABLE logs.good_log ADD COLUMN a VARCHAR DEFAULT 'other'")
+    lake.change_logs({"good": {1: [row("A", 5)]}})
+    assert lake.build(["good"]) == {"good": None}
+    assert sorted((r["k"], r["version"], r["a"]) for r in lake.read("good")) == [
+        ("A", 1, "other"),
+        ("A", 2, "a5"),
+        ("B", 1, "other"),
+    ]
+
+
 def test_a_change_without_a_time_is_refused_by_an_incremental_build_too(lake: Harness) -> None:
     lake.change_logs({"good": {0: [row("A", 1)]}}, {"good": None})
     assert lake.build(["good"], full_refresh=True) == {"good": None}

@@ -80,15 +80,22 @@
     {%- else -%}
         {%- do standing.update({'since': last[0][0]}) -%}
         {%- set same = scd_query("select map_entries(" ~ scd_feeds_literal(feeds) ~ ")::varchar")[0][0] -%}
-        {%- set kept = scd_query("select count(*) from ducklake_snapshots(" ~ scd_text(this.database)
-            ~ ") where snapshot_id > " ~ last[0][0] ~ " and snapshot_id <= " ~ now)[0][0] -%}
+        {#- Altering a table leaves no row in its change feed; it is told by number. -#}
+        {%- set names = [] -%}
+        {%- for table in tables %}{% do names.append(scd_text(table.split('.')[1])) %}{% endfor -%}
+        {%- set snapshots = scd_query("select count(*), coalesce(bool_or(list_has_any(changes['tables_altered'], "
+            ~ "(select list(cast(table_id as varchar)) from ducklake_table_info(" ~ scd_text(this.database)
+            ~ ") where table_name in (" ~ (names | join(', ') or "''") ~ ")))), false) from ducklake_snapshots("
+            ~ scd_text(this.database) ~ ") where snapshot_id > " ~ last[0][0] ~ " and snapshot_id <= " ~ now)[0] -%}
         {%- if last[0][1] != fingerprint -%}
             {%- do standing.update({'why': 'its code changed'}) -%}
         {%- elif last[0][2] != same -%}
             {%- do standing.update({'why': 'a table it reads was replaced'}) -%}
         {%- elif not tables -%}
             {%- do standing.update({'why': 'it follows no change feed'}) -%}
-        {%- elif kept != now - last[0][0] -%}
+        {%- elif snapshots[1] -%}
+            {%- do standing.update({'why': 'a table it reads was altered'}) -%}
+        {%- elif snapshots[0] != now - last[0][0] -%}
             {%- do standing.update({'why': 'the snapshots since its last build have expired'}) -%}
         {%- endif -%}
     {%- endif -%}

@@ -32,19 +32,34 @@ select
     email
 from {{ ref('stg_customer_changes') }}
 
--- What a sighting does not tell is null.
-union all by name
+union all
 
 select
     customer_id,
+    null as change_seq_lsn,
+    null as change_seq_partition,
+    null as change_seq_file,
+    null as change_seq_line,
     invoiced_at as changed_at,
-    true as is_sighting
+    null as is_delete,
+    true as is_sighting,
+    null as country,
+    null as segment,
+    null as email
 from {{ ref('stg_orders') }}
 
-union all by name
+union all
 
 select
     customer_id,
+    null as change_seq_lsn,
+    null as change_seq_partition,
+    null as change_seq_file,
+    null as change_seq_line,
     event_ts as changed_at,
-    true as is_sighting
+    null as is_delete,
+    true as is_sighting,
+    null as country,
+    null as segment,
+    null as email
 from {{ ref('stg_events') }}

@@ -31,19 +31,32 @@ select
     list_price
 from {{ ref('stg_product_changes') }}
 
--- What a sighting does not tell is null.
-union all by name
+union all
 
 select
     stock_code,
+    null as change_seq_lsn,
+    null as change_seq_partition,
+    null as change_seq_file,
+    null as change_seq_line,
     invoiced_at as changed_at,
-    true as is_sighting
+    null as is_delete,
+    true as is_sighting,
+    null as description,
+    null as list_price
 from {{ ref('stg_orders') }}
 
-union all by name
+union all
 
 select
     stock_code,
+    null as change_seq_lsn,
+    null as change_seq_partition,
+    null as change_seq_file,
+    null as change_seq_line,
     event_ts as changed_at,
-    true as is_sighting
+    null as is_delete,
+    true as is_sighting,
+    null as description,
+    null as list_price
 from {{ ref('stg_events') }}
