@@ -85,7 +85,7 @@ def is_built(lake: Lake, code: str) -> bool:
 def _fingerprint(con: duckdb.DuckDBPyConnection, code: str) -> str:
     """Identifies what a build is made of: its code, and the batches in the books."""
     row = con.execute(
-        # A replay of dead letters brings rows into a batch.
+        # A replay of dead letters brings rows into a batch: the batch alone does not say what is in bronze.
         "SELECT md5(? || coalesce(string_agg(batch_id || ':' || rows_accepted, ',' ORDER BY batch_id), '')) "
         "FROM ops.ledger WHERE superseded_by IS NULL",
         [code],
@@ -101,11 +101,12 @@ def latest_audit(lake: Lake) -> Audit | None:
 
 
 def publish(lake: Lake, *, run_id: str, reason: str = "") -> tuple[Publication, bool]:
-    """Move readers to the snapshot of the newest audit, if it passed, nobody has pinned them, and nobody has taken
-    them back from that very snapshot.
+    """Move readers to the snapshot of the newest audit, if it passed.
+
+    They stay where they are while they are pinned, and if they have been taken back from that very snapshot.
 
     Returns:
-        The publication in force, and whether it is new (false: readers were there already, or stay where they are held).
+        The publication in force, and whether it is new (false: readers stay where they are).
 
     Raises:
         PublicationError: there is no audit yet, or the newest one failed; readers stay where they were.
@@ -126,6 +127,7 @@ def publish(lake: Lake, *, run_id: str, reason: str = "") -> tuple[Publication, 
             )
         if current is not None and (current.pinned or audit.snapshot_id <= _newest_ever(con)):
             return current, False
+        _take_turn(con)
         return _insert(con, audit.snapshot_id, run_id, reason), True
 
     return lake.write(work, "publish")
@@ -149,18 +151,33 @@ def roll_back(
     Raises:
         PublicationError: there is no such publication, or what it showed is no longer kept.
     """
-    _named(by, why)
-    # A lake made by an earlier version lacks columns for it.
-    lake.create()
+    return _move_readers(lake, publication_id, by=by, why=why, pinned=pinned, stay=False)
+
+
+def pin(lake: Lake, publication_id: int | None = None, *, by: str, why: str) -> Publication:
+    """Hold readers at a publication, the present one when None: builds go on, and move nobody until `unpin`.
+
+    Raises:
+        PublicationError: as `roll_back`.
+    """
+    return _move_readers(lake, publication_id, by=by, why=why, pinned=True, stay=publication_id is None)
+
+
+def _move_readers(
+    lake: Lake, publication_id: int | None, *, by: str, why: str, pinned: bool | None, stay: bool
+) -> Publication:
+    """The body of `roll_back` and `pin`; `stay` at the present publication."""
+    _prepare(lake, by, why)
 
     def work(con: duckdb.DuckDBPyConnection) -> Publication:
         current = _current(con)
         if current is None:
             raise PublicationError(_nothing_published(lake, None))
+        _take_turn(con)
         row = con.execute(
             "SELECT * FROM ops.publications WHERE CASE WHEN $id IS NULL THEN snapshot_id < $snapshot "
             "ELSE publication_id = $id END ORDER BY publication_id DESC LIMIT 1",
-            {"id": publication_id, "snapshot": current.snapshot_id},
+            {"id": current.publication_id if stay else publication_id, "snapshot": current.snapshot_id},
         ).fetchone()
         if row is None:
             said = "before the present one" if publication_id is None else f"number {publication_id}"
@@ -179,32 +196,19 @@ def roll_back(
     return lake.write(work, "roll back")
 
 
-def pin(lake: Lake, publication_id: int | None = None, *, by: str, why: str) -> Publication:
-    """Hold readers at a publication, the present one when None: builds go on, and move nobody until `unpin`.
-
-    Raises:
-        PublicationError: as `roll_back`.
-    """
-    current = current_publication(lake)
-    if publication_id is None and current is not None:
-        publication_id = current.publication_id
-    return roll_back(lake, publication_id, by=by, why=why, pinned=True)
-
-
 def unpin(lake: Lake, *, by: str, why: str) -> Publication:
     """Let the next build that passes move readers again; they stay where they are until then.
 
     Raises:
         PublicationError: they are not pinned.
     """
-    _named(by, why)
-    # A lake made by an earlier version lacks columns for it.
-    lake.create()
+    _prepare(lake, by, why)
 
     def work(con: duckdb.DuckDBPyConnection) -> Publication:
         current = _current(con)
         if current is None or not current.pinned:
             raise PublicationError("Readers are not pinned. See `sluice publish list`.")
+        _take_turn(con)
         return _insert(con, current.snapshot_id, current.run_id, f"unpinned: {why}", by=by)
 
     return lake.write(work, "unpin")
@@ -221,9 +225,30 @@ def publications(lake: Lake, limit: int = 20) -> list[tuple[Publication, bool]]:
     return [(Publication(**row), kept) for row, kept in rows]
 
 
-def _named(by: str, why: str) -> None:
+def _prepare(lake: Lake, by: str, why: str) -> None:
+    """What moving readers by hand needs: a name, a reason, something published, and columns for them.
+
+    Raises:
+        PublicationError: something of it is missing.
+        LakeUnavailableError: there is no lake.
+    """
     if not by.strip() or not why.strip():
         raise PublicationError("Who moves readers, and why, is kept with the publication: name both.")
+    if current_publication(lake) is None:
+        raise PublicationError(_nothing_published(lake, None))
+    # A lake made by an earlier version lacks columns.
+    lake.create()
+
+
+# As what movers of readers take turns, among the sources in `ops.turns`: no contract can be called so.
+_TURN = "(publication)"
+
+
+def _take_turn(con: duckdb.DuckDBPyConnection) -> None:
+    """Conflict with whoever else moves readers at the same time: a build must not run over a pin."""
+    row = con.execute("UPDATE ops.turns SET n = n + 1 WHERE source = ?", [_TURN]).fetchone()
+    if not row or not row[0]:
+        con.execute("INSERT INTO ops.turns VALUES (?, 0)", [_TURN])
 
 
 def _newest_ever(con: duckdb.DuckDBPyConnection) -> int:

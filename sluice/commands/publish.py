@@ -1,11 +1,18 @@
-"""`sluice publish list | rollback | pin | unpin`: arguments and output. What is done belongs to `sluice.publication`."""
+"""`sluice publish list | rollback | pin | unpin`: arguments and output.
+
+What is done belongs to `sluice.publication`.
+"""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from sluice.commands import me
+from sluice.commands import count, me, shown
 from sluice.settings import Settings
+
+if TYPE_CHECKING:
+    from sluice.publication import Publication
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -16,7 +23,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     who.add_argument("--why", required=True, help="kept with the publication")
     who.add_argument("--by", default=me(), help="who does it, likewise (you)")
     listed = verbs.add_parser("list", help="newest first")
-    listed.add_argument("--limit", type=int, default=20, help="at most so many (20)")
+    listed.add_argument("--limit", type=count, default=20, help="at most so many (20)")
     listed.set_defaults(run=_list)
     for name, run, told in (
         ("rollback", _rollback, "move readers back, to the publication before the present one when none is named"),
@@ -35,9 +42,11 @@ def _list(settings: Settings, chosen: argparse.Namespace) -> int:
     found = publications(Lake(settings), chosen.limit)
     for number, (each, kept) in enumerate(found):
         marks = [mark for mark, so in (("readers", number == 0), ("pinned", each.pinned), ("gone", not kept)) if so]
+        told = f"{shown(each.decided_by) or each.run_id or '-'}  {shown(each.reason, 500)}"
+        marked = f"  ({', '.join(marks)})" if marks else ""
         print(
             f"{each.publication_id:>6}  snapshot {each.snapshot_id:>6}  {each.published_at:%Y-%m-%d %H:%M:%S}  "
-            f"{each.decided_by or each.run_id or '-'}  {each.reason}{f'  ({", ".join(marks)})' if marks else ''}"
+            f"{told}{marked}"
         )
     if not found:
         print("Nothing has been published yet.")
@@ -65,7 +74,7 @@ def _unpin(settings: Settings, chosen: argparse.Namespace) -> int:
     return _told(unpin(Lake(settings), by=chosen.by, why=chosen.why))
 
 
-def _told(publication) -> int:  # type: ignore[no-untyped-def]
+def _told(publication: Publication) -> int:
     held = ", pinned" if publication.pinned else ""
     print(f"publication {publication.publication_id}: readers see snapshot {publication.snapshot_id}{held}")
     return 0

@@ -230,9 +230,15 @@ def test_a_build_is_known_by_its_code_and_its_batches(warehouse: Bench) -> None:
     record_audit(warehouse.lake, run_id="b1", checks_passed=1, failed=[], code="sql-1")
     assert is_built(warehouse.lake, "sql-1")
     assert not is_built(warehouse.lake, "sql-2")
-    warehouse.lake.write(lambda con: con.execute("INSERT INTO ops.ledger (batch_id) VALUES ('new')"), "a batch")
+    books = "INSERT INTO ops.ledger (batch_id, rows_accepted) VALUES ('new', 2)"
+    warehouse.lake.write(lambda con: con.execute(books), "a batch")
     assert not is_built(warehouse.lake, "sql-1")
-    record_audit(warehouse.lake, run_id="b2", checks_passed=1, failed=["x"], code="sql-1")
+    record_audit(warehouse.lake, run_id="b2", checks_passed=1, failed=[], code="sql-1")
+    assert is_built(warehouse.lake, "sql-1")
+    # A replayed dead letter is a row more in a batch that was there.
+    warehouse.lake.write(lambda con: con.execute("UPDATE ops.ledger SET rows_accepted = 3"), "a replay")
+    assert not is_built(warehouse.lake, "sql-1")
+    record_audit(warehouse.lake, run_id="b3", checks_passed=1, failed=["x"], code="sql-1")
     assert not is_built(warehouse.lake, "sql-1")
 
 
