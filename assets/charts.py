@@ -79,7 +79,8 @@ def _chart(rows: list[tuple[Any, float, str]], title: str) -> str:
 def bars(rows: Sequence[tuple[str, int]], title: str) -> str:
     """A bar per name, the first on top, as an image in Markdown."""
     figure, axes = _axes(title)
-    names = [name for name, _ in rows][::-1]
+    # A dollar sign would begin a formula.
+    names = [name.replace("$", r"\$") for name, _ in rows][::-1]
     drawn = axes.barh(names, [count for _, count in rows][::-1], height=0.6)
     axes.bar_label(drawn, fontsize=8, padding=2)
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -8,7 +8,7 @@ from assets.charts import bars
 from assets.ingest import WRITER_POOL, one_line
 from resources.lake import LakeResource
 from sluice.contracts import Contract
-from sluice.dead_letters import POISON_ATTEMPTS, Choice, Group, counts, groups, ids_by_source
+from sluice.dead_letters import POISON_ATTEMPTS, Choice, Group, counts, groups, ids_by_source, resolved
 from sluice.ingest import ingest
 from sluice.replay import replay
 
@@ -72,8 +72,8 @@ def build_dead_letters(sources: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
 
 def _table(found: Sequence[Group]) -> str:
     rows = [
-        f"| {g.source} | {g.rule} | {g.column} | {g.letters} | {g.rows} | {g.poison} | {g.first_failed_at:%Y-%m-%d %H:%M} "
-        f"| `{one_line(g.sample)}` |"
+        f"| {g.source} | {g.rule} | {g.column} | {g.letters} | {g.rows} | {g.poison} "
+        f"| {g.first_failed_at:%Y-%m-%d %H:%M} | `{one_line(g.sample)}` |"
         for g in found[:_SHOWN]
     ]
     head = [
@@ -99,7 +99,8 @@ def build_replay_job(contracts: Sequence[Contract]) -> dg.JobDefinition:
 
     @dg.op(pool=WRITER_POOL)
     def replay_open_letters(context: dg.OpExecutionContext, config: ReplayConfig, lake: LakeResource) -> None:
-        choice = Choice(tuple(config.ids), config.source, config.partition, config.rule, config.column)
+        wanted = Choice(tuple(config.ids), config.source, config.partition, config.rule, config.column)
+        choice = resolved(lake.lake, wanted)
         for source in ids_by_source(lake.lake, choice, {}):
             if source not in by_name:
                 context.log.warning(f"{source}: there is no contract of this name (any more); its dead letters stay.")
@@ -108,8 +109,10 @@ def build_replay_job(contracts: Sequence[Contract]) -> dg.JobDefinition:
             context.log.info(f"{done}")
             changed = set(done.changed)
             if done.partitions:
-                again = ingest(lake.lake, by_name[source], done.partitions, run_id=context.run.run_id, force=True)
+                again = ingest(lake.lake, by_name[source], done.partitions, run_id=context.run.run_id, again=True)
                 changed |= {b.partition_key for b in again.batches if b.status == "accepted"}
+                for problem in again.problems:
+                    context.log.warning(f"{problem.file}: {problem.rule}: {problem.detail}")
             # What is downstream follows as after any other load.
             for partition in sorted(changed):
                 context.log_event(

@@ -39,7 +39,7 @@ def commit(con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[Bat
         "SELECT 1 FROM ops.ledger WHERE source = ? AND partition_key IN (SELECT partition_key FROM batches) LIMIT 1",
         [source],
     ).fetchone()
-    _remember_letters(con, source, any_before=before is not None)
+    _remember_letters(con, contract, any_before=before is not None)
     if before:
         # What these very batches wrote in an earlier, forced-again run.
         for ops_table in ("dead_letters", "ledger"):
@@ -48,7 +48,7 @@ def commit(con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[Bat
     insert_accepted(con, contract, now)
     _write_dead_letters(run, contract)
     if before:
-        _supersede(run)
+        _supersede(run, contract)
     run(
         "INSERT INTO ops.ledger SELECT batch_id, $source, partition_key, "
         "CASE WHEN refused THEN 'refused' ELSE 'accepted' END, files, rows_read, "
@@ -79,29 +79,61 @@ def insert_accepted(con: duckdb.DuckDBPyConnection, contract: Contract, now: dat
     )
 
 
-def _remember_letters(con: duckdb.DuckDBPyConnection, source: str, *, any_before: bool) -> None:
+def _identity(contract: Contract, letter: str) -> str:
+    """SQL of what makes `letter` (an alias) the same one in another batch of its partition.
+
+    Its text below the same header; and its file where equal lines of two files are two rows, as equal files are.
+    """
+    own_file = "true" if contract.landing.duplicates == "file" else f"{letter}.line IS NULL"
+    return (
+        f"[{letter}.partition_key, CASE WHEN {own_file} THEN {letter}.file ELSE '' END, "
+        f"coalesce({letter}.header, ''), coalesce({letter}.checksum, '')]"
+    )
+
+
+def _remember_letters(con: duckdb.DuckDBPyConnection, contract: Contract, *, any_before: bool) -> None:
     """Make `former_letters`: what is known of rows and files of these partitions that failed before.
 
     A row that fails again is the letter it was: since when it fails and how often, what was supplied in its place, that
     somebody discarded it.
     """
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE former_letters AS SELECT partition_key, file, coalesce(checksum, '') AS checksum, "
+        f"CREATE OR REPLACE TEMP TABLE former_letters AS SELECT {_identity(contract, 'd')} AS identity, "
         "min(first_failed_at) AS first_failed_at, max(coalesce(attempts, 1)) AS attempts, "
+        "arg_max({reasons: reasons, same: coalesce(same_failures, attempts, 1)}, "
+        "coalesce(last_failed_at, first_failed_at)) AS failed, "
         "arg_max({corrected: corrected, discarded: status = 'discarded', decided_by: decided_by, decided_why: "
-        "decided_why, decided_at: decided_at}, coalesce(decided_at, first_failed_at)) AS decision "
-        f"FROM ops.dead_letters WHERE {str(any_before).lower()} AND source = ? AND status <> 'superseded' "
+        "decided_why, decided_at: decided_at}, coalesce(decided_at, first_failed_at)) "
+        "FILTER (status = 'discarded' OR corrected IS NOT NULL) AS decision "
+        f"FROM ops.dead_letters AS d WHERE {str(any_before).lower()} AND source = ? AND status <> 'superseded' "
         "AND partition_key IN (SELECT partition_key FROM batches) GROUP BY ALL",
-        [source],
+        [contract.name],
     )
 
 
-def _supersede(run: Callable[..., None]) -> None:
-    """An accepted batch takes the place of all before it; a refused one only of earlier refusals."""
+def same_failures(before: str, now: str, count: str) -> str:
+    """SQL of how often in a row a letter has failed for the same reasons, that it has just failed again included.
+
+    Args:
+        before: SQL of its reasons the last time.
+        now: SQL of its reasons this time.
+        count: SQL of how often it had failed for `before`.
+    """
+    kinds = 'list_sort(list_transform({}, lambda r: concat_ws(\' \', r."rule", r."column")))'
+    return f"CASE WHEN {kinds.format(before)} = {kinds.format(now)} THEN coalesce({count}, 1) + 1 ELSE 1 END"
+
+
+def _supersede(run: Callable[..., None], contract: Contract) -> None:
+    """An accepted batch takes the place of all before it; a refused one only of earlier refusals.
+
+    What was decided about a letter stays to be read, unless the batch has the same letter again: then it is there.
+    """
     run(
         "UPDATE ops.dead_letters AS d SET status = 'superseded' FROM batch_books AS b, ops.ledger AS l "
         "WHERE d.source = $source AND d.partition_key = b.partition_key AND d.batch_id <> b.batch_id "
-        "AND d.status <> 'superseded' AND l.batch_id = d.batch_id AND (NOT b.refused OR l.status = 'refused')",
+        "AND d.status <> 'superseded' AND l.batch_id = d.batch_id AND (NOT b.refused OR l.status = 'refused') "
+        f"AND (d.status = 'open' OR {_identity(contract, 'd')} IN (SELECT {_identity(contract, 'n')} "
+        "FROM ops.dead_letters AS n WHERE n.batch_id IN (SELECT batch_id FROM batches)))",
         "source",
     )
     run(
@@ -112,7 +144,7 @@ def _supersede(run: Callable[..., None]) -> None:
 
 
 def row_reasons(contract: Contract) -> str:
-    """SQL of all reasons a record `r` of `records` was rejected for; `u` has those of the batch as a whole (`repeated`)."""
+    """SQL of all reasons a record `r` of `records` was rejected for; `u` are the `REPEATED_REASONS`."""
     return (
         "CASE WHEN r.fault IS NOT NULL THEN [{'rule': r.fault, 'column': NULL::VARCHAR, 'value': NULL::VARCHAR, "
         f"'detail': r.fault_detail}}] ELSE list_concat({reasons(violations(contract))}, coalesce(u.reasons, [])) END"
@@ -147,24 +179,24 @@ def _write_dead_letters(run: Callable[..., None], contract: Contract) -> None:
         "b.partition_key, f.path AS file, count(*) AS rows, [{'rule': 'batch_refused', 'column': NULL::VARCHAR, "
         "'value': NULL::VARCHAR, 'detail': format('{} of {} rows were rejected, more than the contract allows; these "
         "rows are good but were not accepted', any_value(b.rows_bad), any_value(b.rows_read))}] AS reasons, "
-        "'batch' AS error_class FROM judged AS j JOIN batch_files AS f USING (file_id) "
+        "'batch' AS error_class, any_value(f.sha256) AS checksum "
+        "FROM judged AS j JOIN batch_files AS f USING (file_id) "
         "JOIN batch_books AS b ON b.batch_no = j.batch_no "
         "WHERE b.refused AND NOT j.twin AND NOT j.rejected GROUP BY b.batch_id, b.partition_key, f.path"
     )
     for letters in (in_row, whole_file, of_refused):
         # A column that one of the three does not have is null for its letters.
         run(
-            f"INSERT INTO ops.dead_letters BY NAME WITH letters AS (FROM (SELECT NULL::VARCHAR AS checksum LIMIT 0) "
+            "INSERT INTO ops.dead_letters BY NAME WITH letters AS "
+            "(FROM (SELECT NULL::VARCHAR AS header, NULL::BIGINT AS line LIMIT 0) "
             f"UNION ALL BY NAME {letters}) SELECT l.*, $source AS source, $version AS contract_version, "
             "coalesce(k.first_failed_at, $now) AS first_failed_at, $now AS last_failed_at, "
             "1 + coalesce(k.attempts, 0) AS attempts, "
-            "CASE WHEN k.decision.discarded THEN 'discarded' ELSE 'open' END AS status, k.decision.corrected, "
-            "CASE WHEN k.decision.discarded OR k.decision.corrected IS NOT NULL THEN k.decision.decided_by END "
-            "AS decided_by, "
-            "CASE WHEN k.decision.discarded THEN k.decision.decided_why END AS decided_why, "
-            "CASE WHEN k.decision.discarded THEN k.decision.decided_at END AS decided_at "
-            "FROM letters AS l LEFT JOIN former_letters AS k ON k.partition_key = l.partition_key "
-            "AND k.file = l.file AND k.checksum = coalesce(l.checksum, '')",
+            f"{same_failures('k.failed.reasons', 'l.reasons', 'k.failed.same')} AS same_failures, "
+            "CASE WHEN k.decision.discarded THEN 'discarded' ELSE 'open' END AS status, "
+            "k.decision.corrected, k.decision.decided_by, k.decision.decided_at, "
+            "CASE WHEN k.decision.discarded THEN k.decision.decided_why END AS decided_why "
+            f"FROM letters AS l LEFT JOIN former_letters AS k ON k.identity = {_identity(contract, 'l')}",
             "source",
             "version",
             "now",
@@ -204,10 +236,11 @@ def balanced(con: duckdb.DuckDBPyConnection, source: str) -> list[BatchOutcome]:
         "SELECT l.batch_id, l.partition_key, l.status, l.files, l.rows_read, l.rows_accepted, l.rows_dead_lettered, "
         "l.rows_duplicate, coalesce(a.rows, 0), coalesce(d.rows, 0) FROM ops.ledger AS l "
         "JOIN batches AS b USING (batch_id) "
-        f"LEFT JOIN (SELECT _batch_id, count(*) AS rows FROM bronze.{quoted(source)} WHERE _batch_id IN (SELECT batch_id FROM batches) "
-        "GROUP BY ALL) AS a ON a._batch_id = l.batch_id "
+        f"LEFT JOIN (SELECT _batch_id, count(*) AS rows FROM bronze.{quoted(source)} "
+        "WHERE _batch_id IN (SELECT batch_id FROM batches) GROUP BY ALL) AS a ON a._batch_id = l.batch_id "
         "LEFT JOIN (SELECT batch_id, sum(rows) AS rows FROM ops.dead_letters WHERE batch_id IN "
-        "(SELECT batch_id FROM batches) AND status <> 'replayed' GROUP BY ALL) AS d ON d.batch_id = l.batch_id ORDER BY l.partition_key"
+        "(SELECT batch_id FROM batches) AND status <> 'replayed' GROUP BY ALL) AS d ON d.batch_id = l.batch_id "
+        "ORDER BY l.partition_key"
     ).fetchall()
     outcomes = []
     for *booked, accepted, dead in rows:

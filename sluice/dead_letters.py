@@ -6,7 +6,9 @@ to `sluice.replay`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,14 +17,36 @@ from typing import Any
 import duckdb
 
 from sluice.errors import DeadLetterError
-from sluice.lake import Lake, literal
+from sluice.lake import OPS_TABLES, Lake, literal, quoted
+from sluice.records.shape import no_glob
 
-# A letter that has failed so often, and each time for the same reasons, is not tried again by itself.
+# A letter that has failed so often in a row, and each time for the same reasons, is not tried again by itself. Two
+# may be a contract mended too little; what fails a third time waits for somebody who looks at it.
 POISON_ATTEMPTS = 3
+
+# SQL of whether a letter is poison.
+POISON = f"coalesce(same_failures, attempts, 1) >= {POISON_ATTEMPTS}"
+
+# The table with all its columns, also in a lake of an earlier version that nobody has written to since.
+_LETTERS = (
+    "(FROM ops.dead_letters UNION ALL BY NAME SELECT "
+    + ", ".join(f"NULL::{kind} AS {quoted(name)}" for name, kind in OPS_TABLES["dead_letters"].items())
+    + " WHERE false)"
+)
+
+_SHORTEST_ID = 6
+_WHOLE_ID = 32
 
 STATUSES = ("open", "replayed", "discarded", "superseded")
 
 EXPORTS = {".csv": "FORMAT csv, HEADER", ".jsonl": "FORMAT json", ".parquet": "FORMAT parquet"}
+
+# A spreadsheet takes a cell that begins so for a formula, and what a dead letter holds is of anybody's making. In CSV
+# such a text has one more apostrophe before it, which is taken off when the file comes back.
+_FORMULA = r"[=+\-@\t\r\n]"
+
+# DuckDB refuses longer lines of CSV by default, and one holds a letter's payload, header, reasons and correction.
+_LONGEST_CSV_LINE = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -47,7 +71,8 @@ class Choice:
 
     def condition(self) -> tuple[str, dict[str, Any]]:
         """SQL of the condition on a row of `ops.dead_letters`, and its parameters."""
-        parts, given = [], {}
+        parts: list[str] = []
+        given: dict[str, Any] = {}
         for name, sql in (
             ("source", "source = $source"),
             ("partition", "partition_key = $partition"),
@@ -60,14 +85,22 @@ class Choice:
                 parts.append(sql)
                 given[name] = value
         if self.ids:
-            short = [i for i in self.ids if len(i) < 6]
-            if short:
-                raise DeadLetterError(
-                    f"{short[0]!r} is too short for the id of a dead letter; give 6 characters or more."
-                )
-            parts.append("list_any_value(list_filter($ids, lambda i: starts_with(dead_letter_id, i))) IS NOT NULL")
-            given["ids"] = list(self.ids)
+            _check_length(self.ids)
+            parts.append(
+                "(list_contains($whole, dead_letter_id) "
+                "OR len(list_filter($short, lambda i: starts_with(dead_letter_id, i))) > 0)"
+            )
+            given["whole"] = [i for i in self.ids if len(i) == _WHOLE_ID]
+            given["short"] = [i for i in self.ids if len(i) != _WHOLE_ID]
         return " AND ".join(parts) or "true", given
+
+
+def _check_length(ids: Iterable[str]) -> None:
+    for given in ids:
+        if len(given) < _SHORTEST_ID:
+            raise DeadLetterError(
+                f"{given!r} is too short for the id of a dead letter; give {_SHORTEST_ID} characters or more."
+            )
 
 
 @dataclass(frozen=True)
@@ -105,7 +138,8 @@ class Letter:
     contract_version: str = ""
     batch_id: str = ""
     checksum: str | None = None
-    attempts: int = 1
+    attempts: int | None = None
+    same_failures: int | None = None
     first_failed_at: datetime | None = None
     last_failed_at: datetime | None = None
     decided_by: str | None = None
@@ -119,9 +153,9 @@ def groups(lake: Lake, choice: Choice) -> list[Group]:
     with lake.reading() as con:
         rows = con.execute(
             'SELECT source, r."rule", coalesce(r."column", \'\'), count(*), sum(rows)::BIGINT, '
-            f"count(*) FILTER (coalesce(attempts, 1) >= {POISON_ATTEMPTS}), min(first_failed_at), "
+            f"count(*) FILTER ({POISON}), min(first_failed_at), "
             "max(coalesce(last_failed_at, first_failed_at)), coalesce(any_value(left(raw, 120)), any_value(file)) "
-            "FROM (SELECT *, unnest(reasons) AS r FROM ops.dead_letters "
+            f"FROM (SELECT *, unnest(reasons) AS r FROM {_LETTERS} "
             f"WHERE {condition}) GROUP BY ALL ORDER BY 5 DESC, 1, 2, 3",
             given,
         ).fetchall()
@@ -134,7 +168,7 @@ def letters(lake: Lake, choice: Choice, limit: int = 20) -> list[Letter]:
     names = list(Letter.__dataclass_fields__)
     with lake.reading() as con:
         rows = con.execute(
-            f"SELECT {', '.join(names)} FROM ops.dead_letters WHERE {condition} "
+            f"SELECT {', '.join(map(quoted, names))} FROM {_LETTERS} WHERE {condition} "
             "ORDER BY first_failed_at, source, file, line NULLS FIRST LIMIT $limit",
             {**given, "limit": limit},
         ).fetchall()
@@ -145,43 +179,58 @@ def discard(lake: Lake, choice: Choice, *, by: str, why: str) -> int:
     """Give open letters up; their rows stay in the books as dead-lettered. Returns how many.
 
     Raises:
-        DeadLetterError: no open letter is meant, or nobody or no reason is named.
+        DeadLetterError: no open letter is meant, an id is of none or of several, or nobody or no reason is named.
     """
     if not by.strip() or not why.strip():
         raise DeadLetterError("Who discards dead letters, and why, is kept with them: name both.")
-    condition, given = choice.condition()
+    choice = resolved(lake, choice)
+    condition, given = dataclasses.replace(choice, status="open").condition()
+    if not letters(lake, dataclasses.replace(choice, status="open"), 1):
+        raise DeadLetterError("No open dead letter is meant. See `sluice dead-letters list`.")
 
     def work(con: duckdb.DuckDBPyConnection) -> int:
+        # Whoever ingests or replays the same letters meanwhile starts over.
+        con.execute(
+            f"UPDATE ops.turns SET n = n + 1 WHERE source IN (SELECT source FROM ops.dead_letters WHERE {condition})",
+            given,
+        )
         row = con.execute(
             "UPDATE ops.dead_letters SET status = 'discarded', decided_by = $by, decided_why = $why, "
-            f"decided_at = $now WHERE status = 'open' AND {condition}",
+            f"decided_at = $now WHERE {condition}",
             {**given, "by": by, "why": why, "now": datetime.now(UTC).replace(tzinfo=None)},
         ).fetchone()
         return int(row[0]) if row else 0
 
-    found = lake.write(work, f"discard dead letters: {why}")
-    if not found:
-        raise DeadLetterError("No open dead letter is meant. See `sluice dead-letters list`.")
-    return found
+    with lake.connect() as con:
+        lake.create(con)
+        return lake.transaction(con, work, f"discard dead letters: {why}")
 
 
 def export(lake: Lake, choice: Choice, path: Path) -> int:
     """Write the letters chosen to a file, CSV, JSON lines or Parquet by its ending. Returns how many.
 
-    With a column `corrected` filled in, `sluice dead-letters replay --corrections` takes the file back.
+    With a column `corrected` filled in, `sluice dead-letters replay --corrections` takes the file back. In CSV a text
+    that a spreadsheet would take for a formula has an apostrophe before it.
 
     Raises:
-        DeadLetterError: the ending is another.
+        DeadLetterError: the ending is another, or the file cannot be written.
     """
-    options = EXPORTS.get(path.suffix)
-    if options is None:
-        raise DeadLetterError(f"{path}: the ending says the format; give one of {', '.join(EXPORTS)}.")
+    options = _export_options(path)
     condition, given = choice.condition()
-    reasons = "to_json(reasons)::VARCHAR AS reasons" if path.suffix == ".csv" else "reasons"
+    shown = "*"
+    if path.suffix == ".csv":
+        formula = literal(f"^'*{_FORMULA}")
+        guarded = [
+            f"CASE WHEN regexp_matches({quoted(n)}, {formula}) THEN chr(39) || {quoted(n)} "
+            f"ELSE {quoted(n)} END AS {quoted(n)}"
+            for n, kind in OPS_TABLES["dead_letters"].items()
+            if kind == "VARCHAR"
+        ]
+        shown = f"* REPLACE ({', '.join(guarded)}, to_json(reasons)::VARCHAR AS reasons)"
     with lake.reading() as con:
         con.execute(
-            f"CREATE TEMP TABLE exported AS SELECT * REPLACE ({reasons}) FROM ops.dead_letters "
-            f"WHERE {condition} ORDER BY source, file, line",
+            f"CREATE TEMP TABLE exported AS SELECT {shown} FROM {_LETTERS} WHERE {condition} "
+            "ORDER BY source, file, line",
             given,
         )
         try:
@@ -193,18 +242,28 @@ def export(lake: Lake, choice: Choice, path: Path) -> int:
     return int(row[0]) if row else 0
 
 
+def _export_options(path: Path) -> str:
+    options = EXPORTS.get(path.suffix)
+    if options is None:
+        raise DeadLetterError(f"{path}: the ending says the format; give one of {', '.join(EXPORTS)}.")
+    return options
+
+
 def corrections_of(path: Path) -> dict[str, str]:
     """Corrected payloads by `dead_letter_id`, from a file as `export` writes it; rows without one do not count.
 
     Raises:
-        DeadLetterError: it cannot be read, or lacks the columns.
+        DeadLetterError: it cannot be read, lacks the columns, or corrects a letter twice.
     """
-    if path.suffix not in EXPORTS:
-        raise DeadLetterError(f"{path}: the ending says the format; give one of {', '.join(EXPORTS)}.")
-    name = literal(str(path))
+    _export_options(path)
+    name = literal(no_glob(str(path)))
     read = {
-        ".csv": f"read_csv({name}, all_varchar = true, header = true)",
-        ".jsonl": f"read_json({name}, format = 'newline_delimited')",
+        # Nothing of the dialect is guessed: what is in the cells holds every delimiter there is.
+        ".csv": f"read_csv({name}, all_varchar = true, header = true, delim = ',', quote = '\"', escape = '\"', "
+        f"max_line_size = {_LONGEST_CSV_LINE})",
+        # As JSON, which keeps texts from being taken for dates.
+        ".jsonl": f"(SELECT json->>'dead_letter_id' AS dead_letter_id, json->>'corrected' AS corrected "
+        f"FROM read_ndjson_objects({name}))",
         ".parquet": f"read_parquet({name})",
     }[path.suffix]
     with duckdb.connect() as con:
@@ -214,10 +273,26 @@ def corrections_of(path: Path) -> dict[str, str]:
             ).fetchall()
         except duckdb.Error as error:
             raise DeadLetterError(
-                f"{path} cannot be read as corrections: {str(error).splitlines()[0]}. It needs the columns dead_letter_id "
-                "and corrected; `sluice dead-letters export` writes such a file."
+                f"{path} cannot be read as corrections: {str(error).splitlines()[0]}. It needs the columns "
+                "dead_letter_id and corrected; `sluice dead-letters export` writes such a file."
             ) from error
-    return dict(rows)
+    found: dict[str, str] = {}
+    guarded = re.compile(f"'+{_FORMULA}")
+    for letter, corrected in rows:
+        if letter is None or letter in found:
+            said = "corrects no letter" if letter is None else f"corrects {letter!r} twice"
+            raise DeadLetterError(f"{path} {said}; each correction needs a dead_letter_id of its own.")
+        found[letter] = corrected[1:] if path.suffix == ".csv" and guarded.match(corrected) else corrected
+    return found
+
+
+def resolved(lake: Lake, choice: Choice) -> Choice:
+    """The choice with whole ids for those it has.
+
+    Raises:
+        DeadLetterError: an id is of no open letter, or of several.
+    """
+    return dataclasses.replace(choice, ids=tuple(whole for whole, _ in _open_letters(lake, choice.ids).values()))
 
 
 def ids_by_source(lake: Lake, choice: Choice, corrections: Mapping[str, str]) -> dict[str, dict[str, str]]:
@@ -226,31 +301,37 @@ def ids_by_source(lake: Lake, choice: Choice, corrections: Mapping[str, str]) ->
     Raises:
         DeadLetterError: a correction is for no open letter, or its short id for several.
     """
-    condition, given = choice.condition()
+    condition, given = dataclasses.replace(choice, status="open").condition()
     with lake.reading() as con:
         sources = con.execute(
-            f"SELECT DISTINCT source FROM ops.dead_letters WHERE status = 'open' AND {condition} ORDER BY 1", given
-        ).fetchall()
-        known = con.execute(
-            "SELECT c, d.source, d.dead_letter_id FROM (SELECT unnest(?) AS c) LEFT JOIN ops.dead_letters AS d "
-            "ON d.status = 'open' AND starts_with(d.dead_letter_id, c)",
-            [list(corrections)],
+            f"SELECT DISTINCT source FROM ops.dead_letters WHERE {condition} ORDER BY 1", given
         ).fetchall()
     found: dict[str, dict[str, str]] = {source: {} for (source,) in sources}
-    seen: set[str] = set()
-    for given_id, source, whole in known:
-        if source is None:
-            raise DeadLetterError(f"{given_id} is no open dead letter. See `sluice dead-letters list`.")
-        if given_id in seen:
-            raise DeadLetterError(f"{given_id} is the begin of several dead letters' ids; give more of it.")
-        seen.add(given_id)
-        found.setdefault(source, {})[whole] = corrections[given_id]
+    for short, (whole, source) in _open_letters(lake, corrections).items():
+        found.setdefault(source, {})[whole] = corrections[short]
     return found
 
 
-def poison_condition() -> str:
-    """SQL of whether a letter is poison."""
-    return f"coalesce(attempts, 1) >= {POISON_ATTEMPTS}"
+def _open_letters(lake: Lake, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Of each id, or begin of one, the whole id and the source of the open letter it means."""
+    wanted = list(ids)
+    if not wanted:
+        return {}
+    _check_length(wanted)
+    with lake.reading() as con:
+        rows = con.execute(
+            "SELECT w.id, d.dead_letter_id, d.source FROM (SELECT unnest(?) AS id) AS w "
+            "LEFT JOIN ops.dead_letters AS d ON d.status = 'open' AND starts_with(d.dead_letter_id, w.id)",
+            [wanted],
+        ).fetchall()
+    found: dict[str, tuple[str, str]] = {}
+    for short, whole, source in rows:
+        if whole is None:
+            raise DeadLetterError(f"{short!r} is no open dead letter. See `sluice dead-letters list`.")
+        if found.get(short, (whole,))[0] != whole:
+            raise DeadLetterError(f"{short!r} is the begin of several dead letters' ids; give more of it.")
+        found[short] = (whole, source)
+    return found
 
 
 def counts(lake: Lake) -> Mapping[str, int]:

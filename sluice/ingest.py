@@ -11,7 +11,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -20,13 +19,12 @@ from sluice.batches import Batch, BatchOutcome, FileProblem, IngestResult, batch
 from sluice.booking import commit, note_positions
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract
-from sluice.dead_letters import Choice
 from sluice.judging import judge
 from sluice.lake import Lake, explain, quoted, temp_table
 from sluice.landing import LandingFile, scan
 from sluice.preflight import Inspected, inspect_all
 from sluice.records import SourceFile, extract, keep_lines
-from sluice.replay import replay
+from sluice.replay import reapply
 
 # Gzip shrinks the real order files to a sixth and JSON lines to a twelfth: an estimate only for the chunk's size.
 _GZIP_RATIO = 10
@@ -38,6 +36,7 @@ def ingest(
     partitions: Iterable[str] | None = None,
     *,
     run_id: str = "",
+    again: bool = False,
     force: bool = False,
 ) -> IngestResult:
     """Bring partitions of a source from the landing area into bronze.
@@ -51,7 +50,8 @@ def ingest(
         contract: of the source.
         partitions: partition keys; all that have files when None.
         run_id: noted in the ledger.
-        force: write batches again that are already in the books.
+        again: write batches again that are already in the books.
+        force: likewise, and give up accepted rows whose files are gone from the landing area.
 
     Raises:
         LandingError: the landing folder is not there.
@@ -71,38 +71,15 @@ def ingest(
         for chunk in _chunks(present, settings.chunk_bytes):
             with _scratch(lake) as temp:
                 batches = _batches(chunk, contract, settings.landing_path, temp, settings.threads)
-                told, trouble = _ingest_chunk(lake, con, contract, batches, run_id, force)
+                told, trouble = _ingest_chunk(lake, con, contract, batches, run_id, again, force)
             outcomes += told
             problems += trouble
-    outcomes = _with_corrections(lake, contract, outcomes)
     return IngestResult(
         contract.name,
         tuple(sorted(outcomes, key=lambda b: b.partition_key)),
         tuple(problems),
         tuple(key for key in wanted if key not in present),
     )
-
-
-def _with_corrections(lake: Lake, contract: Contract, outcomes: list[BatchOutcome]) -> list[BatchOutcome]:
-    """Take rows again that fail as they did before, when somebody had supplied what is right in their place.
-
-    The file still has the wrong row, so the batch that replaced the corrected one has set it aside again.
-    """
-    keys = [b.partition_key for b in outcomes if b.rows_dead_lettered and not b.unchanged]
-    if not keys:
-        return outcomes
-    with lake.reading() as con:
-        rows = con.execute(
-            "SELECT dead_letter_id FROM ops.dead_letters WHERE source = ? AND status = 'open' "
-            "AND corrected IS NOT NULL AND line IS NOT NULL AND partition_key IN (SELECT unnest(?))",
-            [contract.name, keys],
-        ).fetchall()
-    if not rows:
-        return outcomes
-    replay(lake, contract, Choice(ids=tuple(id_ for (id_,) in rows)))
-    with lake.reading() as con:
-        now = _latest(con, contract.name, keys)
-    return [replace(now[b.partition_key], unchanged=False) if b.partition_key in keys else b for b in outcomes]
 
 
 class _scratch:
@@ -162,11 +139,19 @@ def _batches(
 
 
 def _ingest_chunk(
-    lake: Lake, con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[Batch], run_id: str, force: bool
+    lake: Lake,
+    con: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    batches: list[Batch],
+    run_id: str,
+    again: bool,
+    force: bool,
 ) -> tuple[list[BatchOutcome], list[FileProblem]]:
     known = _latest(con, contract.name, [b.partition_key for b in batches])
     old = [
-        b for b in batches if not force and b.partition_key in known and known[b.partition_key].batch_id == b.batch_id
+        b
+        for b in batches
+        if not (again or force) and b.partition_key in known and known[b.partition_key].batch_id == b.batch_id
     ]
     new = [b for b in batches if b not in old]
     outcomes = [known[b.partition_key] for b in old]
@@ -193,7 +178,7 @@ def _ingest_chunk(
     first, last = new[0].partition_key, new[-1].partition_key
     span = first if first == last else f"{first} to {last}"
     message = f"ingest {contract.name} {span} ({len(new)} {'batch' if len(new) == 1 else 'batches'})"
-    outcomes += lake.transaction(con, lambda c: commit(c, contract, new, run_id), message)
+    outcomes += lake.transaction(con, lambda c: reapply(c, contract, commit(c, contract, new, run_id)), message)
     by_id = {f.file_id: f for f in files}
     for fault in faults:
         file = by_id[fault.file_id].inspected.file

@@ -51,10 +51,10 @@ def judge(
     scope = "file_id" if contract.landing.duplicates == "file" else "batch_no"
     con.execute(
         # Hashes find the few candidates cheaply; the texts themselves decide.
-        "CREATE OR REPLACE TEMP TABLE twins AS SELECT row_id FROM (SELECT row_id, "
-        f"row_number() OVER (PARTITION BY {scope}, layout, raw_encoding, raw ORDER BY file_id, line) AS nth "
-        f"FROM records WHERE ({scope}, hash(raw)) IN (SELECT ({scope}, hash(raw)) FROM records "
-        f"GROUP BY {scope}, hash(raw) HAVING count(*) > 1)) WHERE nth > 1"
+        "CREATE OR REPLACE TEMP TABLE twins AS SELECT row_id, first_id FROM (SELECT row_id, "
+        "row_number() OVER same AS nth, first_value(row_id) OVER same AS first_id FROM records "
+        f"WHERE ({scope}, hash(raw)) IN (SELECT ({scope}, hash(raw)) FROM records GROUP BY ALL HAVING count(*) > 1) "
+        f"WINDOW same AS (PARTITION BY {scope}, layout, raw_encoding, raw ORDER BY file_id, line)) WHERE nth > 1"
     )
     columns = typed_columns(contract)
     typed = ", ".join(f"{c.expression} AS {value(c.name)}" for c in columns)

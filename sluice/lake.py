@@ -73,8 +73,9 @@ OPS_TABLES: dict[str, dict[str, str]] = {
         "superseded_by": "VARCHAR",
     },
     # One row per rejected row, or per rejected file with the number of rows it stands for. `header` is the first line
-    # of a CSV file, by which `raw` is taken apart; `checksum` the SHA-256 of `raw`; `corrected` what was supplied in
-    # its place; `decided_…` who replayed or discarded it, when and why.
+    # of a CSV file, by which `raw` is taken apart; `checksum` the SHA-256 of `raw` or of the file; `same_failures` how
+    # often in a row it failed for the same reasons; `corrected` what was supplied in its place; `decided_…` who
+    # corrected, replayed or discarded it, when and why.
     "dead_letters": {
         "dead_letter_id": "VARCHAR",
         "batch_id": "VARCHAR",
@@ -94,6 +95,7 @@ OPS_TABLES: dict[str, dict[str, str]] = {
         "checksum": "VARCHAR",
         "last_failed_at": "TIMESTAMP",
         "attempts": "INTEGER",
+        "same_failures": "INTEGER",
         "corrected": "VARCHAR",
         "decided_by": "VARCHAR",
         "decided_why": "VARCHAR",

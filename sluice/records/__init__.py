@@ -93,7 +93,7 @@ def extract(con: duckdb.DuckDBPyConnection, contract: Contract, files: list[Sour
 
 
 def extract_letters(con: duckdb.DuckDBPyConnection, contract: Contract, files: Sequence[LetterFile]) -> list[FileFault]:
-    """Likewise of dead letters, which lie in the temporary table `chosen_letters` (row_id, file_id, batch_no, line, payload).
+    """Likewise of dead letters: `chosen_letters`, a temporary table of row_id, file_id, batch_no, line, payload.
 
     A file whose header does not fit the contract (any more) is returned with 0 rows: its letters stay what they are.
     """
@@ -128,9 +128,7 @@ def _make_taken_records(con: duckdb.DuckDBPyConnection, columns: list[TextColumn
 def _make_records(con: duckdb.DuckDBPyConnection, selects: list[str]) -> None:
     # Negative, for the lines' numbers count from 0.
     taken = "SELECT -1 - rowid AS row_id, * FROM taken_records"
-    con.execute(
-        f"CREATE OR REPLACE TEMP VIEW records AS {' UNION ALL BY NAME '.join([taken, *filter(None, selects)])}"
-    )
+    con.execute(f"CREATE OR REPLACE TEMP VIEW records AS {' UNION ALL BY NAME '.join([taken, *filter(None, selects)])}")
 
 
 def _rows(con: duckdb.DuckDBPyConnection, file: SourceFile) -> int:

@@ -17,7 +17,6 @@ from sluice.lake import literal, temp_table
 from sluice.preflight import UNIT_SEPARATOR
 from sluice.records.shape import TextColumn, missing_column
 
-
 # Rule, column and detail for which a file is set aside.
 Misfit = tuple[str, str | None, str]
 

@@ -91,9 +91,7 @@ def _insert_parquet_group(
     )
 
 
-def insert_letters(
-    con: duckdb.DuckDBPyConnection, columns: list[TextColumn], file_ids: Sequence[int]
-) -> None:
+def insert_letters(con: duckdb.DuckDBPyConnection, columns: list[TextColumn], file_ids: Sequence[int]) -> None:
     """Rows of Parquet that are dead letters, kept as JSON of texts: from `chosen_letters` into `taken_records`."""
     known = ", ".join(literal(c.source_name) for c in columns)
     values = "".join(

@@ -20,7 +20,7 @@ OPERATION, SEQUENCE, SOURCE_TS = "_op", "_lsn", "_source_ts"
 
 @dataclass(frozen=True)
 class Origin:
-    """A file records come from: its number among those at hand, the batch it belongs to, what its path and bytes say."""
+    """A file records come from: its number among those at hand, its batch, and what its path and bytes say."""
 
     file_id: int
     batch_no: int

@@ -30,7 +30,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def loaded(settings: Settings) -> Lake:
     lake = Lake(settings)
     good = [order_line(n) for n in range(40)]
-    write_orders(settings, "2026-01-01|uk", [*good, order_line(40, quantity="`one`")])
+    write_orders(settings, "2026-01-01", "uk", [*good, order_line(40, quantity="`one`")])
     ingest(lake, ORDERS)
     return lake
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import threading
@@ -148,11 +149,12 @@ def test_a_change_event_is_taken_again(bench: Bench, contracts: dict[str, Contra
         "source": {"lsn": 7, "ts_ms": 1767225600000},
     }
     good = json.dumps(event)
-    bench.put(f"customers/{DAY}/a.jsonl", good + "\n" + good.replace('"c"', '"x"').replace(": 7", ": 8") + "\n")
-    bench.ingest(contracts["customers"])
+    bench.put(f"cdc/customers/{DAY}/a.jsonl", good + "\n" + good.replace('"c"', '"x"').replace(": 7", ": 8") + "\n")
+    customers = dataclasses.replace(contracts["customers"], max_rejected_share=1.0)
+    bench.ingest(customers)
     (letter,) = letters(bench.lake, Choice(source="customers"))
     fixed = good.replace(": 7", ": 8").replace('"c"', '"u"')
-    done = replay(bench.lake, contracts["customers"], Choice(), corrections={letter.dead_letter_id: fixed})
+    done = replay(bench.lake, customers, Choice(), corrections={letter.dead_letter_id: fixed})
     assert done.accepted == 1
     assert bench.sql("SELECT _op, _lsn, _line FROM bronze.customers ORDER BY _line") == [("c", 7, 1), ("u", 8, 2)]
     balanced(bench, "customers")
@@ -235,13 +237,25 @@ def test_what_was_decided_outlives_the_batch(bench: Bench, counted: Contract) ->
 
 
 def test_a_refused_batch_and_a_broken_file_are_ingested_again(bench: Bench, make_contract: Make) -> None:
-    strict, lenient = (make_contract({"n": {"physicalType": "INTEGER"}}, share=share) for share in (0.1, 0.9))
+    strict, lenient = (
+        make_contract({"n": {"physicalType": "INTEGER", "required": True}}, share=share) for share in (0.1, 0.9)
+    )
     bench.put(f"things/{DAY}/a.csv", "n\n1\nx\n")
-    bench.put("things/date=2026-01-02/a.csv", "m\n1\n")
+    bench.put("things/date=2026-01-02/a.csv", "n\n" + "".join(f"{n}\n" for n in range(20)))
+    bench.put("things/date=2026-01-02/b.csv", "m\n1\n")
     bench.ingest(strict)
-    assert bench.bronze("things") == []
-    done = replay(bench.lake, lenient, Choice())
-    assert done == Replayed("things", partitions=(KEY, "2026-01-02"))
+    assert bench.ledger("things") == {KEY: (2, 0, 2, 0), "2026-01-02": (21, 20, 1, 0)}
+    (row,) = letters(bench.lake, Choice(rule="type"))
+    with pytest.raises(DeadLetterError, match="row of a refused batch"):
+        replay(bench.lake, lenient, Choice(), corrections={row.dead_letter_id: "2"})
+    assert replay(bench.lake, lenient, Choice()) == Replayed("things", partitions=(KEY, "2026-01-02"))
+    bench.ingest(lenient, [KEY], again=True)
+    assert bench.ledger("things") == {"2026-01-02": (21, 20, 1, 0), KEY: (2, 1, 1, 0)}
+    balanced(bench)
+    # The good file is gone from the landing area: its rows do not go with the broken one's next attempt.
+    (bench.landing / "things/date=2026-01-02/a.csv").unlink()
+    (held,) = bench.ingest(lenient, ["2026-01-02"], again=True).held_back
+    assert (held.file, len(rows(bench))) == ("things/date=2026-01-02/a.csv", 21)
 
 
 def test_bytes_that_are_no_text_need_a_correction(bench: Bench, counted: Contract) -> None:
