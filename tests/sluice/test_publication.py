@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -321,3 +322,32 @@ def test_a_lake_of_an_earlier_version_can_be_rolled_back(warehouse: Bench) -> No
     assert current_publication(warehouse.lake) is not None
     roll_back(warehouse.lake, by="ann", why="prices")
     assert seen(warehouse) == [1, 2]
+
+
+def test_a_build_does_not_run_over_a_pin(warehouse: Bench) -> None:
+    for number in range(2, 6):
+        build(warehouse, number)
+        publish(warehouse.lake, run_id="p")
+        before = len(publications(warehouse.lake, 100))
+        build(warehouse, 10 * number)
+        gate = threading.Barrier(2)
+
+        def held(gate: threading.Barrier = gate) -> None:
+            gate.wait()
+            pin(warehouse.lake, by="ann", why="now")
+
+        def moved(gate: threading.Barrier = gate) -> None:
+            gate.wait()
+            publish(warehouse.lake, run_id="p")
+
+        threads = [threading.Thread(target=work) for work in (held, moved)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        told = [each for each, _ in publications(warehouse.lake, 100)]
+        assert len({each.publication_id for each in told}) == len(told) in (before + 1, before + 2)
+        # Whoever came first: readers are held now, where they were when they were pinned.
+        assert told[0].pinned
+        assert told[0].snapshot_id == told[1].snapshot_id
+        unpin(warehouse.lake, by="ann", why="on")
