@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from sluice.books import books
@@ -26,7 +27,7 @@ from sluice.dead_letters import (
 )
 from sluice.errors import DeadLetterError
 from sluice.inventory import take_inventory
-from sluice.replay import Replayed, replay
+from sluice.replay import Replayed, reapply, replay
 from tests.conftest import Bench
 
 Make = Callable[..., Contract]
@@ -266,6 +267,30 @@ def test_bronze_is_never_without_its_corrections(bench: Bench, counted: Contract
     bench.ingest(counted, again=True)
     assert bench.snapshots() == before + 1
     assert [row[2] for row in values(bench)] == [1, 2]
+
+
+def test_a_load_that_starts_over_applies_its_corrections_once(
+    bench: Bench, counted: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.put(FILE, "n,name\n1,a\nx,b\ny,c\n")
+    bench.ingest(counted)
+    replay(bench.lake, counted, Choice(rule="none"), corrections={letter_of(bench, "x,b"): "2,b"})
+    calls = []
+
+    def in_the_way(*given: Any) -> Any:
+        told = reapply(*given)
+        calls.append(told)
+        if len(calls) == 1:
+            raise duckdb.TransactionException("Transaction conflict - somebody was faster")
+        return told
+
+    monkeypatch.setattr("sluice.ingest.reapply", in_the_way)
+    bench.put(FILE, "n,name\n3,d\n1,a\nx,b\ny,c\n")
+    (told,) = bench.ingest(counted).batches
+    assert len(calls) == 2
+    assert (told.rows_accepted, told.rows_dead_lettered) == (3, 1)
+    assert [row[1:3] for row in values(bench)] == [(2, 3), (3, 1), (4, 2)]
+    balanced(bench)
 
 
 def test_what_a_replay_brings_is_one_row_in_the_change_feed(bench: Bench, counted: Contract) -> None:
