@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 from dagster_dbt import DbtProject
 
+from assets.dead_letters import build_dead_letters, build_replay_job
 from assets.ingest import build_ingest_assets
 from assets.inventory import KEY as INVENTORY
 from assets.inventory import build_landing_inventory
@@ -42,20 +43,22 @@ def build_definitions(
     warehouse = build_warehouse(project, contracts)
     published = build_publication([key for key in warehouse.keys if key.path[0] == "gold"])
     inventory = build_landing_inventory(contracts)
+    dead_letters = build_dead_letters([a.key for a in ingest])
 
     loads = [source_job(c.name, a.key) for c, a in zip(contracts, ingest, strict=True)]
     maintain = maintenance_job(MAINTENANCE)
     return dg.Definitions(
         assets=[
             *ingest,
-            *(automated(a, [i.key for i in ingest], published.key) for a in (warehouse, published)),
+            *(automated(a, [i.key for i in ingest], published.key) for a in (warehouse, dead_letters, published)),
             inventory,
             lake_maintenance,
         ],
         jobs=[
             *loads,
-            warehouse_job(dg.AssetSelection.assets(*warehouse.keys, published.key)),
+            warehouse_job(dg.AssetSelection.assets(*warehouse.keys, dead_letters.key, published.key)),
             maintain,
+            build_replay_job(contracts),
         ],
         schedules=[
             *(daily_schedule(job, a) for job, a in zip(loads, ingest, strict=True)),

@@ -5,6 +5,7 @@ Reads the lake, writes nothing. Which model gets which chart is decided here and
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -64,22 +65,43 @@ def _cell(value: object) -> str:
 
 
 def _chart(rows: list[tuple[Any, float, str]], title: str) -> str:
-    """A line per series as a PNG in Markdown: Dagster shows Markdown images, and nothing is fetched to draw them."""
+    """A line per series."""
+    figure, axes = _axes(title)
+    for series in sorted({r[2] for r in rows}):
+        own = [r for r in rows if r[2] == series]
+        axes.plot([r[0] for r in own], [r[1] for r in own], label=series, linewidth=1.2)
+    axes.grid(axis="y", linewidth=0.3)
+    if rows:
+        axes.legend(fontsize=8, frameon=False)
+    return _markdown(figure, title)
+
+
+def bars(rows: Sequence[tuple[str, int]], title: str) -> str:
+    """A bar per name, the first on top, as an image in Markdown."""
+    figure, axes = _axes(title)
+    # A dollar sign would begin a formula.
+    names = [name.replace("$", r"\$") for name, _ in rows][::-1]
+    drawn = axes.barh(names, [count for _, count in rows][::-1], height=0.6)
+    axes.bar_label(drawn, fontsize=8, padding=2)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    return _markdown(figure, title)
+
+
+def _axes(title: str) -> tuple[Any, Any]:
     # Deferred: matplotlib takes most of a second to import.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes = figure.subplots()
-    for series in sorted({r[2] for r in rows}):
-        own = [r for r in rows if r[2] == series]
-        axes.plot([r[0] for r in own], [r[1] for r in own], label=series, linewidth=1.2)
     axes.set_title(title, loc="left", fontsize=10)
     axes.tick_params(labelsize=8)
-    axes.grid(axis="y", linewidth=0.3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    if rows:
-        axes.legend(fontsize=8, frameon=False)
+    return figure, axes
+
+
+def _markdown(figure: Any, title: str) -> str:
+    """A figure as a PNG in Markdown: Dagster shows Markdown images, and nothing is fetched to draw them."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=90)
     return f"![{title}](data:image/png;base64,{base64.b64encode(out.getvalue()).decode()})"

@@ -205,12 +205,13 @@ def check_results(
 def reasons_table(reasons: list[tuple[str, str, int, str]]) -> dg.MarkdownMetadataValue:
     """Dead letters by reason as a table with a sample."""
     rows = [
-        f"| {rule} | {column} | {count} | `{_one_line(sample)}` |" for rule, column, count, sample in reasons[:_SHOWN]
+        f"| {rule} | {column} | {count} | `{one_line(sample)}` |" for rule, column, count, sample in reasons[:_SHOWN]
     ]
     return dg.MetadataValue.md("\n".join(["| rule | column | rows | sample |", "|---|---|---|---|", *rows]))
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """A text of anybody's making as code in a cell of a table."""
     return text.replace("`", "'").replace("|", "\\|").replace("\n", " ").replace("\r", " ")
 
 

@@ -58,7 +58,7 @@ def books(lake: Lake, sources: list[str]) -> list[SourceBooks]:
                 "coalesce(sum(rows_accepted), 0)::BIGINT, coalesce(sum(rows_dead_lettered), 0)::BIGINT, "
                 f"coalesce(sum(rows_duplicate), 0)::BIGINT, (SELECT count(*) FROM bronze.{quoted(source)}), "
                 "(SELECT coalesce(sum(rows), 0)::BIGINT FROM ops.dead_letters "
-                "WHERE batch_id IN (SELECT batch_id FROM current)), "
+                "WHERE status <> 'replayed' AND batch_id IN (SELECT batch_id FROM current)), "
                 "count(*) FILTER (status = 'accepted') - count(DISTINCT partition_key) FILTER (status = 'accepted') "
                 "FROM current",
                 {"source": source},

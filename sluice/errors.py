@@ -33,5 +33,9 @@ class BooksDoNotBalanceError(SluiceError):
     """Rows read differ from rows accepted, dead-lettered and dropped as duplicates. A defect; nothing was committed."""
 
 
+class DeadLetterError(SluiceError):
+    """What was asked of dead letters cannot be done: none is meant, or a corrected payload is no record. Persistent."""
+
+
 class PublicationError(SluiceError):
     """There is nothing that may be published, or nothing has been published yet."""

@@ -23,7 +23,8 @@ from sluice.judging import judge
 from sluice.lake import Lake, explain, quoted, temp_table
 from sluice.landing import LandingFile, scan
 from sluice.preflight import Inspected, inspect_all
-from sluice.records import SourceFile, extract
+from sluice.records import SourceFile, extract, keep_lines
+from sluice.replay import reapply
 
 # Gzip shrinks the real order files to a sixth and JSON lines to a twelfth: an estimate only for the chunk's size.
 _GZIP_RATIO = 10
@@ -35,6 +36,7 @@ def ingest(
     partitions: Iterable[str] | None = None,
     *,
     run_id: str = "",
+    again: bool = False,
     force: bool = False,
 ) -> IngestResult:
     """Bring partitions of a source from the landing area into bronze.
@@ -48,7 +50,8 @@ def ingest(
         contract: of the source.
         partitions: partition keys; all that have files when None.
         run_id: noted in the ledger.
-        force: write batches again that are already in the books.
+        again: write batches again that are already in the books.
+        force: likewise, and give up accepted rows whose files are gone from the landing area.
 
     Raises:
         LandingError: the landing folder is not there.
@@ -68,7 +71,7 @@ def ingest(
         for chunk in _chunks(present, settings.chunk_bytes):
             with _scratch(lake) as temp:
                 batches = _batches(chunk, contract, settings.landing_path, temp, settings.threads)
-                told, trouble = _ingest_chunk(lake, con, contract, batches, run_id, force)
+                told, trouble = _ingest_chunk(lake, con, contract, batches, run_id, again, force)
             outcomes += told
             problems += trouble
     return IngestResult(
@@ -136,11 +139,19 @@ def _batches(
 
 
 def _ingest_chunk(
-    lake: Lake, con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[Batch], run_id: str, force: bool
+    lake: Lake,
+    con: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    batches: list[Batch],
+    run_id: str,
+    again: bool,
+    force: bool,
 ) -> tuple[list[BatchOutcome], list[FileProblem]]:
     known = _latest(con, contract.name, [b.partition_key for b in batches])
     old = [
-        b for b in batches if not force and b.partition_key in known and known[b.partition_key].batch_id == b.batch_id
+        b
+        for b in batches
+        if not (again or force) and b.partition_key in known and known[b.partition_key].batch_id == b.batch_id
     ]
     new = [b for b in batches if b not in old]
     outcomes = [known[b.partition_key] for b in old]
@@ -161,11 +172,13 @@ def _ingest_chunk(
         for number, (batch, item) in enumerate((b, i) for b in new for i in b.files)
     ]
     faults = extract(con, contract, files)
-    judge(con, contract, new, files, faults)
+    judge(con, contract, new, [f.origin for f in files], faults)
+    # Of the texts only those are wanted that become dead letters.
+    keep_lines(con, "SELECT row_id FROM judged WHERE rejected AND NOT twin")
     first, last = new[0].partition_key, new[-1].partition_key
     span = first if first == last else f"{first} to {last}"
     message = f"ingest {contract.name} {span} ({len(new)} {'batch' if len(new) == 1 else 'batches'})"
-    outcomes += lake.transaction(con, lambda c: commit(c, contract, new, run_id), message)
+    outcomes += lake.transaction(con, lambda c: reapply(c, contract, commit(c, contract, new, run_id)), message)
     by_id = {f.file_id: f for f in files}
     for fault in faults:
         file = by_id[fault.file_id].inspected.file

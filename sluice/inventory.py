@@ -127,10 +127,10 @@ def _write(
     )
     con.execute(
         "INSERT INTO ops.dead_letters (dead_letter_id, batch_id, source, partition_key, file, rows, reasons, "
-        "error_class, contract_version, first_failed_at, status) "
+        "error_class, contract_version, first_failed_at, last_failed_at, attempts, same_failures, status) "
         "SELECT md5(concat_ws('|', $batch, file)), $batch, $source, $key, file, 1, "
         "[{'rule': 'unroutable', 'column': NULL::VARCHAR, 'value': file, 'detail': reason || $advice}], "
-        "'file', $version, $now, 'open' FROM unroutable",
+        "'file', $version, $now, $now, 1, 1, 'open' FROM unroutable",
         {**where, "version": version, "now": now, "advice": _ADVICE},
     )
     con.execute(

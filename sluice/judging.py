@@ -5,12 +5,14 @@ What a rule says in SQL belongs to `sluice.rules`, what is written of the verdic
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import duckdb
 
 from sluice.batches import Batch
 from sluice.contracts import Contract
 from sluice.lake import literal, temp_table
-from sluice.records import FileFault, SourceFile, keep_lines
+from sluice.records import FileFault, Origin
 from sluice.rules import broken, typed_columns, value, violations
 
 
@@ -18,10 +20,10 @@ def judge(
     con: duckdb.DuckDBPyConnection,
     contract: Contract,
     batches: list[Batch],
-    files: list[SourceFile],
+    files: Sequence[Origin],
     faults: list[FileFault],
 ) -> None:
-    """Type and judge every record of the temporary view `records`, and leave in it those with a reason to be told.
+    """Type and judge every record of the temporary view `records`.
 
     Makes the temporary tables `judged` (a row per record: twin of an earlier one, rejected or good, typed values),
     `batch_books` (a row per batch: its balance and whether it is refused), `repeated` (rows and columns that break
@@ -31,8 +33,8 @@ def judge(
     temp_table(
         con,
         "batch_files",
-        f"file_id INTEGER, batch_no INTEGER, path VARCHAR{tokens}",
-        [(f.file_id, f.batch_no, f.inspected.file.path, *(v for _, v in f.inspected.file.tokens)) for f in files],
+        f"file_id INTEGER, batch_no INTEGER, path VARCHAR, sha256 VARCHAR{tokens}",
+        [(f.file_id, f.batch_no, f.path, f.sha256, *(value_ for _, value_ in f.tokens)) for f in files],
     )
     temp_table(
         con,
@@ -49,10 +51,10 @@ def judge(
     scope = "file_id" if contract.landing.duplicates == "file" else "batch_no"
     con.execute(
         # Hashes find the few candidates cheaply; the texts themselves decide.
-        "CREATE OR REPLACE TEMP TABLE twins AS SELECT row_id FROM (SELECT row_id, "
-        f"row_number() OVER (PARTITION BY {scope}, layout, raw_encoding, raw ORDER BY file_id, line) AS nth "
-        f"FROM records WHERE ({scope}, hash(raw)) IN (SELECT ({scope}, hash(raw)) FROM records "
-        f"GROUP BY {scope}, hash(raw) HAVING count(*) > 1)) WHERE nth > 1"
+        "CREATE OR REPLACE TEMP TABLE twins AS SELECT row_id, first_id FROM (SELECT row_id, "
+        "row_number() OVER same AS nth, first_value(row_id) OVER same AS first_id FROM records "
+        f"WHERE ({scope}, hash(raw)) IN (SELECT ({scope}, hash(raw)) FROM records GROUP BY ALL HAVING count(*) > 1) "
+        f"WINDOW same AS (PARTITION BY {scope}, layout, raw_encoding, raw ORDER BY file_id, line)) WHERE nth > 1"
     )
     columns = typed_columns(contract)
     typed = ", ".join(f"{c.expression} AS {value(c.name)}" for c in columns)
@@ -63,7 +65,6 @@ def judge(
         f"{', '.join(value(c.name) for c in columns)} FROM (SELECT *, {typed} FROM records)"
     )
     _judge_unique(con, contract)
-    keep_lines(con, "SELECT row_id FROM judged WHERE rejected AND NOT twin")
     con.execute(
         "CREATE OR REPLACE TEMP TABLE batch_books AS WITH "
         "rows_of AS (SELECT batch_no, count(*) AS seen, count(*) FILTER (twin) AS twins, "

@@ -54,37 +54,88 @@ _URI_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@\s]*@")
 
 T = TypeVar("T")
 
-OPS_TABLES = {
+OPS_TABLES: dict[str, dict[str, str]] = {
     # One row per batch: what was read and what became of it. The books: read = accepted + dead-lettered + duplicate.
-    "ledger": """
-        batch_id VARCHAR, source VARCHAR, partition_key VARCHAR, status VARCHAR, files BIGINT,
-        rows_read BIGINT, rows_accepted BIGINT, rows_dead_lettered BIGINT, rows_duplicate BIGINT,
-        contract_version VARCHAR, contract_hash VARCHAR, run_id VARCHAR, ingested_at TIMESTAMP, superseded_by VARCHAR
-    """,
-    # One row per rejected row, or per rejected file with the number of rows it stands for.
-    "dead_letters": """
-        dead_letter_id VARCHAR, batch_id VARCHAR, source VARCHAR, partition_key VARCHAR, file VARCHAR, line BIGINT,
-        rows BIGINT, raw VARCHAR, raw_encoding VARCHAR,
-        reasons STRUCT("rule" VARCHAR, "column" VARCHAR, "value" VARCHAR, detail VARCHAR)[],
-        error_class VARCHAR, contract_version VARCHAR, first_failed_at TIMESTAMP, status VARCHAR
-    """,
+    "ledger": {
+        "batch_id": "VARCHAR",
+        "source": "VARCHAR",
+        "partition_key": "VARCHAR",
+        "status": "VARCHAR",
+        "files": "BIGINT",
+        "rows_read": "BIGINT",
+        "rows_accepted": "BIGINT",
+        "rows_dead_lettered": "BIGINT",
+        "rows_duplicate": "BIGINT",
+        "contract_version": "VARCHAR",
+        "contract_hash": "VARCHAR",
+        "run_id": "VARCHAR",
+        "ingested_at": "TIMESTAMP",
+        "superseded_by": "VARCHAR",
+    },
+    # One row per rejected row, or per rejected file with the number of rows it stands for. `header` is the first line
+    # of a CSV file, by which `raw` is taken apart; `checksum` the SHA-256 of `raw` or of the file; `same_failures` how
+    # often in a row it failed for the same reasons; `corrected` what was supplied in its place; `decided_…` who
+    # corrected, replayed or discarded it, when and why.
+    "dead_letters": {
+        "dead_letter_id": "VARCHAR",
+        "batch_id": "VARCHAR",
+        "source": "VARCHAR",
+        "partition_key": "VARCHAR",
+        "file": "VARCHAR",
+        "line": "BIGINT",
+        "rows": "BIGINT",
+        "raw": "VARCHAR",
+        "raw_encoding": "VARCHAR",
+        "reasons": 'STRUCT("rule" VARCHAR, "column" VARCHAR, "value" VARCHAR, detail VARCHAR)[]',
+        "error_class": "VARCHAR",
+        "contract_version": "VARCHAR",
+        "first_failed_at": "TIMESTAMP",
+        "status": "VARCHAR",
+        "header": "VARCHAR",
+        "checksum": "VARCHAR",
+        "last_failed_at": "TIMESTAMP",
+        "attempts": "INTEGER",
+        "same_failures": "INTEGER",
+        "corrected": "VARCHAR",
+        "decided_by": "VARCHAR",
+        "decided_why": "VARCHAR",
+        "decided_at": "TIMESTAMP",
+    },
     # One row per landing file as last read: how the sensor knows what is new.
-    "positions": """
-        source VARCHAR, partition_key VARCHAR, batch_id VARCHAR, file VARCHAR, size BIGINT, mtime_ns BIGINT,
-        sha256 VARCHAR, rows BIGINT
-    """,
+    "positions": {
+        "source": "VARCHAR",
+        "partition_key": "VARCHAR",
+        "batch_id": "VARCHAR",
+        "file": "VARCHAR",
+        "size": "BIGINT",
+        "mtime_ns": "BIGINT",
+        "sha256": "VARCHAR",
+        "rows": "BIGINT",
+    },
     # One row per source, written by every commit of its batches: two writers of one source then conflict, and the
     # second starts over, where DuckLake alone would take both their inserts.
-    "turns": "source VARCHAR, n BIGINT",
+    "turns": {"source": "VARCHAR", "n": "BIGINT"},
     # One row per complete build of the warehouse: did every gate pass, and at which snapshot.
-    "audits": """
-        snapshot_id BIGINT, run_id VARCHAR, passed BOOLEAN, checks_passed BIGINT, checks_failed BIGINT,
-        failed VARCHAR[], fingerprint VARCHAR, audited_at TIMESTAMP
-    """,
-    # One row per publication; the newest is what readers see.
-    "publications": """
-        publication_id BIGINT, snapshot_id BIGINT, run_id VARCHAR, reason VARCHAR, published_at TIMESTAMP
-    """,
+    "audits": {
+        "snapshot_id": "BIGINT",
+        "run_id": "VARCHAR",
+        "passed": "BOOLEAN",
+        "checks_passed": "BIGINT",
+        "checks_failed": "BIGINT",
+        "failed": "VARCHAR[]",
+        "fingerprint": "VARCHAR",
+        "audited_at": "TIMESTAMP",
+    },
+    # One row per publication; the newest is what readers see. While it is pinned, no build moves them.
+    "publications": {
+        "publication_id": "BIGINT",
+        "snapshot_id": "BIGINT",
+        "run_id": "VARCHAR",
+        "reason": "VARCHAR",
+        "published_at": "TIMESTAMP",
+        "pinned": "BOOLEAN",
+        "decided_by": "VARCHAR",
+    },
 }
 
 
@@ -302,20 +353,27 @@ class Lake:
             with self.connect() as own:
                 self.create(own)
             return
-        present = {
-            (schema, table)
-            for schema, table in con.execute(
-                "SELECT schema_name, NULL FROM duckdb_schemas() WHERE database_name = ? "
-                "UNION ALL SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ?",
-                [LAKE, LAKE],
+        present = set(
+            con.execute(
+                "SELECT schema_name, NULL, NULL FROM duckdb_schemas() WHERE database_name = $lake UNION ALL "
+                "SELECT schema_name, table_name, NULL FROM duckdb_tables() WHERE database_name = $lake UNION ALL "
+                "SELECT schema_name, table_name, column_name FROM duckdb_columns() "
+                "WHERE database_name = $lake AND schema_name = 'ops'",
+                {"lake": LAKE},
             ).fetchall()
-        }
-        missing = [f"CREATE SCHEMA IF NOT EXISTS {s}" for s in SCHEMAS if (s, None) not in present]
-        missing += [
-            f"CREATE TABLE IF NOT EXISTS ops.{table} ({columns})"
-            for table, columns in OPS_TABLES.items()
-            if ("ops", table) not in present
-        ]
+        )
+        missing = [f"CREATE SCHEMA IF NOT EXISTS {s}" for s in SCHEMAS if (s, None, None) not in present]
+        for table, columns in OPS_TABLES.items():
+            if ("ops", table, None) not in present:
+                declared = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items())
+                missing.append(f"CREATE TABLE IF NOT EXISTS ops.{table} ({declared})")
+            else:
+                # A lake made by an earlier version: its rows have null there.
+                missing += [
+                    f"ALTER TABLE ops.{table} ADD COLUMN IF NOT EXISTS {quoted(name)} {kind}"
+                    for name, kind in columns.items()
+                    if ("ops", table, name) not in present
+                ]
         if missing:
             self.transaction(con, lambda c: [c.execute(sql) for sql in missing], "create schemas and ops tables")
 

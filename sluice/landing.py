@@ -169,6 +169,28 @@ def _path_pattern(contract: Contract) -> re.Pattern[str]:
     return re.compile(pattern + r"/(?P<_name>[^/]+)")
 
 
+def tokens_of(contract: Contract, path: str) -> tuple[tuple[str, str], ...]:
+    """The values a landing path (relative, with forward slashes) gives to the tokens of its source.
+
+    Raises:
+        LandingError: the path does not fit the contract, which may have changed since the file was read.
+    """
+    match = _path_pattern(contract).fullmatch(path)
+    if match is None:
+        raise LandingError(
+            f"{path} does not fit {contract.landing.path}/<file> any more. Put landing.path of {contract.path.name} "
+            "back, or deliver the file where it now belongs."
+        )
+    return tuple((name, value) for name, value in match.groupdict().items() if name != "_name")
+
+
+def format_of(contract: Contract, name: str) -> str | None:
+    """The format of a file by the ending of its name; None where it is none the contract allows."""
+    stem = name.removesuffix(GZIP_SUFFIX)
+    fitting = [f for f in contract.landing.formats if stem.endswith(_SUFFIXES[f])]
+    return None if not fitting or (stem != name and fitting[0] == "parquet") else fitting[0]
+
+
 def _route(
     contract: Contract,
     pattern: re.Pattern[str],
@@ -196,11 +218,9 @@ def _route(
     if static is not None and tokens[static] not in contract.landing.partitions[static]:
         return f"unknown {static} {tokens[static]!r}; known are {', '.join(contract.landing.partitions[static])}"
     name = match["_name"]
-    gzipped = name.endswith(GZIP_SUFFIX)
-    stem = name.removesuffix(GZIP_SUFFIX)
-    fitting = [f for f in contract.landing.formats if stem.endswith(_SUFFIXES[f])]
-    if not fitting or (gzipped and fitting[0] == "parquet"):
+    kind = format_of(contract, name)
+    if kind is None:
         return f"the ending of {name!r} is none the contract allows ({', '.join(contract.landing.formats)})"
     if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(landing.resolve()):
         return "the link points outside the landing folder"
-    return partition_key(contract, tokens), tuple(tokens.items()), fitting[0], gzipped
+    return partition_key(contract, tokens), tuple(tokens.items()), kind, name.endswith(GZIP_SUFFIX)

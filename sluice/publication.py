@@ -38,6 +38,8 @@ class Publication:
     run_id: str
     reason: str
     published_at: datetime
+    pinned: bool | None = None
+    decided_by: str | None = None
 
 
 def record_audit(lake: Lake, *, run_id: str, checks_passed: int, failed: list[str], code: str = "") -> Audit:
@@ -83,8 +85,9 @@ def is_built(lake: Lake, code: str) -> bool:
 def _fingerprint(con: duckdb.DuckDBPyConnection, code: str) -> str:
     """Identifies what a build is made of: its code, and the batches in the books."""
     row = con.execute(
-        "SELECT md5(? || coalesce(string_agg(batch_id, ',' ORDER BY batch_id), '')) FROM ops.ledger "
-        "WHERE superseded_by IS NULL",
+        # A replay of dead letters brings rows into a batch: the batch alone does not say what is in bronze.
+        "SELECT md5(? || coalesce(string_agg(batch_id || ':' || rows_accepted, ',' ORDER BY batch_id), '')) "
+        "FROM ops.ledger WHERE superseded_by IS NULL",
         [code],
     ).fetchone()
     assert row is not None, "an aggregate has a row"
@@ -100,8 +103,10 @@ def latest_audit(lake: Lake) -> Audit | None:
 def publish(lake: Lake, *, run_id: str, reason: str = "") -> tuple[Publication, bool]:
     """Move readers to the snapshot of the newest audit, if it passed.
 
+    They stay where they are while they are pinned, and if they have been taken back from that very snapshot.
+
     Returns:
-        The publication in force, and whether it is new (false: readers were there already).
+        The publication in force, and whether it is new (false: readers stay where they are).
 
     Raises:
         PublicationError: there is no audit yet, or the newest one failed; readers stay where they were.
@@ -120,20 +125,152 @@ def publish(lake: Lake, *, run_id: str, reason: str = "") -> tuple[Publication, 
                 f"The newest build (snapshot {audit.snapshot_id}) failed {audit.checks_failed} of its gates: "
                 f"{', '.join(audit.failed[:5])}. {stay} Mend the data or the gate and build again."
             )
-        if current is not None and current.snapshot_id == audit.snapshot_id:
+        if current is not None and (current.pinned or audit.snapshot_id <= _newest_ever(con)):
             return current, False
+        _take_turn(con)
         return _insert(con, audit.snapshot_id, run_id, reason), True
 
     return lake.write(work, "publish")
 
 
-def _insert(con: duckdb.DuckDBPyConnection, snapshot: int, run_id: str, reason: str) -> Publication:
+def roll_back(
+    lake: Lake, publication_id: int | None = None, *, by: str, why: str, pinned: bool | None = None
+) -> Publication:
+    """Move readers back to what an earlier publication showed: a number moves, no data.
+
+    What they are taken back from is not published again; the next build that passes moves them on, unless they are
+    pinned.
+
+    Args:
+        lake: whose readers.
+        publication_id: of an earlier publication; the one before the present one when None.
+        by: who does it, kept with the publication.
+        why: likewise.
+        pinned: hold readers there (true) or not (false); as before when None.
+
+    Raises:
+        PublicationError: there is no such publication, or what it showed is no longer kept.
+    """
+    return _move_readers(lake, publication_id, by=by, why=why, pinned=pinned, stay=False)
+
+
+def pin(lake: Lake, publication_id: int | None = None, *, by: str, why: str) -> Publication:
+    """Hold readers at a publication, the present one when None: builds go on, and move nobody until `unpin`.
+
+    Raises:
+        PublicationError: as `roll_back`.
+    """
+    return _move_readers(lake, publication_id, by=by, why=why, pinned=True, stay=publication_id is None)
+
+
+def _move_readers(
+    lake: Lake, publication_id: int | None, *, by: str, why: str, pinned: bool | None, stay: bool
+) -> Publication:
+    """The body of `roll_back` and `pin`; `stay` at the present publication."""
+    _prepare(lake, by, why)
+
+    def work(con: duckdb.DuckDBPyConnection) -> Publication:
+        current = _current(con)
+        if current is None:
+            raise PublicationError(_nothing_published(lake, None))
+        _take_turn(con)
+        row = con.execute(
+            "SELECT * FROM ops.publications WHERE CASE WHEN $id IS NULL THEN snapshot_id < $snapshot "
+            "ELSE publication_id = $id END ORDER BY publication_id DESC LIMIT 1",
+            {"id": current.publication_id if stay else publication_id, "snapshot": current.snapshot_id},
+        ).fetchone()
+        if row is None:
+            said = "before the present one" if publication_id is None else f"number {publication_id}"
+            raise PublicationError(f"There is no publication {said}. See `sluice publish list`.")
+        wanted = Publication(*row)
+        if not _holds(con, wanted.snapshot_id):
+            raise PublicationError(
+                f"What publication {wanted.publication_id} showed (snapshot {wanted.snapshot_id}) is no longer kept: "
+                f"SLUICE_BELIEF_DAYS is {lake.settings.belief_days}."
+            )
+        hold = bool(current.pinned) if pinned is None else pinned
+        verb = "pinned" if hold else "rolled back"
+        reason = f"{verb} to publication {wanted.publication_id}: {why}"
+        return _insert(con, wanted.snapshot_id, wanted.run_id, reason, pinned=hold, by=by)
+
+    return lake.write(work, "roll back")
+
+
+def unpin(lake: Lake, *, by: str, why: str) -> Publication:
+    """Let the next build that passes move readers again; they stay where they are until then.
+
+    Raises:
+        PublicationError: they are not pinned.
+    """
+    _prepare(lake, by, why)
+
+    def work(con: duckdb.DuckDBPyConnection) -> Publication:
+        current = _current(con)
+        if current is None or not current.pinned:
+            raise PublicationError("Readers are not pinned. See `sluice publish list`.")
+        _take_turn(con)
+        return _insert(con, current.snapshot_id, current.run_id, f"unpinned: {why}", by=by)
+
+    return lake.write(work, "unpin")
+
+
+def publications(lake: Lake, limit: int = 20) -> list[tuple[Publication, bool]]:
+    """The newest publications, and whether what each showed is still kept; newest first."""
+    with lake.reading() as con:
+        rows = con.execute(
+            "SELECT p, EXISTS (SELECT 1 FROM ducklake_snapshots($lake) AS s WHERE s.snapshot_id = p.snapshot_id) "
+            "FROM ops.publications AS p ORDER BY publication_id DESC LIMIT $limit",
+            {"lake": LAKE, "limit": limit},
+        ).fetchall()
+    return [(Publication(**row), kept) for row, kept in rows]
+
+
+def _prepare(lake: Lake, by: str, why: str) -> None:
+    """What moving readers by hand needs: a name, a reason, something published, and columns for them.
+
+    Raises:
+        PublicationError: something of it is missing.
+        LakeUnavailableError: there is no lake.
+    """
+    if not by.strip() or not why.strip():
+        raise PublicationError("Who moves readers, and why, is kept with the publication: name both.")
+    if current_publication(lake) is None:
+        raise PublicationError(_nothing_published(lake, None))
+    # A lake made by an earlier version lacks columns.
+    lake.create()
+
+
+# As what movers of readers take turns, among the sources in `ops.turns`: no contract can be called so.
+_TURN = "(publication)"
+
+
+def _take_turn(con: duckdb.DuckDBPyConnection) -> None:
+    """Conflict with whoever else moves readers at the same time: a build must not run over a pin.
+
+    With a SQLite catalog any commit in between is a conflict already; with PostgreSQL both inserts would be taken.
+    """
+    row = con.execute("UPDATE ops.turns SET n = n + 1 WHERE source = ?", [_TURN]).fetchone()
+    if not row or not row[0]:
+        con.execute("INSERT INTO ops.turns VALUES (?, 0)", [_TURN])
+
+
+def _newest_ever(con: duckdb.DuckDBPyConnection) -> int:
+    """The newest snapshot readers have ever seen."""
+    row = con.execute("SELECT coalesce(max(snapshot_id), -1) FROM ops.publications").fetchone()
+    assert row is not None, "an aggregate has a row"
+    return int(row[0])
+
+
+def _insert(
+    con: duckdb.DuckDBPyConnection, snapshot: int, run_id: str, reason: str, *, pinned: bool = False, by: str = ""
+) -> Publication:
     row = con.execute("SELECT coalesce(max(publication_id), 0) + 1 FROM ops.publications").fetchone()
     assert row is not None, "an aggregate has a row"
-    new = Publication(row[0], snapshot, run_id, reason, _now())
+    new = Publication(row[0], snapshot, run_id, reason, _now(), pinned, by)
     con.execute(
-        "INSERT INTO ops.publications VALUES (?, ?, ?, ?, ?)",
-        [new.publication_id, new.snapshot_id, new.run_id, new.reason, new.published_at],
+        "INSERT INTO ops.publications (publication_id, snapshot_id, run_id, reason, published_at, pinned, decided_by) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [new.publication_id, new.snapshot_id, new.run_id, new.reason, new.published_at, new.pinned, new.decided_by],
     )
     return new
 
@@ -241,8 +378,14 @@ def _nothing_published(lake: Lake, as_of: datetime | None) -> str:
 
 def _is_kept(lake: Lake, snapshot: int) -> bool:
     with lake.reading() as con:
-        found = con.execute("SELECT 1 FROM ducklake_snapshots(?) WHERE snapshot_id = ?", [LAKE, snapshot]).fetchone()
-    return found is not None
+        return _holds(con, snapshot)
+
+
+def _holds(con: duckdb.DuckDBPyConnection, snapshot: int) -> bool:
+    return (
+        con.execute("SELECT 1 FROM ducklake_snapshots(?) WHERE snapshot_id = ?", [LAKE, snapshot]).fetchone()
+        is not None
+    )
 
 
 def _utc(moment: datetime) -> datetime:

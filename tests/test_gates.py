@@ -101,11 +101,12 @@ def test_a_build_that_passes_is_published_with_what_people_want_to_see(shop: Sho
     ]
     # Every model but the one of literal rows is traced, and its natural keys come from somewhere.
     traced = {n: m["dagster/column_lineage"].value.deps_by_column for n, m in metadata.items() if _TRACE in m}
-    assert set(metadata) - set(traced) == {"dim_region", "published"}
+    assert set(metadata) - set(traced) == {"dim_region", "dead_letters", "published"}
     keys = {(name, c) for name, deps in traced.items() for c in ("stock_code", "customer_id") if c in deps}
     assert len(keys) > 10
     assert [(name, c) for name, c in keys if not traced[name][c]] == []
-    assert "data:image/png;base64" in str(metadata["mart_daily_sales"]["chart"].value)
+    for drawn in ("mart_daily_sales", "dead_letters"):
+        assert "data:image/png;base64" in str(metadata[drawn]["chart"].value)
     assert "@example.com" not in str(metadata["dim_customer"]["preview"].value)
 
 

@@ -35,6 +35,8 @@ dead_batches as (
         batch_id,
         sum(rows) as rows_found
     from {{ source('ops', 'dead_letters') }}
+    -- What was replayed is in bronze, or a duplicate of what is.
+    where status != 'replayed'
     group by batch_id
 
 ),

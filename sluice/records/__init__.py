@@ -10,23 +10,39 @@ not split, and no text is written that nobody keeps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.records.csv_lines import csv_records
+from sluice.lake import temp_table
+from sluice.records.csv_lines import csv_records, headers
 from sluice.records.json_lines import json_path, json_records
 from sluice.records.lines import keep_lines, load_lines
-from sluice.records.parquet_rows import insert_parquet
-from sluice.records.shape import OPERATION, SEQUENCE, SOURCE_TS, FileFault, SourceFile, TextColumn, text_columns
+from sluice.records.parquet_rows import insert_letters, insert_parquet
+from sluice.records.shape import (
+    OPERATION,
+    SEQUENCE,
+    SOURCE_TS,
+    FileFault,
+    LetterFile,
+    Origin,
+    SourceFile,
+    TextColumn,
+    text_columns,
+)
 
 __all__ = [
     "OPERATION",
     "SEQUENCE",
     "SOURCE_TS",
     "FileFault",
+    "LetterFile",
+    "Origin",
     "SourceFile",
     "TextColumn",
     "extract",
+    "extract_letters",
     "json_path",
     "keep_lines",
     "text_columns",
@@ -39,38 +55,86 @@ def extract(con: duckdb.DuckDBPyConnection, contract: Contract, files: list[Sour
     `records` has row_id, file_id, batch_no, line (1-based line or row number), raw, raw_encoding (utf-8 or base64),
     layout (equal texts below different headers are different records), fault and
     fault_detail (why the record cannot be taken apart, else null), extra (JSON of columns the contract does not know)
-    and one VARCHAR column `t_<name>` per contract column. Blank lines are no records.
+    and one VARCHAR column `t_<name>` per contract column. Blank lines are no records. The temporary table
+    `file_headers` has the first line of each CSV file by which its records are taken apart.
 
     Raises:
         BooksDoNotBalanceError: SQL read another number of lines than the preflight counted.
     """
     columns = text_columns(contract)
-    declared = "".join(f", {c.sql} VARCHAR" for c in columns)
-    # What is no line of text: lines of unreadable bytes, and rows of Parquet.
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE taken_records (file_id INTEGER, batch_no INTEGER, line BIGINT, raw VARCHAR, "
-        f"raw_encoding VARCHAR, layout INTEGER DEFAULT 0, fault VARCHAR, fault_detail VARCHAR, extra VARCHAR{declared})"
-    )
+    _make_taken_records(con, columns)
     faults = [_unreadable(f) for f in files if f.inspected.readable is None]
     readable = [f for f in files if f.inspected.readable is not None]
     if contract.landing.csv.multiline:
         torn = [f for f in readable if f.inspected.bad_lines and f.inspected.file.format == "csv"]
         faults += [_torn(f) for f in torn]
         readable = [f for f in readable if f not in torn]
-    text = [f for f in readable if f.inspected.file.format != "parquet"]
-    # Negative, for the lines' numbers count from 0.
-    selects = ["SELECT -1 - rowid AS row_id, * FROM taken_records"]
-    if text:
-        load_lines(con, text, contract)
-        found, select = csv_records(con, contract, columns, [f for f in text if f.inspected.file.format == "csv"])
-        faults += found
-        selects += [
-            select,
-            json_records(con, contract, columns, [f for f in text if f.inspected.file.format == "jsonl"]),
-        ]
-    faults += insert_parquet(con, contract, columns, [f for f in readable if f.inspected.file.format == "parquet"])
-    con.execute(f"CREATE OR REPLACE TEMP VIEW records AS {' UNION ALL BY NAME '.join(filter(None, selects))}")
+    by_format: dict[str, list[SourceFile]] = {"csv": [], "jsonl": [], "parquet": []}
+    for file in readable:
+        by_format[file.inspected.file.format].append(file)
+    selects = []
+    first_lines: dict[int, str] = {}
+    if by_format["csv"] or by_format["jsonl"]:
+        load_lines(con, by_format["csv"] + by_format["jsonl"], contract)
+    if by_format["csv"]:
+        first_lines = headers(con) if contract.landing.csv.header else {}
+        wanted = {f.file_id: first_lines.get(f.file_id) for f in by_format["csv"]}
+        misfits, select = csv_records(con, contract, columns, wanted)
+        selects.append(select)
+        for file in by_format["csv"]:
+            if file.file_id in misfits:
+                rule, column, detail = misfits[file.file_id]
+                faults.append(FileFault(file.file_id, rule, detail, _rows(con, file), column))
+    selects.append(json_records(con, contract, columns, [f.file_id for f in by_format["jsonl"]]))
+    faults += insert_parquet(con, contract, columns, by_format["parquet"])
+    temp_table(con, "file_headers", "file_id INTEGER, header VARCHAR", list(first_lines.items()))
+    _make_records(con, selects)
     return faults
+
+
+def extract_letters(con: duckdb.DuckDBPyConnection, contract: Contract, files: Sequence[LetterFile]) -> list[FileFault]:
+    """Likewise of dead letters: `chosen_letters`, a temporary table of row_id, file_id, batch_no, line, payload.
+
+    A file whose header does not fit the contract (any more) is returned with 0 rows: its letters stay what they are.
+    """
+    columns = text_columns(contract)
+    _make_taken_records(con, columns)
+    con.execute(
+        "CREATE OR REPLACE TEMP VIEW lines AS "
+        "SELECT row_id, file_id, batch_no, line, payload AS raw FROM chosen_letters"
+    )
+    ids: dict[str, list[int]] = {"csv": [], "jsonl": [], "parquet": []}
+    for file in files:
+        ids[file.format].append(file.origin.file_id)
+    first_lines = {f.origin.file_id: f.header for f in files if f.format == "csv"}
+    misfits, select = csv_records(con, contract, columns, first_lines)
+    selects = [select, json_records(con, contract, columns, ids["jsonl"])]
+    if ids["parquet"]:
+        insert_letters(con, columns, ids["parquet"])
+    temp_table(con, "file_headers", "file_id INTEGER, header VARCHAR", list(first_lines.items()))
+    _make_records(con, selects)
+    return [FileFault(id_, rule, detail, 0, column) for id_, (rule, column, detail) in misfits.items()]
+
+
+def _make_taken_records(con: duckdb.DuckDBPyConnection, columns: list[TextColumn]) -> None:
+    """The table of what is no line of text: lines of unreadable bytes, and rows of Parquet."""
+    declared = "".join(f", {c.sql} VARCHAR" for c in columns)
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE taken_records (file_id INTEGER, batch_no INTEGER, line BIGINT, raw VARCHAR, "
+        f"raw_encoding VARCHAR, layout INTEGER DEFAULT 0, fault VARCHAR, fault_detail VARCHAR, extra VARCHAR{declared})"
+    )
+
+
+def _make_records(con: duckdb.DuckDBPyConnection, selects: list[str]) -> None:
+    # Negative, for the lines' numbers count from 0.
+    taken = "SELECT -1 - rowid AS row_id, * FROM taken_records"
+    con.execute(f"CREATE OR REPLACE TEMP VIEW records AS {' UNION ALL BY NAME '.join([taken, *filter(None, selects)])}")
+
+
+def _rows(con: duckdb.DuckDBPyConnection, file: SourceFile) -> int:
+    """How many rows a file with a header stands for in the books."""
+    row = con.execute("SELECT count(raw) FROM lines WHERE line > 1 AND file_id = ?", [file.file_id]).fetchone()
+    return (row[0] if row else 0) + len(file.inspected.bad_lines)
 
 
 def _unreadable(file: SourceFile) -> FileFault:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import duckdb
@@ -14,7 +15,10 @@ import duckdb
 from sluice.contracts import Contract
 from sluice.lake import literal, temp_table
 from sluice.preflight import UNIT_SEPARATOR
-from sluice.records.shape import FileFault, SourceFile, TextColumn, missing_column
+from sluice.records.shape import TextColumn, missing_column
+
+# Rule, column and detail for which a file is set aside.
+Misfit = tuple[str, str | None, str]
 
 
 @dataclass(frozen=True)
@@ -26,31 +30,42 @@ class _Layout:
     extra: tuple[tuple[str, int], ...]
 
 
+def headers(con: duckdb.DuckDBPyConnection) -> dict[int, str]:
+    """The first line of each file in `lines` that has one."""
+    return dict(con.execute("SELECT file_id, raw FROM lines WHERE line = 1 AND raw IS NOT NULL").fetchall())
+
+
 def csv_records(
-    con: duckdb.DuckDBPyConnection, contract: Contract, columns: list[TextColumn], files: list[SourceFile]
-) -> tuple[list[FileFault], str]:
-    """The files set aside for their headers, and the query of the others' records; empty without any."""
-    if not files:
-        return [], ""
-    dialect = contract.landing.csv
-    faults: list[FileFault] = []
+    con: duckdb.DuckDBPyConnection, contract: Contract, columns: list[TextColumn], first_lines: Mapping[int, str | None]
+) -> tuple[dict[int, Misfit], str]:
+    """The query that takes the lines of CSV files apart; empty where no header fits.
+
+    Args:
+        con: with the view `lines`.
+        contract: of the files.
+        columns: as `text_columns` gives them.
+        first_lines: of each file by its number; of no account where the dialect has no headers.
+
+    Returns:
+        Of each file whose header does not fit why, and the query.
+    """
     names = [c.source_name for c in columns]
     layouts: dict[int, _Layout] = {}
-    if dialect.header:
-        headers = dict(con.execute("SELECT file_id, raw FROM lines WHERE line = 1").fetchall())
-        for file in files:
-            made = _layout(contract, columns, headers.get(file.file_id))
-            if isinstance(made, _Layout):
-                layouts[file.file_id] = made
-            else:
-                rule, column, detail = made
-                faults.append(FileFault(file.file_id, rule, detail, _rows(con, file), column))
-    else:
-        layouts = {f.file_id: _Layout(tuple(range(1, len(names) + 1)), len(names), ()) for f in files}
-    if faults:
-        con.execute("DELETE FROM taken_records WHERE file_id IN (SELECT unnest(?))", [[f.file_id for f in faults]])
+    misfits: dict[int, Misfit] = {}
+    for file_id, header in first_lines.items():
+        made = (
+            _layout(contract, columns, header)
+            if contract.landing.csv.header
+            else _Layout(tuple(range(1, len(names) + 1)), len(names), ())
+        )
+        if isinstance(made, _Layout):
+            layouts[file_id] = made
+        else:
+            misfits[file_id] = made
+    if misfits:
+        con.execute("DELETE FROM taken_records WHERE file_id IN (SELECT unnest(?))", [list(misfits)])
     if not layouts:
-        return faults, ""
+        return misfits, ""
     places = ", ".join(f"p{i} INTEGER" for i in range(len(columns)))
     distinct = list(dict.fromkeys(layouts.values()))
     temp_table(
@@ -62,13 +77,7 @@ def csv_records(
             for file_id, y in layouts.items()
         ],
     )
-    return faults, _split_csv(contract, columns)
-
-
-def _rows(con: duckdb.DuckDBPyConnection, file: SourceFile) -> int:
-    """How many rows a file with a header stands for in the books."""
-    row = con.execute("SELECT count(raw) FROM lines WHERE line > 1 AND file_id = ?", [file.file_id]).fetchone()
-    return (row[0] if row else 0) + len(file.inspected.bad_lines)
+    return misfits, _split_csv(contract, columns)
 
 
 def _split_csv(contract: Contract, columns: list[TextColumn]) -> str:
@@ -125,7 +134,7 @@ def _split_csv(contract: Contract, columns: list[TextColumn]) -> str:
     )
 
 
-def _layout(contract: Contract, columns: list[TextColumn], header: str | None) -> _Layout | tuple[str, str | None, str]:
+def _layout(contract: Contract, columns: list[TextColumn], header: str | None) -> _Layout | Misfit:
     """Where a header puts each column, or the rule, column and detail for which the file is set aside."""
     dialect = contract.landing.csv
     if header is None:

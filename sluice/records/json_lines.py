@@ -6,21 +6,22 @@ Reading the lines belongs to `lines`, what a field's text is worth to `sluice.ru
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import duckdb
 
 from sluice.contracts import Contract
 from sluice.lake import literal, temp_table
-from sluice.records.shape import SourceFile, TextColumn
+from sluice.records.shape import TextColumn
 
 
 def json_records(
-    con: duckdb.DuckDBPyConnection, contract: Contract, columns: list[TextColumn], files: list[SourceFile]
+    con: duckdb.DuckDBPyConnection, contract: Contract, columns: list[TextColumn], file_ids: Sequence[int]
 ) -> str:
     """The query of the records of JSON lines; empty without any."""
-    if not files:
+    if not file_ids:
         return ""
-    temp_table(con, "json_files", "file_id INTEGER", [(f.file_id,) for f in files])
+    temp_table(con, "json_files", "file_id INTEGER", [(file_id,) for file_id in file_ids])
     own = columns[3:] if contract.change_feed else columns
     paths = [json_path(c.source_name) for c in own]
     known = [c.source_name for c in own]

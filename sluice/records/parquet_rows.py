@@ -5,12 +5,13 @@ What a text is worth belongs to `sluice.rules`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import duckdb
 
 from sluice.contracts import Contract
 from sluice.lake import literal, quoted, temp_table
+from sluice.records.json_lines import json_path
 from sluice.records.shape import FileFault, SourceFile, TextColumn, missing_column, no_glob
 
 
@@ -87,4 +88,24 @@ def _insert_parquet_group(
         "FROM read_parquet(?, filename = '_sluice_path', file_row_number = true, hive_partitioning = false) AS p "
         "JOIN parquet_files AS f ON f.path = p._sluice_path",
         [[no_glob(str(f.inspected.readable)) for f in group]],
+    )
+
+
+def insert_letters(con: duckdb.DuckDBPyConnection, columns: list[TextColumn], file_ids: Sequence[int]) -> None:
+    """Rows of Parquet that are dead letters, kept as JSON of texts: from `chosen_letters` into `taken_records`."""
+    known = ", ".join(literal(c.source_name) for c in columns)
+    values = "".join(
+        f", CASE WHEN valid THEN json_extract_string(payload, {literal(json_path(c.source_name))}) END AS {c.sql}"
+        for c in columns
+    )
+    con.execute(
+        "INSERT INTO taken_records BY NAME SELECT file_id, batch_no, line, payload AS raw, 'utf-8' AS raw_encoding, "
+        "CASE WHEN NOT valid THEN 'malformed' END AS fault, "
+        "CASE WHEN NOT valid THEN 'not a JSON object, as which rows of Parquet are kept' END AS fault_detail, "
+        f"CASE WHEN valid AND len(list_filter(json_keys(payload), lambda k: k NOT IN ({known}))) > 0 THEN "
+        f"to_json(map_from_entries(list_transform(list_filter(json_keys(payload), lambda k: k NOT IN ({known})), "
+        "lambda k: (k, json_extract_string(payload, '/' || replace(replace(k, '~', '~0'), '/', '~1'))))))::VARCHAR "
+        f"END AS extra{values} FROM (SELECT *, CASE WHEN json_valid(payload) THEN json_type(payload) = 'OBJECT' "
+        "ELSE false END AS valid FROM chosen_letters WHERE file_id IN (SELECT unnest(?)))",
+        [list(file_ids)],
     )

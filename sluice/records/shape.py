@@ -19,12 +19,38 @@ OPERATION, SEQUENCE, SOURCE_TS = "_op", "_lsn", "_source_ts"
 
 
 @dataclass(frozen=True)
+class Origin:
+    """A file records come from: its number among those at hand, its batch, and what its path and bytes say."""
+
+    file_id: int
+    batch_no: int
+    path: str
+    tokens: tuple[tuple[str, str], ...]
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
 class SourceFile:
     """A file of the chunk being ingested: its number in it, the batch it belongs to, and what its bytes said."""
 
     file_id: int
     batch_no: int
     inspected: Inspected
+
+    @property
+    def origin(self) -> Origin:
+        """Where its records come from."""
+        file = self.inspected.file
+        return Origin(self.file_id, self.batch_no, file.path, file.tokens, self.inspected.sha256)
+
+
+@dataclass(frozen=True)
+class LetterFile:
+    """A file of which dead letters are taken again: where they come from, its format, the first line of a CSV file."""
+
+    origin: Origin
+    format: str
+    header: str | None
 
 
 @dataclass(frozen=True)

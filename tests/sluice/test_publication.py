@@ -9,17 +9,24 @@ import duckdb
 import pytest
 
 import sluice
+from sluice import publication
 from sluice.errors import LakeUnavailableError, PublicationError
 from sluice.maintenance import maintain
 from sluice.publication import (
+    Audit,
+    Publication,
     connect,
     current_publication,
     is_built,
     kept_snapshots,
     latest_audit,
+    pin,
     publication_at,
+    publications,
     publish,
     record_audit,
+    roll_back,
+    unpin,
     write_reader_script,
 )
 from sluice.settings import load_settings
@@ -226,7 +233,114 @@ def test_a_build_is_known_by_its_code_and_its_batches(warehouse: Bench) -> None:
     record_audit(warehouse.lake, run_id="b1", checks_passed=1, failed=[], code="sql-1")
     assert is_built(warehouse.lake, "sql-1")
     assert not is_built(warehouse.lake, "sql-2")
-    warehouse.lake.write(lambda con: con.execute("INSERT INTO ops.ledger (batch_id) VALUES ('new')"), "a batch")
+    books = "INSERT INTO ops.ledger (batch_id, rows_accepted) VALUES ('new', 2)"
+    warehouse.lake.write(lambda con: con.execute(books), "a batch")
     assert not is_built(warehouse.lake, "sql-1")
-    record_audit(warehouse.lake, run_id="b2", checks_passed=1, failed=["x"], code="sql-1")
+    record_audit(warehouse.lake, run_id="b2", checks_passed=1, failed=[], code="sql-1")
+    assert is_built(warehouse.lake, "sql-1")
+    # A replayed dead letter is a row more in a batch that was there.
+    warehouse.lake.write(lambda con: con.execute("UPDATE ops.ledger SET rows_accepted = 3"), "a replay")
     assert not is_built(warehouse.lake, "sql-1")
+    record_audit(warehouse.lake, run_id="b3", checks_passed=1, failed=["x"], code="sql-1")
+    assert not is_built(warehouse.lake, "sql-1")
+
+
+def build(bench: Bench, number: int) -> int:
+    """A load, built and passed; returns its snapshot."""
+    add(bench, number)
+    return record_audit(bench.lake, run_id=f"build {number}", checks_passed=1, failed=[]).snapshot_id
+
+
+def test_readers_are_taken_back_and_stay_there_until_something_newer_passes(warehouse: Bench) -> None:
+    first = build(warehouse, 2)
+    publish(warehouse.lake, run_id="p")
+    with pytest.raises(PublicationError, match="no publication before the present one"):
+        roll_back(warehouse.lake, by="ann", why="?")
+    build(warehouse, 3)
+    publish(warehouse.lake, run_id="p")
+    snapshots = warehouse.snapshots()
+    back = roll_back(warehouse.lake, by="ann", why="prices are in pence")
+    assert warehouse.snapshots() == snapshots + 1
+    assert (back.publication_id, back.snapshot_id, back.pinned) == (3, first, False)
+    assert (back.reason, back.decided_by) == ("rolled back to publication 1: prices are in pence", "ann")
+    assert seen(warehouse) == [1, 2]
+    # The build they were taken back from does not come back by itself.
+    assert publish(warehouse.lake, run_id="again") == (back, False)
+    assert seen(warehouse) == [1, 2]
+    build(warehouse, 4)
+    assert publish(warehouse.lake, run_id="p")[1]
+    assert seen(warehouse) == [1, 2, 3, 4]
+    # Any number, and forward again.
+    roll_back(warehouse.lake, 1, by="ann", why="again")
+    assert seen(warehouse) == [1, 2]
+    roll_back(warehouse.lake, 2, by="ann", why="not so bad")
+    assert seen(warehouse) == [1, 2, 3]
+    for wrong in (99, 0, -1):
+        with pytest.raises(PublicationError, match=f"no publication number {wrong}"):
+            roll_back(warehouse.lake, wrong, by="ann", why="?")
+    for nobody in ({"by": " ", "why": "x"}, {"by": "ann", "why": ""}):
+        with pytest.raises(PublicationError, match="name both"):
+            roll_back(warehouse.lake, 1, **nobody)
+
+
+def test_pinned_readers_stay_whatever_is_built(warehouse: Bench) -> None:
+    build(warehouse, 2)
+    publish(warehouse.lake, run_id="p")
+    held = pin(warehouse.lake, by="ann", why="quarter's end")
+    assert held.pinned
+    build(warehouse, 3)
+    assert publish(warehouse.lake, run_id="p") == (held, False)
+    assert seen(warehouse) == [1, 2]
+    # Readers may be moved by hand, and stay held.
+    assert roll_back(warehouse.lake, 1, by="ann", why="still").pinned
+    freed = unpin(warehouse.lake, by="bob", why="done")
+    assert (freed.pinned, freed.snapshot_id, freed.decided_by) == (False, held.snapshot_id, "bob")
+    assert seen(warehouse) == [1, 2]
+    with pytest.raises(PublicationError, match="not pinned"):
+        unpin(warehouse.lake, by="bob", why="again")
+    assert publish(warehouse.lake, run_id="p")[1]
+    assert seen(warehouse) == [1, 2, 3]
+    told = [(each.publication_id, bool(each.pinned), kept) for each, kept in publications(warehouse.lake)]
+    assert told == [(5, False, True), (4, False, True), (3, True, True), (2, True, True), (1, False, True)]
+
+
+def test_what_is_no_longer_kept_cannot_be_gone_back_to(warehouse: Bench) -> None:
+    for number in (2, 3):
+        build(warehouse, number)
+        publish(warehouse.lake, run_id="p")
+    maintain(warehouse.lake, keep_days=0, belief_days=0, orphan_age_hours=0)
+    assert [kept for _, kept in publications(warehouse.lake)] == [True, False]
+    with pytest.raises(PublicationError, match="is no longer kept: SLUICE_BELIEF_DAYS"):
+        roll_back(warehouse.lake, by="ann", why="?")
+    assert seen(warehouse) == [1, 2, 3]
+
+
+def test_a_lake_of_an_earlier_version_can_be_rolled_back(warehouse: Bench) -> None:
+    for number in (2, 3):
+        build(warehouse, number)
+        publish(warehouse.lake, run_id="p")
+    for name in ("pinned", "decided_by"):
+        warehouse.lake.write(lambda con, n=name: con.execute(f"ALTER TABLE ops.publications DROP COLUMN {n}"), "once")
+    assert current_publication(warehouse.lake) is not None
+    roll_back(warehouse.lake, by="ann", why="prices")
+    assert seen(warehouse) == [1, 2]
+
+
+def test_a_build_does_not_run_over_a_pin(warehouse: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(warehouse, 2)
+    publish(warehouse.lake, run_id="p")
+    build(warehouse, 3)
+    look = publication._audit
+    held: list[Publication] = []
+
+    def look_and_be_overtaken(con: duckdb.DuckDBPyConnection, *, only_passed: bool) -> Audit | None:
+        """The transaction of `publish` has begun when somebody else pins the readers."""
+        found = look(con, only_passed=only_passed)
+        if not held:
+            held.append(pin(warehouse.lake, by="ann", why="now"))
+        return found
+
+    monkeypatch.setattr(publication, "_audit", look_and_be_overtaken)
+    assert publish(warehouse.lake, run_id="p") == (held[0], False)
+    assert seen(warehouse) == [1, 2]
+    assert [each.publication_id for each, _ in publications(warehouse.lake)] == [2, 1]

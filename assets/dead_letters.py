@@ -1,0 +1,128 @@
+"""Dead letters in the UI: what is open, by reason, with a chart; and the job that takes them again."""
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from assets.charts import bars
+from assets.ingest import WRITER_POOL, one_line
+from resources.lake import LakeResource
+from sluice.contracts import Contract
+from sluice.dead_letters import POISON_ATTEMPTS, Choice, Group, counts, groups, ids_by_source, resolved
+from sluice.ingest import ingest
+from sluice.replay import replay
+
+KEY = dg.AssetKey(["ops", "dead_letters"])
+
+# A table is read by a person; `sluice dead-letters list` has all.
+_SHOWN = 30
+
+
+def build_dead_letters(sources: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
+    """The asset `ops/dead_letters`, looked at with every build of the warehouse.
+
+    Args:
+        sources: keys of the ingest assets.
+    """
+
+    @dg.asset(
+        key=KEY,
+        group_name="ops",
+        deps=list(sources),
+        kinds={"ducklake"},
+        owners=["team:data-platform"],
+        description=(
+            "Rows and files that were set aside, by reason. `sluice dead-letters` shows, mends, replays and discards "
+            "them; the job `replay_dead_letters` replays from here."
+        ),
+        check_specs=[
+            dg.AssetCheckSpec(
+                "no_poison",
+                asset=KEY,
+                # Not blocking: what it tells of is set aside already.
+                blocking=False,
+                description=f"Nothing has failed {POISON_ATTEMPTS} times. A warning: such letters wait for a person.",
+            )
+        ],
+    )
+    def _dead_letters(lake: LakeResource) -> Iterator[object]:
+        found, by_status = groups(lake.lake, Choice()), counts(lake.lake)
+        poison = sum(group.poison for group in found)
+        yield dg.MaterializeResult(
+            metadata={
+                **{name: by_status.get(name, 0) for name in ("open", "replayed", "discarded", "superseded")},
+                "by reason": dg.MetadataValue.md(_table(found)),
+                "chart": dg.MetadataValue.md(
+                    bars([(f"{g.source}: {g.rule} {g.column}", g.rows) for g in found[:12]], "Open rows by reason")
+                ),
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    asset_key=KEY,
+                    check_name="no_poison",
+                    passed=not poison,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata={"letters": poison},
+                )
+            ],
+        )
+
+    return _dead_letters
+
+
+def _table(found: Sequence[Group]) -> str:
+    rows = [
+        f"| {g.source} | {g.rule} | {g.column} | {g.letters} | {g.rows} | {g.poison} "
+        f"| {g.first_failed_at:%Y-%m-%d %H:%M} | `{one_line(g.sample)}` |"
+        for g in found[:_SHOWN]
+    ]
+    head = [
+        "| source | rule | column | letters | rows | poison | since | sample |",
+        "|---|---|---|--:|--:|--:|---|---|",
+    ]
+    return "\n".join([*head, *rows])
+
+
+class ReplayConfig(dg.Config):
+    """Which open letters; all of them when nothing is said."""
+
+    source: str = ""
+    partition: str = ""
+    rule: str = ""
+    column: str = ""
+    ids: list[str] = []  # noqa: RUF012  (Dagster copies the default of a config)
+
+
+def build_replay_job(contracts: Sequence[Contract]) -> dg.JobDefinition:
+    """The job `replay_dead_letters`: the engine's replay, told to Dagster partition by partition."""
+    by_name = {contract.name: contract for contract in contracts}
+
+    @dg.op(pool=WRITER_POOL)
+    def replay_open_letters(context: dg.OpExecutionContext, config: ReplayConfig, lake: LakeResource) -> None:
+        wanted = Choice(tuple(config.ids), config.source, config.partition, config.rule, config.column)
+        choice = resolved(lake.lake, wanted)
+        for source in ids_by_source(lake.lake, choice, {}):
+            if source not in by_name:
+                context.log.warning(f"{source}: there is no contract of this name (any more); its dead letters stay.")
+                continue
+            done = replay(lake.lake, by_name[source], choice, run_id=context.run.run_id)
+            context.log.info(f"{done}")
+            changed = set(done.changed)
+            if done.partitions:
+                again = ingest(lake.lake, by_name[source], done.partitions, run_id=context.run.run_id, again=True)
+                changed |= {b.partition_key for b in again.batches if b.status == "accepted"}
+                for problem in again.problems:
+                    context.log.warning(f"{problem.file}: {problem.rule}: {problem.detail}")
+            # What is downstream follows as after any other load.
+            for partition in sorted(changed):
+                context.log_event(
+                    dg.AssetMaterialization(
+                        ["bronze", source], partition=partition, metadata={"replayed": done.accepted}
+                    )
+                )
+
+    @dg.job(name="replay_dead_letters", description="Take open dead letters through the ingest path again.")
+    def _job() -> None:
+        replay_open_letters()
+
+    return _job

@@ -1,0 +1,28 @@
+"""What `sluice <command>` does, a module for each family of commands; `sluice.cli` puts them together.
+
+Here is what the families share.
+"""
+
+import argparse
+import getpass
+
+
+def me() -> str:
+    """Who runs this, by the system's account; empty where it has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def shown(text: str | None, most: int = 120) -> str:
+    """One line without control characters: what a file holds or is called must not steer a terminal."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text or "")
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def count(text: str) -> int:
+    """A number of rows to be told, for `argparse`."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)

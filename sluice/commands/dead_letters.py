@@ -1,0 +1,189 @@
+"""`sluice dead-letters list | show | replay | discard | export`: arguments and output.
+
+What is done belongs to `sluice.dead_letters` and `sluice.replay`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sluice.commands import count, me, shown
+from sluice.errors import DeadLetterError
+from sluice.settings import Settings
+
+if TYPE_CHECKING:
+    from sluice.dead_letters import Choice
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the family to the parser of `sluice`."""
+    family = commands.add_parser("dead-letters", help="rows that were set aside: find, mend, replay or discard them")
+    verbs = family.add_subparsers(dest="verb", required=True)
+    meant = argparse.ArgumentParser(add_help=False)
+    meant.add_argument("--source", default="", help="name of the contract")
+    meant.add_argument("--partition", default="", help="partition key, 2026-01-31 or 2026-01-31|uk")
+    meant.add_argument("--rule", default="", help="that was broken")
+    meant.add_argument("--column", default="", help="that broke a rule")
+    by_id = argparse.ArgumentParser(add_help=False)
+    by_id.add_argument("ids", nargs="*", metavar="ID", help="of a dead letter; its first 6 characters or more")
+    status = argparse.ArgumentParser(add_help=False)
+    status.add_argument(
+        "--status",
+        choices=["open", "replayed", "discarded", "superseded", "all"],
+        help="(open; of letters named by ID any)",
+    )
+    who = argparse.ArgumentParser(add_help=False)
+    who.add_argument("--by", default=me(), help="who does it, kept with the letters (you)")
+
+    listed = verbs.add_parser("list", parents=[meant, status], help="by reason, with counts and a sample")
+    listed.set_defaults(run=_list)
+    shown = verbs.add_parser("show", parents=[by_id, meant, status], help="each one whole")
+    shown.add_argument("--limit", type=count, default=20, help="at most so many (20)")
+    shown.set_defaults(run=_show)
+    replayed = verbs.add_parser("replay", parents=[by_id, meant, who], help="through the ingest path again")
+    replayed.add_argument("--payload", help="to be taken instead of the original one, which is kept; for one ID")
+    replayed.add_argument(
+        "--corrections", type=Path, help="a file as `export` writes it, with its column `corrected` filled in"
+    )
+    replayed.set_defaults(run=_replay)
+    given_up = verbs.add_parser("discard", parents=[by_id, meant, who], help="give letters up; they stay in the books")
+    given_up.add_argument("--why", required=True, help="kept with the letters")
+    given_up.set_defaults(run=_discard)
+    exported = verbs.add_parser("export", parents=[meant, status], help="to a file, to be mended there")
+    exported.add_argument("path", type=Path, metavar="FILE", help="its ending is the format: .csv, .jsonl, .parquet")
+    exported.set_defaults(run=_export)
+
+
+def _choice(chosen: argparse.Namespace) -> Choice:
+    from sluice.dead_letters import Choice
+
+    # `replay` and `discard` have no choice: only open letters can be.
+    status = getattr(chosen, "status", "open") or ("all" if getattr(chosen, "ids", ()) else "open")
+    return Choice(
+        tuple(getattr(chosen, "ids", ())),
+        chosen.source,
+        chosen.partition,
+        chosen.rule,
+        chosen.column,
+        "" if status == "all" else status,
+    )
+
+
+def _list(settings: Settings, chosen: argparse.Namespace) -> int:
+    from sluice.dead_letters import counts, groups
+    from sluice.lake import Lake
+
+    lake = Lake(settings)
+    found = groups(lake, _choice(chosen))
+    for group in found:
+        told = f", {group.poison} poison" if group.poison else ""
+        print(
+            f"{group.source}  {group.rule}{f' ({group.column})' if group.column else ''}: {group.letters} letters, "
+            f"{group.rows} rows{told}, {group.first_failed_at:%Y-%m-%d %H:%M} to {group.last_failed_at:%Y-%m-%d %H:%M}"
+        )
+        print(f"    {shown(group.sample)}")
+    by_status = counts(lake)
+    print(", ".join(f"{by_status.get(name, 0)} {name}" for name in ("open", "replayed", "discarded", "superseded")))
+    return 0
+
+
+def _show(settings: Settings, chosen: argparse.Namespace) -> int:
+    from sluice.dead_letters import letters
+    from sluice.lake import Lake
+
+    found = letters(Lake(settings), _choice(chosen), chosen.limit)
+    for letter in found:
+        place = shown(letter.file, 500) + (
+            f", line {letter.line}" if letter.line is not None else f", {letter.rows} rows"
+        )
+        print(f"{letter.dead_letter_id}  {letter.status}  {letter.source}  {letter.partition_key}")
+        print(f"    {place}; batch {letter.batch_id}, contract {letter.contract_version}")
+        last = letter.last_failed_at or letter.first_failed_at
+        print(f"    failed {letter.attempts or 1} times, {letter.first_failed_at} to {last} UTC")
+        for reason in letter.reasons:
+            column = f" ({reason['column']})" if reason["column"] else ""
+            value = f": {shown(reason['value'])}" if reason["value"] is not None else ""
+            print(f"    - {reason['rule']}{column}{value}: {shown(reason['detail'], 500)}")
+        if letter.raw is not None:
+            print(f"    {letter.raw_encoding}: {shown(letter.raw, 2_000)}")
+        if letter.corrected is not None:
+            print(f"    corrected: {shown(letter.corrected, 2_000)}")
+        if letter.decided_at is not None:
+            decided = shown(letter.decided_why, 500) if letter.decided_why else "corrected"
+            print(f"    {letter.decided_at} UTC, {shown(letter.decided_by) or '-'}: {decided}")
+    if not found:
+        print("No dead letter is meant.")
+    return 0 if found else 1
+
+
+def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
+    from sluice.contracts import load_contracts
+    from sluice.dead_letters import Choice, corrections_of, ids_by_source, resolved
+    from sluice.ingest import ingest
+    from sluice.lake import Lake
+    from sluice.replay import replay
+
+    lake = Lake(settings)
+    choice = resolved(lake, _choice(chosen))
+    corrections = corrections_of(chosen.corrections) if chosen.corrections else {}
+    if chosen.corrections and not corrections:
+        raise DeadLetterError(f"{chosen.corrections} corrects nothing: its column `corrected` is empty.")
+    if chosen.payload is not None:
+        if len(chosen.ids) != 1:
+            raise DeadLetterError("--payload is the correction of one dead letter: name its ID.")
+        corrections[chosen.ids[0]] = chosen.payload
+    if corrections and choice == Choice():
+        # A file of corrections alone means just what it corrects.
+        choice = resolved(lake, Choice(ids=tuple(corrections)))
+    contracts = load_contracts(settings.contracts)
+    by_source = ids_by_source(lake, choice, corrections)
+    if not by_source:
+        print("No open dead letter is meant.")
+        return 1
+    failed = 0
+    for source, own in by_source.items():
+        if source not in contracts:
+            print(f"{source}: there is no contract of this name; its dead letters stay (discard them).")
+            failed += 1
+            continue
+        done = replay(lake, contracts[source], choice, corrections=own, by=chosen.by)
+        told = f"{done.accepted} accepted, {done.duplicate} duplicates, {done.failed} failed again"
+        if done.poison:
+            told += f", {done.poison} left alone (poison: name them by ID or correct them)"
+        if done.undecodable:
+            told += f", {done.undecodable} are no text (correct them)"
+        if done.unroutable:
+            told += f", {done.unroutable} files belong to no partition (move them)"
+        print(f"{source}: {told}")
+        failed += done.failed + done.undecodable + done.unroutable
+        if done.partitions:
+            again = ingest(lake, contracts[source], done.partitions, again=True)
+            refused = {b.partition_key for b in again.refused}
+            print(
+                f"{source}: {len(again.batches) - len(refused)} partitions ingested again, {len(refused)} refused, "
+                f"{len(again.empty_partitions)} without files"
+            )
+            for problem in again.problems:
+                print(f"    {shown(problem.file, 500)}: {problem.rule}: {shown(problem.detail, 500)}")
+            failed += len(refused) + len(again.empty_partitions) + len(again.problems)
+    return 1 if failed else 0
+
+
+def _discard(settings: Settings, chosen: argparse.Namespace) -> int:
+    from sluice.dead_letters import discard
+    from sluice.lake import Lake
+
+    if not (chosen.ids or chosen.source or chosen.partition or chosen.rule or chosen.column):
+        raise DeadLetterError("Say which dead letters are meant: IDs, --source, --partition, --rule or --column.")
+    print(f"{discard(Lake(settings), _choice(chosen), by=chosen.by, why=chosen.why)} dead letters discarded")
+    return 0
+
+
+def _export(settings: Settings, chosen: argparse.Namespace) -> int:
+    from sluice.dead_letters import export
+    from sluice.lake import Lake
+
+    print(f"{export(Lake(settings), _choice(chosen), chosen.path)} dead letters written to {chosen.path}")
+    return 0

@@ -1,0 +1,341 @@
+"""Replay: dead letters through the same records, rules and books as the files they came from, under today's contract.
+
+A row that passes moves into its batch, with the file and line it always had, and out of the dead letters in one
+transaction with the ledger. What was never taken apart into rows (a file, a refused batch) is ingested again whole.
+Choosing letters belongs to `sluice.dead_letters`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+
+from sluice.batches import Batch, BatchOutcome
+from sluice.booking import REPEATED_REASONS, balanced, insert_accepted, row_reasons, same_failures, take_turn
+from sluice.bronze import create_bronze
+from sluice.contracts import Contract
+from sluice.dead_letters import POISON, Choice
+from sluice.errors import DeadLetterError
+from sluice.inventory import PARTITION_KEY as UNROUTABLE
+from sluice.judging import judge
+from sluice.lake import Lake, literal, quoted, temp_table
+from sluice.landing import format_of, tokens_of
+from sluice.preflight import LONGEST_LINE_BYTES, UNIT_SEPARATOR
+from sluice.records import LetterFile, Origin, extract_letters
+from sluice.rules import typed_columns, value
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What became of the letters of one source.
+
+    Attributes:
+        source: name of the contract.
+        accepted: letters whose row is in bronze now.
+        duplicate: letters whose row turned out to be in bronze already.
+        failed: letters that failed again.
+        poison: letters left alone because they have failed too often; named by id they are taken.
+        partitions: partition keys whose letters stand for more than rows: they are to be ingested again.
+        undecodable: letters whose bytes are no text, which only a corrected payload helps.
+        unroutable: files that lie where they belong to no partition: to be moved, not replayed.
+        changed: partition keys that gained rows.
+    """
+
+    source: str
+    accepted: int = 0
+    duplicate: int = 0
+    failed: int = 0
+    poison: int = 0
+    partitions: tuple[str, ...] = ()
+    undecodable: int = 0
+    unroutable: int = 0
+    changed: tuple[str, ...] = ()
+
+
+def replay(
+    lake: Lake,
+    contract: Contract,
+    choice: Choice,
+    *,
+    corrections: Mapping[str, str] | None = None,
+    by: str = "",
+    run_id: str = "",
+) -> Replayed:
+    """Take the open letters of one source that are chosen again, all in one transaction.
+
+    Args:
+        lake: whose letters.
+        contract: of the source, as it is now.
+        choice: which; its source and status are set here.
+        corrections: payloads to take instead of the original ones, by `dead_letter_id`; the originals are kept. What
+            is corrected is taken whether it is chosen or not.
+        by: who supplies the corrections or asks for it; kept with the letters.
+        run_id: kept as who asks, where nobody else is known.
+
+    Raises:
+        DeadLetterError: a correction is for no open letter of a row of the source, or is no record.
+        LandingError: the contract now says otherwise where the letters' files belong.
+        BooksDoNotBalanceError: rows went astray, a defect; nothing was committed.
+        LakeUnavailableError, StorageFullError: as `Lake`.
+    """
+    supplied = dict(corrections or {})
+    for letter, payload in supplied.items():
+        _check_payload(contract, letter, payload)
+    condition, given = dataclasses.replace(choice, source=contract.name, status="open").condition()
+    # A letter named by its id is meant, however often it has failed.
+    meant = _Meant(condition, given, bool(choice.ids), supplied, by, run_id)
+    with lake.connect() as con:
+        lake.create(con)
+        create_bronze(lake, con, contract)
+        return lake.transaction(
+            con, lambda c: _take_again(c, contract, meant), f"replay dead letters of {contract.name}"
+        )
+
+
+def reapply(con: duckdb.DuckDBPyConnection, contract: Contract, outcomes: list[BatchOutcome]) -> list[BatchOutcome]:
+    """Take rows again that fail as they did before, where somebody has supplied what is right in their place.
+
+    Part of the transaction in which `sluice.booking.commit` has written their batches: readers of bronze never see a
+    batch without its corrections.
+    """
+    if not con.execute("SELECT 1 FROM former_letters WHERE decision.corrected IS NOT NULL LIMIT 1").fetchone():
+        return outcomes
+    condition = (
+        "line IS NOT NULL AND corrected IS NOT NULL AND status = 'open' "
+        "AND batch_id IN (SELECT batch_id FROM batch_books WHERE NOT refused)"
+    )
+    _take_again(con, contract, _Meant(condition, {}, True, {}, "", ""))
+    now = {b.batch_id: b for b in balanced(con, contract.name)}
+    return [now.get(b.batch_id, b) for b in outcomes]
+
+
+@dataclass(frozen=True)
+class _Meant:
+    """Which letters are to be taken: a condition on `ops.dead_letters` and its values, poison or not, and by whom."""
+
+    condition: str
+    given: Mapping[str, Any]
+    poison_too: bool
+    corrections: Mapping[str, str]
+    by: str
+    run_id: str
+
+
+def _check_payload(contract: Contract, letter: str, payload: str) -> None:
+    """Whether a corrected payload could stand in a file as one record."""
+    csv = contract.landing.csv
+    try:
+        size = len(payload.encode())
+    except UnicodeEncodeError:  # bytes on the command line that are no text
+        size = LONGEST_LINE_BYTES + 1
+    lines = payload.replace("\r", "\n").split("\n")
+    # Where records run over lines, they do so between quotes: their number before each line's end is odd.
+    ends = ["\n".join(lines[:n]).count(csv.quote) % 2 for n in range(1, len(lines))]
+    if (
+        not payload.strip()
+        or size > LONGEST_LINE_BYTES
+        or UNIT_SEPARATOR in payload
+        or "\0" in payload
+        or (ends and not (csv.multiline and all(ends)))
+    ):
+        raise DeadLetterError(
+            f"The correction of {letter!r} is no record: it must be one line of text, as it would stand in the file, "
+            "without control characters and not blank."
+        )
+
+
+def _take_again(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> Replayed:
+    """Choose, judge and move letters: the body of a transaction. Repeatable."""
+    told = _choose(con, contract, meant)
+    files = _files(con, contract)
+    if not files:
+        return told
+    take_turn(con, contract.name)
+    batches = [
+        Batch(number, batch, key, ())
+        for number, batch, key in con.execute(
+            "SELECT DISTINCT batch_no, batch_id, partition_key FROM chosen_letters ORDER BY 1"
+        ).fetchall()
+    ]
+    faults = extract_letters(con, contract, files)
+    judge(con, contract, batches, [f.origin for f in files], faults)
+    # What share of a batch is rejected was judged when it came; of its worst rows alone it says nothing.
+    con.execute("UPDATE batch_books SET refused = false")
+    _judge_against_bronze(con, contract)
+    temp_table(
+        con,
+        "misfits",
+        "file_id INTEGER, rule VARCHAR, column VARCHAR, detail VARCHAR",
+        [(f.file_id, f.rule, f.column, f.detail) for f in faults],
+    )
+    return dataclasses.replace(told, **_move(con, contract, meant))
+
+
+def _choose(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> Replayed:
+    """Make `chosen_letters`, the letters to be taken now; returns what of those meant is left out."""
+    temp_table(con, "corrections", "dead_letter_id VARCHAR, corrected VARCHAR", list(meant.corrections.items()))
+    _check_letters(con, contract)
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE meant AS SELECT d.*, c.corrected IS NOT NULL AS supplied, "
+        "coalesce(c.corrected, d.corrected) AS correction, l.status AS batch_status "
+        "FROM ops.dead_letters AS d LEFT JOIN corrections AS c USING (dead_letter_id) "
+        "JOIN ops.ledger AS l USING (batch_id) WHERE d.status = 'open' AND l.superseded_by IS NULL AND "
+        f"(d.dead_letter_id IN (SELECT dead_letter_id FROM ops.dead_letters WHERE {meant.condition}) "
+        "OR c.dead_letter_id IS NOT NULL)",
+        meant.given,
+    )
+    poison = "false" if meant.poison_too else f"({POISON} AND NOT supplied)"
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE sorted_letters AS SELECT *, "
+        f"CASE WHEN partition_key = {literal(UNROUTABLE)} THEN 'unroutable' WHEN {poison} THEN 'poison' "
+        "WHEN line IS NULL OR batch_status = 'refused' THEN 'whole' "
+        "WHEN raw_encoding = 'base64' AND correction IS NULL THEN 'undecodable' ELSE 'row' END AS kind FROM meant"
+    )
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE chosen_letters AS SELECT dead_letter_id, batch_id, partition_key, file, line, "
+        "header, correction, supplied, coalesce(correction, raw) AS payload, "
+        "row_number() OVER (ORDER BY batch_id, file, line) - 1 AS row_id, "
+        "dense_rank() OVER (ORDER BY batch_id) - 1 AS batch_no, "
+        "dense_rank() OVER (ORDER BY batch_id, file, header) - 1 AS file_id FROM sorted_letters WHERE kind = 'row'"
+    )
+    row = con.execute(
+        "SELECT count(*) FILTER (kind = 'poison'), count(*) FILTER (kind = 'undecodable'), "
+        "count(*) FILTER (kind = 'unroutable'), "
+        "coalesce(list_sort(list(DISTINCT partition_key) FILTER (kind = 'whole')), []) FROM sorted_letters"
+    ).fetchone()
+    assert row is not None, "an aggregate has a row"
+    return Replayed(contract.name, poison=row[0], undecodable=row[1], unroutable=row[2], partitions=tuple(row[3]))
+
+
+def _check_letters(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Whether what `corrections` corrects is an open letter of a row whose batch was accepted."""
+    row = con.execute(
+        "SELECT c.dead_letter_id, l.status FROM corrections AS c LEFT JOIN (SELECT d.dead_letter_id, l.status "
+        "FROM ops.dead_letters AS d JOIN ops.ledger AS l USING (batch_id) WHERE d.source = ? AND d.status = 'open' "
+        "AND d.line IS NOT NULL AND l.superseded_by IS NULL) AS l USING (dead_letter_id) "
+        "WHERE l.status IS DISTINCT FROM 'accepted' LIMIT 1",
+        [contract.name],
+    ).fetchone()
+    if row and row[1] == "refused":
+        raise DeadLetterError(
+            f"{row[0]} is a row of a refused batch, of which nothing is accepted, corrected or not. Mend the file and "
+            "deliver it again, or raise gates.maxRejectedShare and replay the partition."
+        )
+    if row:
+        raise DeadLetterError(
+            f"{row[0]} is no open dead letter of a row of {contract.name}. See `sluice dead-letters list`."
+        )
+
+
+def _files(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[LetterFile]:
+    """The files the chosen letters came from.
+
+    Raises:
+        LandingError, DeadLetterError: the contract now says otherwise where such a file belongs, or what it is.
+    """
+    found = []
+    for file_id, batch_no, path, header in con.execute(
+        "SELECT DISTINCT file_id, batch_no, file, header FROM chosen_letters ORDER BY 1"
+    ).fetchall():
+        kind = format_of(contract, path)
+        if kind is None:
+            raise DeadLetterError(
+                f"{path}: the contract allows its format no more. Put it back into landing.formats of "
+                f"{contract.path.name}, or discard its dead letters."
+            )
+        found.append(LetterFile(Origin(file_id, batch_no, path, tokens_of(contract, path)), kind, header))
+    return found
+
+
+def _judge_against_bronze(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """What the rows of one batch must not have in common, held against the rows of the batch that are there already.
+
+    Bronze keeps no raw text, so a row is a duplicate of one with equal values in every column.
+    """
+    columns = typed_columns(contract)
+    same = " AND ".join(f"o.{quoted(c.name)} IS NOT DISTINCT FROM j.{value(c.name)}" for c in columns)
+    file = "AND o._file = f.path " if contract.landing.duplicates == "file" else ""
+    con.execute(
+        "UPDATE judged SET twin = true WHERE row_id IN (SELECT j.row_id FROM judged AS j "
+        "JOIN batches AS b USING (batch_no) JOIN batch_files AS f USING (file_id) "
+        f"JOIN bronze.{quoted(contract.name)} AS o ON o._batch_id = b.batch_id {file}"
+        f"AND {same} AND o._extra IS NOT DISTINCT FROM j.extra WHERE NOT j.twin AND NOT j.rejected)"
+    )
+    for column in contract.columns:
+        if column.unique:
+            name = value(column.name)
+            con.execute(
+                "INSERT INTO repeated SELECT j.row_id, ? FROM judged AS j JOIN batches AS b USING (batch_no) "
+                f"WHERE NOT j.twin AND NOT j.rejected AND EXISTS (SELECT 1 FROM bronze.{quoted(contract.name)} AS o "
+                f"WHERE o._batch_id = b.batch_id AND o.{quoted(column.name)} = j.{name})",
+                [column.name],
+            )
+    con.execute("UPDATE judged SET rejected = true WHERE row_id IN (SELECT row_id FROM repeated)")
+    # Two letters with one text were two different lines: where the first fails, the second is a duplicate of nothing.
+    con.execute(
+        'INSERT INTO repeated SELECT t.row_id, u."column" FROM twins AS t JOIN repeated AS u ON u.row_id = t.first_id'
+    )
+    con.execute(
+        "UPDATE judged SET twin = false, rejected = true WHERE row_id IN (SELECT t.row_id FROM twins AS t "
+        "JOIN judged AS f ON f.row_id = t.first_id WHERE f.rejected)"
+    )
+
+
+def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> dict[str, Any]:
+    """Write the verdicts: rows into bronze, letters settled or failed once more, and the ledger that says so.
+
+    Returns:
+        The fields of `Replayed` that tell of it.
+    """
+    now = datetime.now(UTC).replace(tzinfo=None)
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE settled AS SELECT c.*, j.row_id AS judged_row, "
+        "CASE WHEN j.row_id IS NULL OR j.rejected THEN 'failed' WHEN j.twin THEN 'duplicate' ELSE 'accepted' END "
+        "AS outcome FROM chosen_letters AS c LEFT JOIN judged AS j USING (file_id, line)"
+    )
+    insert_accepted(con, contract, now)
+    con.execute(
+        "UPDATE ops.dead_letters AS d SET status = 'replayed', corrected = s.correction, contract_version = $version, "
+        "decided_by = coalesce(nullif($by, ''), d.decided_by, nullif($run, '')), decided_at = $now, "
+        "decided_why = CASE s.outcome WHEN 'duplicate' THEN 'replayed: the row is there already' ELSE 'replayed' END "
+        "FROM settled AS s WHERE d.dead_letter_id = s.dead_letter_id AND s.outcome <> 'failed'",
+        {"by": meant.by, "run": meant.run_id, "now": now, "version": contract.version},
+    )
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE failures AS SELECT s.dead_letter_id, s.correction, s.supplied, "
+        f"{row_reasons(contract)} AS reasons FROM settled AS s JOIN records AS r USING (file_id, line) "
+        f"JOIN judged AS j ON j.row_id = s.judged_row LEFT JOIN {REPEATED_REASONS} AS u ON u.row_id = s.judged_row "
+        "WHERE s.outcome = 'failed' UNION ALL SELECT s.dead_letter_id, s.correction, s.supplied, "
+        "[{'rule': m.rule, 'column': m.\"column\", 'value': NULL::VARCHAR, 'detail': m.detail}] "
+        "FROM settled AS s JOIN misfits AS m USING (file_id)"
+    )
+    con.execute(
+        # The reasons are those of what was tried last, so that is kept beside them.
+        "UPDATE ops.dead_letters AS d SET reasons = f.reasons, corrected = f.correction, "
+        "decided_by = CASE WHEN f.supplied THEN nullif($by, '') ELSE d.decided_by END, "
+        "decided_at = CASE WHEN f.supplied THEN $now ELSE d.decided_at END, "
+        f"same_failures = {same_failures('d.reasons', 'f.reasons', 'coalesce(d.same_failures, d.attempts)')}, "
+        "attempts = coalesce(d.attempts, 1) + 1, last_failed_at = $now, contract_version = $version "
+        "FROM failures AS f WHERE d.dead_letter_id = f.dead_letter_id",
+        {"by": meant.by, "now": now, "version": contract.version},
+    )
+    con.execute(
+        "UPDATE ops.ledger AS l SET rows_accepted = l.rows_accepted + m.accepted, "
+        "rows_duplicate = l.rows_duplicate + m.duplicate, "
+        "rows_dead_lettered = l.rows_dead_lettered - m.accepted - m.duplicate FROM (SELECT batch_id, "
+        "count(*) FILTER (outcome = 'accepted') AS accepted, count(*) FILTER (outcome = 'duplicate') AS duplicate "
+        "FROM settled GROUP BY batch_id) AS m WHERE l.batch_id = m.batch_id"
+    )
+    balanced(con, contract.name)
+    row = con.execute(
+        "SELECT count(*) FILTER (outcome = 'accepted'), count(*) FILTER (outcome = 'duplicate'), "
+        "count(*) FILTER (outcome = 'failed'), coalesce(list_sort(list(DISTINCT partition_key) "
+        "FILTER (outcome = 'accepted')), []) FROM settled"
+    ).fetchone()
+    assert row is not None, "an aggregate has a row"
+    return {"accepted": row[0], "duplicate": row[1], "failed": row[2], "changed": tuple(row[3])}
