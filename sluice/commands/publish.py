@@ -37,7 +37,7 @@ def _list(settings: Settings, chosen: argparse.Namespace) -> int:
         marks = [mark for mark, so in (("readers", number == 0), ("pinned", each.pinned), ("gone", not kept)) if so]
         print(
             f"{each.publication_id:>6}  snapshot {each.snapshot_id:>6}  {each.published_at:%Y-%m-%d %H:%M:%S}  "
-            f"{each.decided_by or each.run_id or '-'}  {each.reason}{f'  ({", ".join(marks)})' if marks else ''}"
+            f"{each.decided_by or each.run_id or '-'}  {each.reason}" + (f"  ({', '.join(marks)})" if marks else "")
         )
     if not found:
         print("Nothing has been published yet.")
