@@ -8,9 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 
-from sluice.commands import dead_letters, publish
+from sluice.commands import dead_letters, moment, publish, trace
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT, Settings, load_settings
 
@@ -26,9 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     query.add_argument("sql")
     dead_letters.add(commands)
     publish.add(commands)
+    trace.add(commands)
     for command in (published, query):
         command.add_argument(
-            "--as-of", type=_moment, metavar="TIME", help="what readers saw then: 2026-01-05, 2026-01-05T12:00 (UTC)"
+            "--as-of", type=moment, metavar="TIME", help="what readers saw then: 2026-01-05, 2026-01-05T12:00 (UTC)"
         )
     for command, run in ((sync, _sync), (books, _books), (published, _published), (query, _query)):
         command.set_defaults(run=run)
@@ -64,13 +64,6 @@ def _books(settings: Settings, _: argparse.Namespace) -> int:
         cells = (b.source, b.batches, b.refused, b.rows_read, b.rows_accepted, b.rows_dead_lettered, b.rows_duplicate)
         print(" ".join(f"{c:>13}" for c in (*cells, "yes" if b.balanced else "NO")))
     return 0 if all(b.balanced for b in rows) else 1
-
-
-def _moment(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 2026-01-05 or 2026-01-05T12:00") from None
 
 
 def _published(settings: Settings, chosen: argparse.Namespace) -> int:

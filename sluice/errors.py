@@ -39,3 +39,7 @@ class DeadLetterError(SluiceError):
 
 class PublicationError(SluiceError):
     """There is nothing that may be published, or nothing has been published yet."""
+
+
+class TraceError(SluiceError):
+    """What is to be traced is not there: no such table, column or row."""

@@ -5,6 +5,7 @@ Here is what the families share.
 
 import argparse
 import getpass
+from datetime import datetime
 
 
 def me() -> str:
@@ -26,3 +27,11 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
     return int(text)
+
+
+def moment(text: str) -> datetime:
+    """A time given as an argument: a date, or a date and time; without an offset of UTC."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 2026-01-05 or 2026-01-05T12:00") from None
