@@ -283,7 +283,8 @@ def _insert(
 
 def _audit(con: duckdb.DuckDBPyConnection, *, only_passed: bool) -> Audit | None:
     row = con.execute(
-        "SELECT snapshot_id, run_id, passed, checks_passed, checks_failed, failed, coalesce(warned, []) FROM ops.audits "
+        "SELECT snapshot_id, run_id, passed, checks_passed, checks_failed, failed, coalesce(warned, []) "
+        "FROM ops.audits "
         f"{'WHERE passed ' if only_passed else ''}ORDER BY snapshot_id DESC LIMIT 1"
     ).fetchone()
     if row is None:
