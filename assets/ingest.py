@@ -9,7 +9,7 @@ import dagster as dg
 from resources.lake import LakeResource
 from resources.partitions import partitions_of, wanted_keys
 from sluice.batches import BatchOutcome, IngestResult
-from sluice.books import dead_letter_reasons
+from sluice.books import Warned, dead_letter_reasons, warnings
 from sluice.bronze import META_COLUMNS, bronze_columns
 from sluice.contracts import Contract
 from sluice.ingest import ingest
@@ -76,7 +76,8 @@ def build_ingest_asset(contract: Contract, settings: Settings) -> dg.AssetsDefin
         for line in summary_lines(result):
             context.log.info(line)
         reasons = dead_letter_reasons(lake.lake, contract.name)
-        checks = check_results(contract, key, result, reasons)
+        told = warnings(lake.lake, contract.name, keys)
+        checks = check_results(contract, key, result, reasons, told)
         refused = {b.partition_key for b in result.refused} | {p.partition_key for p in result.held_back}
         if refused or set(keys) != set(context.partition_keys):
             by_key = {b.partition_key: b for b in result.batches}
@@ -138,7 +139,15 @@ def _check_specs(contract: Contract, key: dg.AssetKey) -> list[dg.AssetCheckSpec
             "rejected_share",
             asset=key,
             blocking=True,
-            description=f"Past {contract.max_rejected_share:.1%} of its rows rejected, a batch is refused whole.",
+            description=f"No batch was refused: past {contract.max_rejected_share:.1%} of its rows rejected, "
+            "or by a gate or rule of severity fail, nothing of a batch is accepted.",
+        ),
+        dg.AssetCheckSpec(
+            "gates_kept",
+            asset=key,
+            # Not blocking: what must not go on is refused, and told of by `rejected_share`.
+            blocking=False,
+            description="No rule or gate of severity warn was broken.",
         ),
         dg.AssetCheckSpec(
             "files_readable",
@@ -157,7 +166,11 @@ def _check_specs(contract: Contract, key: dg.AssetKey) -> list[dg.AssetCheckSpec
 
 
 def check_results(
-    contract: Contract, key: dg.AssetKey, result: IngestResult, reasons: list[tuple[str, str, int, str]]
+    contract: Contract,
+    key: dg.AssetKey,
+    result: IngestResult,
+    reasons: list[tuple[str, str, int, str]],
+    told: list[Warned],
 ) -> list[dg.AssetCheckResult]:
     """How the batches did against the contract's checks."""
     unbalanced = [b.partition_key for b in result.batches if not b.balanced]
@@ -178,11 +191,16 @@ def check_results(
             check_name="rejected_share",
             passed=not result.refused,
             metadata={
-                "refused": [f"{b.partition_key}: {b.rejected_share:.1%} of {b.rows_read} rows" for b in result.refused][
-                    :_SHOWN
-                ],
+                "refused": [f"{b.partition_key}: {b.reason}" for b in result.refused][:_SHOWN],
                 "allowed": contract.max_rejected_share,
             },
+        ),
+        dg.AssetCheckResult(
+            asset_key=key,
+            check_name="gates_kept",
+            passed=not told,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"told": _told_table(told)},
         ),
         dg.AssetCheckResult(
             asset_key=key,
@@ -208,6 +226,15 @@ def reasons_table(reasons: list[tuple[str, str, int, str]]) -> dg.MarkdownMetada
         f"| {rule} | {column} | {count} | `{one_line(sample)}` |" for rule, column, count, sample in reasons[:_SHOWN]
     ]
     return dg.MetadataValue.md("\n".join(["| rule | column | rows | sample |", "|---|---|---|---|", *rows]))
+
+
+def _told_table(told: list[Warned]) -> dg.MarkdownMetadataValue:
+    rows = [
+        f"| {w.rule} | {w.column} | {w.batches} | {w.rows} | {one_line(w.detail)} | `{one_line(w.sample)}` |"
+        for w in told[:_SHOWN]
+    ]
+    head = ["| rule | column | batches | rows | what | last |", "|---|---|---:|---:|---|---|"]
+    return dg.MetadataValue.md("\n".join([*head, *rows]) if rows else "none")
 
 
 def one_line(text: str) -> str:
@@ -248,9 +275,7 @@ def summary_lines(result: IngestResult) -> list[str]:
         f"{result.total('rows_read')} rows read = {result.total('rows_accepted')} accepted + "
         f"{result.total('rows_dead_lettered')} dead-lettered + {result.total('rows_duplicate')} duplicates"
     ]
-    lines += [
-        f"refused: {b.partition_key}, {b.rejected_share:.1%} of {b.rows_read} rows rejected" for b in result.refused
-    ]
+    lines += [f"refused: {b.partition_key}, {b.reason}" for b in result.refused]
     lines += [f"{p.file}: {p.rule}. {p.detail}" for p in result.problems[:_SHOWN]]
     if result.empty_partitions:
         lines.append(f"no files for {len(result.empty_partitions)} partitions, first {result.empty_partitions[0]}")

@@ -6,7 +6,7 @@ import dagster as dg
 
 from assets.ingest import WRITER_POOL
 from resources.lake import LakeResource
-from sluice.publication import publish, write_reader_script
+from sluice.publication import latest_audit, publish, write_reader_script
 
 KEY = dg.AssetKey(["published"])
 
@@ -33,6 +33,7 @@ def build_publication(gold: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
     )
     def _published(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[object]:
         publication, moved = publish(lake.lake, run_id=context.run.run_id)
+        audit = latest_audit(lake.lake)
         script = write_reader_script(lake.settings)
         context.log.info(f"Readers {'moved to' if moved else 'stay at'} snapshot {publication.snapshot_id}.")
         yield dg.MaterializeResult(
@@ -40,6 +41,7 @@ def build_publication(gold: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
                 "snapshot": publication.snapshot_id,
                 "publication": publication.publication_id,
                 "moved": moved,
+                "warnings": list(audit.warned) if audit else [],
                 "read it": dg.MetadataValue.md(f"`duckdb -init {script}` or, in Python, `sluice.connect()`"),
             }
         )

@@ -103,14 +103,18 @@ def build_warehouse(project: DbtProject, contracts: Sequence[Contract]) -> dg.As
             invocation = dbt.cli(["test"], manifest=project.manifest_path, raise_on_error=False).wait()
             results = account_of_part(results, _results(invocation))
         failed = failures(results)
+        warned = [r["unique_id"].split(".")[2] for r in results if r["status"] == "warn"]
         audit = record_audit(
             lake.lake,
             run_id=context.run.run_id,
             checks_passed=sum(r["status"] == "pass" for r in results),
             failed=[name for name, _ in failed],
+            warned=warned,
             code=project_fingerprint(Path(project.project_dir)),
         )
         context.log.info(f"Snapshot {audit.snapshot_id}: {audit.checks_passed} checks passed, {len(failed)} failed.")
+        if warned:
+            context.log.warning(f"{len(warned)} checks that only warn failed: {', '.join(warned)}.")
         if failed:
             told = "\n".join(f"- {name}: {message}" for name, message in failed)
             raise dg.Failure(

@@ -32,7 +32,10 @@ class FileProblem:
 
 @dataclass(frozen=True)
 class BatchOutcome:
-    """What became of one batch, as the ledger has it. `unchanged` when an earlier run already wrote just this."""
+    """What became of one batch, as the ledger has it.
+
+    `reason` says why it was refused; `unchanged` that an earlier run already wrote just this.
+    """
 
     batch_id: str
     partition_key: str
@@ -42,6 +45,7 @@ class BatchOutcome:
     rows_accepted: int
     rows_dead_lettered: int
     rows_duplicate: int
+    reason: str = ""
     unchanged: bool = False
 
     @property

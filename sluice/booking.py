@@ -15,14 +15,14 @@ from sluice.bronze import bronze_columns
 from sluice.contracts import Contract
 from sluice.errors import BooksDoNotBalanceError
 from sluice.lake import quoted, temp_table
-from sluice.rules import reasons, typed_columns, value, violations
+from sluice.rules import reasons, rejecting, typed_columns, value
 
 
 def commit(con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[Batch], run_id: str) -> list[BatchOutcome]:
     """Write the judged batches: the body of the one transaction. Repeatable.
 
-    Reads what `sluice.judging.judge` has left on the connection: `batches`, `batch_books`, `batch_files`,
-    `file_faults`, `judged`, `repeated`, and the view `records`.
+    Reads what `sluice.judging.judge` and `sluice.gates.apply_gates` have left on the connection: `batches`,
+    `batch_books`, `batch_files`, `file_faults`, `judged`, `repeated`, `findings`, and the view `records`.
     """
     source = contract.name
     table = f"bronze.{quoted(source)}"
@@ -42,7 +42,7 @@ def commit(con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[Bat
     _remember_letters(con, contract, any_before=before is not None)
     if before:
         # What these very batches wrote in an earlier, forced-again run.
-        for ops_table in ("dead_letters", "ledger"):
+        for ops_table in ("dead_letters", "ledger", "warnings"):
             run(f"DELETE FROM ops.{ops_table} WHERE batch_id IN (SELECT batch_id FROM batches)")
         run(f"DELETE FROM {table} WHERE _partition_key IN (SELECT partition_key FROM batch_books WHERE NOT refused)")
     insert_accepted(con, contract, now)
@@ -50,12 +50,18 @@ def commit(con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[Bat
     if before:
         _supersede(run, contract)
     run(
-        "INSERT INTO ops.ledger SELECT batch_id, $source, partition_key, "
-        "CASE WHEN refused THEN 'refused' ELSE 'accepted' END, files, rows_read, "
-        "CASE WHEN refused THEN 0 ELSE rows_read - rows_bad - rows_duplicate END, "
-        "CASE WHEN refused THEN rows_read - rows_duplicate ELSE rows_bad END, rows_duplicate, "
-        "$version, $hash, $run, $now, NULL FROM batch_books",
+        "INSERT INTO ops.ledger BY NAME SELECT batch_id, $source AS source, partition_key, "
+        "CASE WHEN refused THEN 'refused' ELSE 'accepted' END AS status, files, rows_read, "
+        "CASE WHEN refused THEN 0 ELSE rows_read - rows_bad - rows_duplicate END AS rows_accepted, "
+        "CASE WHEN refused THEN rows_read - rows_duplicate ELSE rows_bad END AS rows_dead_lettered, rows_duplicate, "
+        "$version AS contract_version, $hash AS contract_hash, $run AS run_id, $now AS ingested_at, reason "
+        "FROM batch_books",
         *params,
+    )
+    run(
+        "INSERT INTO ops.warnings BY NAME SELECT b.batch_id, $source AS source, b.partition_key, "
+        'w."rule", w."column", w.rows, w.detail, w.sample FROM findings AS w JOIN batch_books AS b USING (batch_no)',
+        "source",
     )
     note_positions(con, contract, batches, replace=before is not None)
     return balanced(con, source)
@@ -147,7 +153,7 @@ def row_reasons(contract: Contract) -> str:
     """SQL of all reasons a record `r` of `records` was rejected for; `u` are the `REPEATED_REASONS`."""
     return (
         "CASE WHEN r.fault IS NOT NULL THEN [{'rule': r.fault, 'column': NULL::VARCHAR, 'value': NULL::VARCHAR, "
-        f"'detail': r.fault_detail}}] ELSE list_concat({reasons(violations(contract))}, coalesce(u.reasons, [])) END"
+        f"'detail': r.fault_detail}}] ELSE list_concat({reasons(rejecting(contract))}, coalesce(u.reasons, [])) END"
     )
 
 
@@ -177,8 +183,8 @@ def _write_dead_letters(run: Callable[..., None], contract: Contract) -> None:
     of_refused = (
         "SELECT md5(concat_ws('|', b.batch_id, f.path, 'batch_refused')) AS dead_letter_id, b.batch_id, "
         "b.partition_key, f.path AS file, count(*) AS rows, [{'rule': 'batch_refused', 'column': NULL::VARCHAR, "
-        "'value': NULL::VARCHAR, 'detail': format('{} of {} rows were rejected, more than the contract allows; these "
-        "rows are good but were not accepted', any_value(b.rows_bad), any_value(b.rows_read))}] AS reasons, "
+        "'value': NULL::VARCHAR, 'detail': any_value(b.reason) || '; these rows are good but were not accepted'}] "
+        "AS reasons, "
         "'batch' AS error_class, any_value(f.sha256) AS checksum "
         "FROM judged AS j JOIN batch_files AS f USING (file_id) "
         "JOIN batch_books AS b ON b.batch_no = j.batch_no "
@@ -234,7 +240,7 @@ def balanced(con: duckdb.DuckDBPyConnection, source: str) -> list[BatchOutcome]:
     """
     rows = con.execute(
         "SELECT l.batch_id, l.partition_key, l.status, l.files, l.rows_read, l.rows_accepted, l.rows_dead_lettered, "
-        "l.rows_duplicate, coalesce(a.rows, 0), coalesce(d.rows, 0) FROM ops.ledger AS l "
+        "l.rows_duplicate, coalesce(l.reason, ''), coalesce(a.rows, 0), coalesce(d.rows, 0) FROM ops.ledger AS l "
         "JOIN batches AS b USING (batch_id) "
         f"LEFT JOIN (SELECT _batch_id, count(*) AS rows FROM bronze.{quoted(source)} "
         "WHERE _batch_id IN (SELECT batch_id FROM batches) GROUP BY ALL) AS a ON a._batch_id = l.batch_id "

@@ -68,6 +68,39 @@ def books(lake: Lake, sources: list[str]) -> list[SourceBooks]:
     return found
 
 
+@dataclass(frozen=True)
+class Warned:
+    """What a gate told of a source's current batches: by rule and column, the newest of its details and a place."""
+
+    source: str
+    rule: str
+    column: str
+    batches: int
+    rows: int
+    detail: str
+    sample: str
+
+
+def warnings(lake: Lake, source: str = "", partitions: list[str] | None = None) -> list[Warned]:
+    """What the gates told of current batches without refusing them.
+
+    Args:
+        lake: whose books.
+        source: of this source; empty for all.
+        partitions: of these partitions; None for all.
+    """
+    with lake.reading() as con:
+        rows = con.execute(
+            'SELECT w.source, w."rule", w."column", count(*), sum(w.rows)::BIGINT, '
+            "arg_max(w.detail, w.partition_key), coalesce(arg_max(w.sample, w.partition_key), '') "
+            "FROM ops.warnings AS w JOIN ops.ledger AS l USING (batch_id) WHERE l.superseded_by IS NULL "
+            "AND ($source = '' OR w.source = $source) "
+            "AND ($partitions IS NULL OR list_contains($partitions, w.partition_key)) GROUP BY ALL ORDER BY 1, 2, 3",
+            {"source": source, "partitions": partitions},
+        ).fetchall()
+    return [Warned(*row) for row in rows]
+
+
 def dead_letter_reasons(lake: Lake, source: str) -> list[tuple[str, str, int, str]]:
     """Open dead letters of a source by rule and column: rule, column, rows, one sample of the raw text."""
     with lake.reading() as con:

@@ -53,7 +53,7 @@ def _sync(settings: Settings, _: argparse.Namespace) -> int:
 
 
 def _books(settings: Settings, _: argparse.Namespace) -> int:
-    from sluice.books import books
+    from sluice.books import books, warnings
     from sluice.contracts import load_contracts
     from sluice.lake import Lake
 
@@ -63,6 +63,11 @@ def _books(settings: Settings, _: argparse.Namespace) -> int:
     for b in rows:
         cells = (b.source, b.batches, b.refused, b.rows_read, b.rows_accepted, b.rows_dead_lettered, b.rows_duplicate)
         print(" ".join(f"{c:>13}" for c in (*cells, "yes" if b.balanced else "NO")))
+    for told in warnings(Lake(settings)):
+        place = f", last {told.sample}" if told.sample else ""
+        rows_told = f", {told.rows} rows" if told.rows else ""
+        column = f" ({told.column})" if told.column else ""
+        print(f"warning: {told.source} {told.rule}{column}: {told.batches} batches{rows_told}{place}: {told.detail}")
     return 0 if all(b.balanced for b in rows) else 1
 
 

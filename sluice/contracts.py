@@ -27,6 +27,12 @@ SUFFIX = ".odcs.yaml"
 
 FORMATS = ("csv", "jsonl", "parquet")
 
+# What a rule does: tell of the row, set it aside, or refuse its whole batch.
+SEVERITIES = ("warn", "quarantine", "fail")
+# Rules of a column whose severity may be chosen; a value that is missing or has no type cannot be let through.
+_ANY_SEVERITY = ("pattern", "minimum", "maximum", "min_length", "max_length", "enum")
+_NO_WARNING = ("required", "type", "unique")
+
 _SCALAR_TYPES = frozenset(
     ["BIGINT", "BOOLEAN", "DATE", "DOUBLE", "HUGEINT", "INTEGER", "SMALLINT", "TIMESTAMP", "TINYINT", "UUID", "VARCHAR"]
 )
@@ -41,6 +47,10 @@ _OPTIONS = (
     "format",
     "timezone",
 )
+# A volume is judged by the median of four weeks, and not before there is a working week of them: of fewer the median
+# follows each.
+USUAL_HISTORY = 28
+LEAST_HISTORY = 5
 _DECIMAL = re.compile(r"DECIMAL\((\d{1,2}),\s?(\d{1,2})\)")
 _PATH_TOKEN = re.compile(r"\{(\w+)\}")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
@@ -67,6 +77,11 @@ class Column:
     enum: tuple[str, ...] = ()
     format: str | None = None
     classification: str | None = None
+    severities: tuple[tuple[str, str], ...] = ()
+
+    def severity(self, rule: str) -> str:
+        """What one of its rules does, such as `pattern`; one of SEVERITIES."""
+        return dict(self.severities).get(rule, "quarantine")
 
     @property
     def scale(self) -> int | None:
@@ -83,6 +98,23 @@ class RowRule:
     column: str
     condition: str
     description: str = ""
+    severity: str = "quarantine"
+
+
+@dataclass(frozen=True)
+class VolumeGate:
+    """How many rows a batch may have, as shares of what is usual: the median of the batches of the days before it.
+
+    Attributes:
+        minimum, maximum: shares, such as 0.5 and 2; None: no bound.
+        history: of how many batches the median is taken.
+        severity: `warn` or `fail`.
+    """
+
+    minimum: float | None
+    maximum: float | None
+    history: int
+    severity: str
 
 
 @dataclass(frozen=True)
@@ -146,6 +178,7 @@ class Contract:
     landing: Landing
     change_feed: ChangeFeed | None
     max_rejected_share: float
+    volume: VolumeGate | None
     latency_hours: float | None
     path: Path = field(compare=False)
 
@@ -165,7 +198,7 @@ class Contract:
         # What people only read is left out: a mended description must not load every batch again.
         columns = tuple(replace(c, description="", classification=None) for c in self.columns)
         conditions = tuple(replace(r, description="") for r in self.rules)
-        rules = repr((columns, conditions, self.landing, self.change_feed, self.max_rejected_share))
+        rules = repr((columns, conditions, self.landing, self.change_feed, self.max_rejected_share, self.volume))
         return hashlib.sha256(rules.encode()).hexdigest()[:16]
 
 
@@ -313,6 +346,7 @@ class _Reader:
             landing=landing,
             change_feed=feed,
             max_rejected_share=self._max_rejected_share(custom.get("gates")),
+            volume=self._volume(custom.get("gates")),
             latency_hours=self._latency_hours(),
             path=self.path,
         )
@@ -368,17 +402,20 @@ class _Reader:
             except re.error as error:
                 raise self.fail(f"the pattern of {name} is no regular expression: {error}.") from error
         enum: tuple[str, ...] = ()
+        severities = self._severities(name, item)
         rules: list[RowRule] = []
         for check in item.quality or []:
             if check.type == "custom" and check.engine == "sluice" and isinstance(check.implementation, str):
                 if not check.name:
                     raise self.fail(f"a quality rule of {name} has no name. Name it; dead letters are told by it.")
-                rules.append(RowRule(check.name, name, check.implementation, check.description or ""))
+                severity = self._severity(check.name, check.severity)
+                rules.append(RowRule(check.name, name, check.implementation, check.description or "", severity))
             elif check.type == "library" and check.metric == "invalidValues" and check.mustBe == 0:
                 values = (check.arguments or {}).get("validValues")
                 if not isinstance(values, list):
                     raise self.fail(f"invalidValues of {name} needs arguments.validValues, a list.")
                 enum = tuple(str(value) for value in values)
+                severities["enum"] = self._severity(f"invalidValues of {name}", check.severity)
             else:
                 raise self.fail(
                     f"a quality rule of {name} is of a kind Sluice does not evaluate (type {check.type!r}, metric "
@@ -402,6 +439,7 @@ class _Reader:
             enum=enum,
             format=options.get("format"),
             classification=item.classification,
+            severities=tuple(sorted(severities.items())),
         )
         return column, rules
 
@@ -473,11 +511,48 @@ class _Reader:
         return ChangeFeed(given["envelope"], given["sequence"], given["validFrom"])
 
     def _max_rejected_share(self, value: Any) -> float:
-        given = self._mapping(value or {}, "customProperties.gates", ("maxRejectedShare",))
+        given = self._mapping(value or {}, "customProperties.gates", ("maxRejectedShare", "volume"))
         share = given.get("maxRejectedShare", 0.0)
         if not isinstance(share, int | float) or not 0 <= share <= 1:
             raise self.fail(f"gates.maxRejectedShare must be a number from 0 to 1; it is {share!r}.")
         return float(share)
+
+    def _volume(self, value: Any) -> VolumeGate | None:
+        if not isinstance(value, dict) or value.get("volume") is None:
+            return None
+        given = self._mapping(value["volume"], "gates.volume", ("minimum", "maximum", "history", "severity"))
+        low, high = given.get("minimum"), given.get("maximum")
+        for bound in (low, high):
+            if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float) or bound < 0):
+                raise self.fail("gates.volume: minimum and maximum are shares of the usual rows, such as 0.5 and 2.")
+        if (low is None and high is None) or (low is not None and high is not None and low > high):
+            raise self.fail("gates.volume needs a minimum or a maximum, the one not above the other.")
+        history = given.get("history", USUAL_HISTORY)
+        if isinstance(history, bool) or not isinstance(history, int) or history < LEAST_HISTORY:
+            raise self.fail(
+                f"gates.volume.history must be a number of batches from {LEAST_HISTORY}; it is {history!r}."
+            )
+        severity = given.get("severity", "warn")
+        if severity not in ("warn", "fail"):
+            raise self.fail(f"gates.volume.severity is {severity!r}; it must be warn or fail.")
+        return VolumeGate(None if low is None else float(low), None if high is None else float(high), history, severity)
+
+    def _severities(self, name: str, item: SchemaProperty) -> dict[str, str]:
+        """What is chosen for the rules of a column in its customProperty `severity`."""
+        given: dict[str, str] = {}
+        for own in item.customProperties or []:
+            if own.property == "severity":
+                given |= self._mapping(own.value, f"severity of {name}", (*_ANY_SEVERITY, *_NO_WARNING))
+        for rule, severity in given.items():
+            self._severity(f"{rule} of {name}", severity)
+            if severity == "warn" and rule in _NO_WARNING:
+                raise self.fail(f"severity of {name}: {rule} cannot only warn; such a row has no place in bronze.")
+        return given
+
+    def _severity(self, where: str, severity: str | None) -> str:
+        if severity is not None and severity not in SEVERITIES:
+            raise self.fail(f"the severity of {where} is {severity!r}; it must be one of {', '.join(SEVERITIES)}.")
+        return severity or "quarantine"
 
     def _latency_hours(self) -> float | None:
         hours = {"h": 1.0, "hours": 1.0, "hour": 1.0, "d": 24.0, "days": 24.0, "day": 24.0}

@@ -19,6 +19,7 @@ from sluice.batches import Batch, BatchOutcome, FileProblem, IngestResult, batch
 from sluice.booking import commit, note_positions
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract
+from sluice.gates import apply_gates
 from sluice.judging import judge
 from sluice.lake import Lake, explain, quoted, temp_table
 from sluice.landing import LandingFile, scan
@@ -44,6 +45,8 @@ def ingest(
     A batch that is already in the books (same files, same contract) is left as it is, so that running again changes
     nothing; otherwise it replaces what its partition held. A batch whose rejected share passes the contract's
     threshold is refused: nothing of it is accepted, what the partition held before stays.
+
+    What the gates only tell of a batch is in `ops.warnings`.
 
     Args:
         lake: where to.
@@ -173,6 +176,7 @@ def _ingest_chunk(
     ]
     faults = extract(con, contract, files)
     judge(con, contract, new, [f.origin for f in files], faults)
+    apply_gates(con, contract)
     # Of the texts only those are wanted that become dead letters.
     keep_lines(con, "SELECT row_id FROM judged WHERE rejected AND NOT twin")
     first, last = new[0].partition_key, new[-1].partition_key
@@ -191,13 +195,13 @@ def _latest(con: duckdb.DuckDBPyConnection, source: str, keys: list[str]) -> dic
     rows = con.execute(
         "SELECT partition_key, arg_max((batch_id, status, files, rows_read, rows_accepted, rows_dead_lettered, "
         # A refusal that is not superseded always came after the accepted batch it left standing.
-        "rows_duplicate), status = 'refused') FROM ops.ledger "
+        "rows_duplicate, coalesce(reason, '')), status = 'refused') FROM ops.ledger "
         "WHERE source = ? AND superseded_by IS NULL AND partition_key IN (SELECT unnest(?)) GROUP BY partition_key",
         [source, keys],
     ).fetchall()
     found = {}
-    for key, (batch, status, files, read, accepted, dead, twins) in rows:
-        found[key] = BatchOutcome(batch, key, status, files, read, accepted, dead, twins, unchanged=True)
+    for key, (batch, status, files, read, accepted, dead, twins, reason) in rows:
+        found[key] = BatchOutcome(batch, key, status, files, read, accepted, dead, twins, reason, unchanged=True)
     return found
 
 

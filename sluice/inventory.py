@@ -135,6 +135,7 @@ def _write(
     )
     con.execute(
         "INSERT INTO ops.ledger VALUES "
-        "($batch, $source, $key, 'refused', $n, $n, 0, $n, 0, $version, $hash, $run, $now, NULL)",
+        "($batch, $source, $key, 'refused', $n, $n, 0, $n, 0, $version, $hash, $run, $now, NULL, "
+        "'no partition is theirs')",
         {**where, "n": files, "version": version, "hash": code, "run": run_id, "now": now},
     )

@@ -13,7 +13,7 @@ from sluice.batches import Batch
 from sluice.contracts import Contract
 from sluice.lake import literal, temp_table
 from sluice.records import FileFault, Origin
-from sluice.rules import broken, typed_columns, value, violations
+from sluice.rules import Violation, broken, failing, rejecting, telling, typed_columns, value
 
 
 def judge(
@@ -26,8 +26,9 @@ def judge(
     """Type and judge every record of the temporary view `records`.
 
     Makes the temporary tables `judged` (a row per record: twin of an earlier one, rejected or good, typed values),
-    `batch_books` (a row per batch: its balance and whether it is refused), `repeated` (rows and columns that break
-    uniqueness), and of what was given `batches`, `batch_files` and `file_faults`. `sluice.booking` reads them all.
+    `batch_books` (a row per batch: its balance; whether it is refused is for `sluice.gates` to say), `repeated` (rows
+    and columns that break uniqueness), and of what was given `batches`, `batch_files` and `file_faults`.
+    `sluice.booking` reads them all.
     """
     tokens = "".join(f", {name} VARCHAR" for name in contract.landing.tokens)
     temp_table(
@@ -61,24 +62,31 @@ def judge(
     con.execute(
         "CREATE OR REPLACE TEMP TABLE judged AS SELECT row_id, file_id, batch_no, line, extra, "
         "row_id IN (SELECT row_id FROM twins) AS twin, "
-        f"fault IS NOT NULL OR {broken(violations(contract))} AS rejected, "
+        f"fault IS NOT NULL OR {broken(rejecting(contract))} AS rejected, "
+        f"fault IS NULL AND {broken(failing(contract))} AS failing, {_numbers(telling(contract))} AS warned, "
         f"{', '.join(value(c.name) for c in columns)} FROM (SELECT *, {typed} FROM records)"
     )
     _judge_unique(con, contract)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE batch_books AS WITH "
         "rows_of AS (SELECT batch_no, count(*) AS seen, count(*) FILTER (twin) AS twins, "
-        "count(*) FILTER (NOT twin AND rejected) AS bad FROM judged GROUP BY batch_no), "
+        "count(*) FILTER (NOT twin AND rejected) AS bad, count(*) FILTER (NOT twin AND failing) AS failing FROM judged "
+        "GROUP BY batch_no), "
         "whole_of AS (SELECT f.batch_no, sum(x.rows) AS bad FROM file_faults AS x "
         "JOIN batch_files AS f USING (file_id) GROUP BY f.batch_no) "
         "SELECT b.*, coalesce(r.seen, 0) + coalesce(w.bad, 0) AS rows_read, coalesce(r.twins, 0) AS rows_duplicate, "
-        "coalesce(r.bad, 0) + coalesce(w.bad, 0) AS rows_bad, "
-        # In doubles: a share of exactly the threshold passes.
-        "coalesce((coalesce(r.bad, 0) + coalesce(w.bad, 0)) / nullif(coalesce(r.seen, 0) + coalesce(w.bad, 0), 0), 0) "
-        "> $limit AS refused "
-        "FROM batches AS b LEFT JOIN rows_of AS r USING (batch_no) LEFT JOIN whole_of AS w USING (batch_no)",
-        {"limit": contract.max_rejected_share},
+        "coalesce(r.bad, 0) + coalesce(w.bad, 0) AS rows_bad, coalesce(r.failing, 0) AS rows_failing, "
+        "NULL::VARCHAR AS volume, false AS refused, NULL::VARCHAR AS reason "
+        "FROM batches AS b LEFT JOIN rows_of AS r USING (batch_no) LEFT JOIN whole_of AS w USING (batch_no)"
     )
+
+
+def _numbers(rules: list[Violation]) -> str:
+    """SQL of the list of the numbers of the rules a row breaks."""
+    if not rules:
+        return "NULL::INTEGER[]"
+    parts = ", ".join(f"CASE WHEN {rule.condition} THEN {number} END" for number, rule in enumerate(rules))
+    return f"list_filter([{parts}], lambda n: n IS NOT NULL)"
 
 
 def _judge_unique(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
@@ -94,4 +102,5 @@ def _judge_unique(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
             f"WHERE NOT twin AND NOT rejected AND (batch_no, {name}) IN (SELECT (batch_no, {name}) FROM judged "
             f"WHERE NOT twin AND NOT rejected AND {name} IS NOT NULL GROUP BY ALL HAVING count(*) > 1)) WHERE nth > 1"
         )
-        con.execute("UPDATE judged SET rejected = true WHERE row_id IN (SELECT row_id FROM repeated)")
+        fails = ", failing = true" if column.severity("unique") == "fail" else ""
+        con.execute(f"UPDATE judged SET rejected = true{fails} WHERE row_id IN (SELECT row_id FROM repeated)")

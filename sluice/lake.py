@@ -56,6 +56,7 @@ T = TypeVar("T")
 
 OPS_TABLES: dict[str, dict[str, str]] = {
     # One row per batch: what was read and what became of it. The books: read = accepted + dead-lettered + duplicate.
+    # `reason` says why a batch was refused.
     "ledger": {
         "batch_id": "VARCHAR",
         "source": "VARCHAR",
@@ -71,6 +72,18 @@ OPS_TABLES: dict[str, dict[str, str]] = {
         "run_id": "VARCHAR",
         "ingested_at": "TIMESTAMP",
         "superseded_by": "VARCHAR",
+        "reason": "VARCHAR",
+    },
+    # One row per batch and gate that only tells: the rule, how many rows, where the first of them is.
+    "warnings": {
+        "batch_id": "VARCHAR",
+        "source": "VARCHAR",
+        "partition_key": "VARCHAR",
+        "rule": "VARCHAR",
+        "column": "VARCHAR",
+        "rows": "BIGINT",
+        "detail": "VARCHAR",
+        "sample": "VARCHAR",
     },
     # One row per rejected row, or per rejected file with the number of rows it stands for. `header` is the first line
     # of a CSV file, by which `raw` is taken apart; `checksum` the SHA-256 of `raw` or of the file; `same_failures` how
@@ -125,6 +138,7 @@ OPS_TABLES: dict[str, dict[str, str]] = {
         "failed": "VARCHAR[]",
         "fingerprint": "VARCHAR",
         "audited_at": "TIMESTAMP",
+        "warned": "VARCHAR[]",
     },
     # One row per publication; the newest is what readers see. While it is pinned, no build moves them.
     "publications": {

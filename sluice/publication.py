@@ -6,6 +6,7 @@ moves a number to the newest passed audit; readers pin themselves to that number
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ class Audit:
     checks_passed: int
     checks_failed: int
     failed: tuple[str, ...]
+    warned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class Publication:
     decided_by: str | None = None
 
 
-def record_audit(lake: Lake, *, run_id: str, checks_passed: int, failed: list[str], code: str = "") -> Audit:
+def record_audit(
+    lake: Lake, *, run_id: str, checks_passed: int, failed: list[str], warned: Sequence[str] = (), code: str = ""
+) -> Audit:
     """Note that a complete build ended at the lake's present snapshot, and how its gates went.
 
     Call it while still holding the writer's place: the snapshot must be the one the build left.
@@ -52,13 +56,17 @@ def record_audit(lake: Lake, *, run_id: str, checks_passed: int, failed: list[st
         run_id: of the build.
         checks_passed: how many gates passed.
         failed: names of those that did not.
+        warned: names of those that failed and only warn: they are told of, and hold nobody up.
         code: fingerprint of the SQL that built it, so that `is_built` can tell.
     """
 
     def work(con: duckdb.DuckDBPyConnection) -> Audit:
-        audit = Audit(lake.current_snapshot(con), run_id, not failed, checks_passed, len(failed), tuple(failed))
+        audit = Audit(
+            lake.current_snapshot(con), run_id, not failed, checks_passed, len(failed), tuple(failed), tuple(warned)
+        )
         con.execute(
-            "INSERT INTO ops.audits VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO ops.audits (snapshot_id, run_id, passed, checks_passed, checks_failed, failed, fingerprint, "
+            "audited_at, warned) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 audit.snapshot_id,
                 run_id,
@@ -68,6 +76,7 @@ def record_audit(lake: Lake, *, run_id: str, checks_passed: int, failed: list[st
                 failed,
                 _fingerprint(con, code),
                 _now(),
+                list(warned),
             ],
         )
         return audit
@@ -277,13 +286,14 @@ def _insert(
 
 def _audit(con: duckdb.DuckDBPyConnection, *, only_passed: bool) -> Audit | None:
     row = con.execute(
-        "SELECT snapshot_id, run_id, passed, checks_passed, checks_failed, failed FROM ops.audits "
+        "SELECT snapshot_id, run_id, passed, checks_passed, checks_failed, failed, coalesce(warned, []) "
+        "FROM ops.audits "
         f"{'WHERE passed ' if only_passed else ''}ORDER BY snapshot_id DESC LIMIT 1"
     ).fetchone()
     if row is None:
         return None
-    snapshot, run_id, passed, checks_passed, checks_failed, failed = row
-    return Audit(snapshot, run_id, passed, checks_passed, checks_failed, tuple(failed))
+    snapshot, run_id, passed, checks_passed, checks_failed, failed, warned = row
+    return Audit(snapshot, run_id, passed, checks_passed, checks_failed, tuple(failed), tuple(warned))
 
 
 def _current(con: duckdb.DuckDBPyConnection) -> Publication | None:

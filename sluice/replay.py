@@ -164,8 +164,7 @@ def _take_again(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Mean
     ]
     faults = extract_letters(con, contract, files)
     judge(con, contract, batches, [f.origin for f in files], faults)
-    # What share of a batch is rejected was judged when it came; of its worst rows alone it says nothing.
-    con.execute("UPDATE batch_books SET refused = false")
+    # The batch's gates were for all of it; of its worst rows alone they would say nothing.
     _judge_against_bronze(con, contract)
     temp_table(
         con,

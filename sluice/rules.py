@@ -7,7 +7,7 @@ the quick yes or no over all rows and the reasons of the rejected ones are made 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
@@ -38,6 +38,7 @@ class Violation:
     column: str
     condition: str
     detail: str
+    severity: str = "quarantine"
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _typed(kind: str, text: str, fmt: str | None = None) -> str:
 
 
 def violations(contract: Contract) -> list[Violation]:
-    """Every rule of a contract, in the order of its columns."""
+    """Every rule of a contract, in the order of its columns, whatever a row that breaks it comes to."""
     found: list[Violation] = []
     whole_row = ""
     if contract.change_feed:
@@ -136,15 +137,35 @@ def violations(contract: Contract) -> list[Violation]:
     for column in contract.columns:
         only = "" if column.primary_key else whole_row
         for violation in _column_violations(column):
-            found.append(
-                Violation(violation.rule, violation.column, f"{only}({violation.condition})", violation.detail)
-            )
+            severity = column.severity(violation.rule)
+            found.append(replace(violation, condition=f"{only}({violation.condition})", severity=severity))
     for rule in contract.rules:
         condition = _over_values(rule.condition, contract)
         found.append(
-            Violation(rule.name, rule.column, f"{whole_row}NOT ({condition})", rule.description or rule.condition)
+            Violation(
+                rule.name,
+                rule.column,
+                f"{whole_row}NOT ({condition})",
+                rule.description or rule.condition,
+                rule.severity,
+            )
         )
     return found
+
+
+def rejecting(contract: Contract) -> list[Violation]:
+    """The rules that set a row aside: all but those that only warn."""
+    return [v for v in violations(contract) if v.severity != "warn"]
+
+
+def failing(contract: Contract) -> list[Violation]:
+    """The rules that refuse the batch a row comes with."""
+    return [v for v in violations(contract) if v.severity == "fail"]
+
+
+def telling(contract: Contract) -> list[Violation]:
+    """The rules that only warn."""
+    return [v for v in violations(contract) if v.severity == "warn"]
 
 
 def _column_violations(column: Column) -> list[Violation]:

@@ -179,6 +179,7 @@ def contract_document(
     formats: Iterable[str] = ("csv",),
     share: float = 1.0,
     feed: dict[str, str] | None = None,
+    volume: dict[str, Any] | None = None,
     **landing: Any,
 ) -> dict[str, Any]:
     """A contract as its YAML file holds it; `columns` maps names to ODCS properties, VARCHAR where they say nothing."""
@@ -190,7 +191,7 @@ def contract_document(
         properties.append({"name": column, "logicalType": logical.get(kind, number), "physicalType": kind, **given})
     custom = [
         {"property": "landing", "value": {"path": f"{name}/date={{date}}", "formats": list(formats), **landing}},
-        {"property": "gates", "value": {"maxRejectedShare": share}},
+        {"property": "gates", "value": {"maxRejectedShare": share} | ({"volume": volume} if volume else {})},
     ]
     if feed is not None:
         custom.append({"property": "changeFeed", "value": feed})

@@ -64,6 +64,7 @@ def test_good_files_pass_every_check_and_report_their_books(settings: Settings) 
     assert result.success
     assert checks(result) == {
         "books_balance": True, "rejected_share": True, "files_readable": True, "no_dead_letters": True,
+        "gates_kept": True,
     }  # fmt: skip
     metadata = result.asset_materializations_for_node("bronze__orders")[0].metadata
     assert metadata["rows_read"].value == 40

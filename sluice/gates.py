@@ -1,0 +1,95 @@
+"""The gates of a batch: how many rows were rejected, rules that refuse it or only tell, how many rows are usual.
+
+Reads what `sluice.judging.judge` has left on the connection and says of each batch whether it is refused and why, and
+what is to be told of it. Rules of single rows belong to `sluice.rules`; silver's and gold's gates are dbt tests.
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+from sluice.contracts import LEAST_HISTORY, Contract
+from sluice.lake import literal, temp_table
+from sluice.rules import telling
+
+VOLUME = "volume"
+
+
+def apply_gates(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Refuse batches of `batch_books`, with a reason; make `findings`: what is told of a batch, by rule and column.
+
+    A batch is refused when a row breaks a rule of severity `fail`, when its volume is out of bounds and that gate's
+    severity is `fail`, and when the share of its rejected rows passes the contract's threshold.
+    """
+    _count_warnings(con, contract)
+    _judge_volume(con, contract)
+    # In doubles: a share of exactly the threshold passes.
+    con.execute(
+        "UPDATE batch_books SET refused = true, reason = CASE "
+        "WHEN rows_failing > 0 THEN format('{} rows break a rule that lets nothing on', rows_failing) "
+        "WHEN volume IS NOT NULL THEN volume "
+        "ELSE format('{} of {} rows were rejected, more than the contract allows', rows_bad, rows_read) END "
+        "WHERE rows_failing > 0 OR volume IS NOT NULL OR rows_bad / nullif(rows_read, 0) > $limit",
+        {"limit": contract.max_rejected_share},
+    )
+
+
+def _count_warnings(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Make `findings` of the rules that only warn: rows that break each, and where the first of them is."""
+    con.execute(
+        'CREATE OR REPLACE TEMP TABLE findings (batch_no INTEGER, "rule" VARCHAR, "column" VARCHAR, rows BIGINT, '
+        "detail VARCHAR, sample VARCHAR)"
+    )
+    rules = telling(contract)
+    if not rules:
+        return
+    temp_table(
+        con,
+        "telling_rules",
+        "number INTEGER, rule VARCHAR, column VARCHAR, detail VARCHAR",
+        [(number, rule.rule, rule.column, rule.detail) for number, rule in enumerate(rules)],
+    )
+    con.execute(
+        'INSERT INTO findings SELECT w.batch_no, t."rule", t."column", w.rows, t.detail, w.sample FROM ('
+        "SELECT batch_no, number, count(*) AS rows, arg_min(format('{}, line {}', f.path, j.line), (f.path, j.line)) "
+        "AS sample FROM (SELECT batch_no, file_id, line, unnest(warned) AS number FROM judged "
+        "WHERE NOT twin AND NOT rejected) AS j JOIN batch_files AS f USING (batch_no, file_id) GROUP BY ALL) AS w "
+        "JOIN telling_rules AS t USING (number)"
+    )
+
+
+def _judge_volume(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Hold each batch's rows against the median of the batches of the days before it, those of this run among them.
+
+    Where there are fewer than LEAST_HISTORY of them nothing is usual yet. A static partition (a region) has a history
+    of its own.
+    """
+    gate = contract.volume
+    if gate is None:
+        return
+    low = f"rows_read < {gate.minimum} * usual" if gate.minimum is not None else "false"
+    high = f"rows_read > {gate.maximum} * usual" if gate.maximum is not None else "false"
+    allowed = " and ".join(
+        part
+        for part in (
+            f"at least {gate.minimum:g}" if gate.minimum is not None else "",
+            f"at most {gate.maximum:g}" if gate.maximum is not None else "",
+        )
+        if part
+    )
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE volumes AS SELECT batch_no, format('{} rows; the median of the {} batches before "
+        f"it is {{}}, and {allowed} of that is allowed', rows_read, past, usual) AS told FROM ("
+        "SELECT *, median(rows_read) OVER before AS usual, count(*) OVER before AS past FROM ("
+        "SELECT batch_no, partition_key, rows_read FROM batch_books UNION ALL "
+        "SELECT NULL, partition_key, rows_read FROM ops.ledger WHERE source = ? AND status = 'accepted' "
+        "AND superseded_by IS NULL AND partition_key NOT IN (SELECT partition_key FROM batch_books)) "
+        "WINDOW before AS (PARTITION BY split_part(partition_key, '|', 2) ORDER BY split_part(partition_key, '|', 1) "
+        f"ROWS BETWEEN {gate.history} PRECEDING AND 1 PRECEDING)) "
+        f"WHERE batch_no IS NOT NULL AND past >= {LEAST_HISTORY} AND ({low} OR {high})",
+        [contract.name],
+    )
+    if gate.severity == "fail":
+        con.execute("UPDATE batch_books AS b SET volume = v.told FROM volumes AS v WHERE b.batch_no = v.batch_no")
+    else:
+        con.execute(f"INSERT INTO findings SELECT batch_no, {literal(VOLUME)}, '', 0, told, NULL FROM volumes")
