@@ -55,8 +55,8 @@ def _trace(settings: Settings, chosen: argparse.Namespace) -> int:
 def _show(step: Step, most: int | None) -> None:
     indent = "  " * step.depth
     print(f"{indent}{step.table}: {step.rows:,} rows, {step.by}")
-    shown = step.origins[:most]
-    for origin in shown:
+    first = step.origins[:most]
+    for origin in first:
         lines = (
             f"line {origin.first}" if origin.lines == 1 else f"{origin.lines:,} lines, {origin.first} to {origin.last}"
         )
@@ -69,8 +69,8 @@ def _show(step: Step, most: int | None) -> None:
             f"{indent}    contract {origin.contract_version} ({origin.contract_hash}), run {origin.run_id or '-'}, "
             f"{origin.ingested_at:%Y-%m-%d %H:%M:%S} UTC"
         )
-    if len(step.origins) > len(shown):
-        rest = step.origins[len(shown) :]
+    if len(step.origins) > len(first):
+        rest = step.origins[len(first) :]
         print(f"{indent}  and {len(rest)} more files with {sum(o.lines for o in rest):,} lines (--all)")
     if step.looked_up:
         print(f"{indent}  looked up in {', '.join(step.looked_up)}")
