@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 
+from sluice.commands import backup
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT, Settings, load_settings
 
@@ -18,21 +19,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="sluice", description="Look after the lake.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("sync", help="check the contracts and write the dbt sources made from them")
-    commands.add_parser("books", help="show the ledger per source; exit 1 if it does not balance")
+    sync = commands.add_parser("sync", help="check the contracts and write the dbt sources made from them")
+    books = commands.add_parser("books", help="show the ledger per source; exit 1 if it does not balance")
     published = commands.add_parser("published", help="show what readers see")
     query = commands.add_parser("query", help="run SQL on the published lake")
     query.add_argument("sql")
+    backup.add(commands)
     for command in (published, query):
         command.add_argument(
             "--as-of", type=_moment, metavar="TIME", help="what readers saw then: 2026-01-05, 2026-01-05T12:00 (UTC)"
         )
+    for command, run in ((sync, _sync), (books, _books), (published, _published), (query, _query)):
+        command.set_defaults(run=run)
     chosen = parser.parse_args(arguments)
     try:
-        settings = load_settings()
-        return {"sync": _sync, "books": _books, "published": _published, "query": _query}[chosen.command](
-            settings, chosen
-        )
+        code: int = chosen.run(load_settings(), chosen)
+        return code
     except SluiceError as error:
         print(f"sluice: {error}", file=sys.stderr)
         return 1

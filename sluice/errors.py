@@ -35,3 +35,7 @@ class BooksDoNotBalanceError(SluiceError):
 
 class PublicationError(SluiceError):
     """There is nothing that may be published, or nothing has been published yet."""
+
+
+class BackupError(SluiceError):
+    """A backup cannot be made, is not whole, or cannot be restored there. Nothing was put in place. Persistent."""
