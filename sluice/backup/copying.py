@@ -103,8 +103,8 @@ def _copy(settings: Settings, data: Path, target: Path) -> tuple[catalogs.Conten
             size, digest = _digest(target / name)
             return contents, {**copied, name: BackedUpFile(name, size, digest)}
     raise BackupError(
-        f"Files were removed from the lake {ROUNDS} times while they were copied. Is maintenance run with grace_hours 0 "
-        "again and again? Run the backup when it has ended."
+        f"Files were removed from the lake {ROUNDS} times while they were copied. Is maintenance run with grace_hours "
+        "0, again and again? Run the backup when it has ended."
     )
 
 
