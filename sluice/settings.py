@@ -97,6 +97,11 @@ class Settings(BaseSettings):
         return self.home / "lake" / "catalog.sqlite"
 
     @property
+    def readers_path(self) -> Path:
+        """What accounts that may only read are given: the catalog's copy and the script that opens it."""
+        return self.home / "readers"
+
+    @property
     def attach_path(self) -> str:
         """What DuckDB's ATTACH takes. With PostgreSQL it may hold a password: never print it."""
         if self.uses_postgres:

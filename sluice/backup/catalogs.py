@@ -18,9 +18,10 @@ from urllib.parse import unquote
 
 import duckdb
 
-from sluice.errors import BackupError, LakeUnavailableError, StorageFullError
+from sluice.errors import BackupError, LakeUnavailableError
 from sluice.lake import Lake, explain, install_extensions, literal, scrub, without_password
 from sluice.settings import Settings
+from sluice.sqlite_catalog import copy_sqlite
 
 SQLITE, POSTGRES = "sqlite", "postgres"
 COPIES = {SQLITE: "catalog.sqlite", POSTGRES: "catalog.pgdump"}
@@ -58,28 +59,9 @@ def copy_catalog(settings: Settings, folder: Path) -> Contents:
     """
     if settings.uses_postgres:
         return _dump_postgres(settings, folder / COPIES[POSTGRES])
-    return _copy_sqlite(settings, folder / COPIES[SQLITE])
-
-
-def _copy_sqlite(settings: Settings, target: Path) -> Contents:
-    if not settings.catalog_path.exists():
-        raise LakeUnavailableError(
-            f"There is no lake at {settings.catalog_path}. Point SLUICE_HOME at the one you mean."
-        )
-    target.unlink(missing_ok=True)
-    try:
-        # All pages in one step, under one read transaction: with WAL nobody waits for it, nor it for anybody.
-        with closing(sqlite3.connect(settings.catalog_path)) as source, closing(sqlite3.connect(target)) as copy:
-            source.backup(copy)
-            # One file, without a log beside it.
-            copy.execute("PRAGMA journal_mode = DELETE")
-        return read_sqlite(target)
-    except sqlite3.Error as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-            raise StorageFullError(f"The disk of {target} is full. Make room and run it again.") from error
-        raise explain(error, settings) or LakeUnavailableError(
-            f"The catalog {settings.catalog_path} cannot be read: {error}. `sluice books` tells whether the lake works."
-        ) from error
+    target = folder / COPIES[SQLITE]
+    copy_sqlite(settings, target)
+    return read_sqlite(target)
 
 
 def read_sqlite(path: Path) -> Contents:

@@ -406,7 +406,7 @@ def test_targets_that_hold_something_are_left_alone(full: Bench, whole: Path, tm
     (tmp_path / "empty.restoring").mkdir()
     (tmp_path / "empty.restoring" / "half").write_text("x")
     restored(whole, tmp_path / "empty")
-    assert sorted(p.name for p in (tmp_path / "empty").iterdir()) == ["lake", "published.sql"]
+    assert sorted(p.name for p in (tmp_path / "empty").iterdir()) == ["lake", "published.sql", "readers"]
 
 
 def test_a_damaged_lake_is_told_by_its_file(full: Bench, tmp_path: Path) -> None:
