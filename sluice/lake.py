@@ -21,6 +21,7 @@ from typing import TypeVar
 
 import duckdb
 
+from sluice.connections import scrub
 from sluice.errors import LakeUnavailableError, SluiceError, StorageFullError
 from sluice.settings import Settings
 
@@ -50,9 +51,6 @@ _UNREACHABLE = re.compile(
     r"|unable to connect to postgres|attempt to write a readonly database|permission denied for (table|schema)",
     re.IGNORECASE,
 )
-_PASSWORD = re.compile(r"""(password\s*=\s*)('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?:\\.|[^\s'"\\])+)""", re.IGNORECASE)
-_URI_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@\s]*@")
-
 T = TypeVar("T")
 
 OPS_TABLES = {
@@ -138,16 +136,6 @@ def install_extensions() -> None:
                 import_extension(name, con=con)
 
 
-def scrub(message: str) -> str:
-    """Hide passwords of connection strings in a message."""
-    return _URI_PASSWORD.sub(r"\1:***@", _PASSWORD.sub(r"\1***", message))
-
-
-def without_password(connection: str) -> str:
-    """A connection string less its password; libpq then takes it from PGPASSWORD or a password file."""
-    return _URI_PASSWORD.sub(r"\1@", _PASSWORD.sub("", connection)).strip()
-
-
 def _gist(text: str) -> str:
     """The first line of an error, and the one that says why where the first does not."""
     lines = [line.strip() for line in text.strip().splitlines()]
@@ -157,7 +145,7 @@ def _gist(text: str) -> str:
 
 def explain(error: Exception, settings: Settings) -> SluiceError | None:
     """Turn a low-level error into one that says what to do; None if the error is not about the lake's outside."""
-    message = _gist(scrub(str(error))) or type(error).__name__
+    message = _gist(scrub(str(error), settings.connection)) or type(error).__name__
     if _FULL.search(str(error)):
         free = shutil.disk_usage(settings.home).free if settings.home.exists() else 0
         return StorageFullError(
@@ -306,10 +294,13 @@ class Lake:
                 transient = bool(_TRANSIENT.search(str(error)))
                 if number == ATTEMPTS or not transient:
                     told = explain(error, self.settings)
+                    hidden = scrub(str(error), self.settings.connection)
+                    if hidden != str(error):
+                        # A cause is printed with its effect, and would spell out the connection's password.
+                        raise told or LakeUnavailableError(hidden) from None
                     if told is None:
                         raise
-                    # A cause is printed with its effect, and may spell out the connection's password.
-                    raise told from (error if scrub(str(error)) == str(error) else None)
+                    raise told from error
             time.sleep(wait * random.uniform(0.5, 1.5))
             wait = min(wait * 2, LONGEST_WAIT_SECONDS)
         raise AssertionError("unreachable: the last attempt returns or raises")

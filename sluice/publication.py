@@ -12,8 +12,9 @@ from pathlib import Path
 
 import duckdb
 
+from sluice.connections import scrub, without_password
 from sluice.errors import LakeUnavailableError, PublicationError
-from sluice.lake import LAKE, Lake, literal, scrub, without_password
+from sluice.lake import LAKE, Lake, literal
 from sluice.settings import Settings, load_settings
 
 

@@ -6,7 +6,6 @@ Both are DuckLake's own tables; only how they are read and written differs.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sqlite3
 import subprocess
@@ -14,12 +13,12 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
 
 import duckdb
 
+from sluice.connections import password_of, scrub, without_password
 from sluice.errors import BackupError, LakeUnavailableError
-from sluice.lake import Lake, explain, install_extensions, literal, scrub, without_password
+from sluice.lake import Lake, explain, install_extensions, literal
 from sluice.settings import Settings
 from sluice.sqlite_catalog import copy_sqlite
 
@@ -133,12 +132,12 @@ def _attached(settings: Settings, *, read_only: bool) -> duckdb.DuckDBPyConnecti
     con = duckdb.connect()
     try:
         mode = ", READ_ONLY" if read_only else ""
-        con.execute(f"ATTACH {literal(_connection(settings))} AS catalog (TYPE postgres{mode})")
+        con.execute(f"ATTACH {literal(settings.connection)} AS catalog (TYPE postgres{mode})")
         con.execute("USE catalog.public")
     except duckdb.Error as error:
         con.close()
-        told = explain(error, settings) or LakeUnavailableError(scrub(str(error)))
-        raise told from (error if scrub(str(error)) == str(error) else None)
+        # Its cause would spell out the connection's password.
+        raise explain(error, settings) or LakeUnavailableError(scrub(str(error), settings.connection)) from None
     return con
 
 
@@ -157,10 +156,6 @@ def _contents(snapshot: Iterable[object] | None, rows: Iterable[tuple[str | None
     return Contents(number, files)
 
 
-def _connection(settings: Settings) -> str:
-    return settings.catalog.get_secret_value().removeprefix("postgres:")
-
-
 def _client(settings: Settings, program: str, *arguments: str) -> None:
     """Run one of PostgreSQL's programs on the catalog's database; the password goes by the environment alone."""
     # Debian has those of each version in a folder of its own, which need not be on the PATH.
@@ -168,8 +163,8 @@ def _client(settings: Settings, program: str, *arguments: str) -> None:
     found = shutil.which(program) or (str(newest[-1]) if newest else None)
     if found is None:
         raise BackupError(f"{program} is not installed; a PostgreSQL catalog needs it (apt install postgresql-client).")
-    connection = _connection(settings)
-    password = _password(connection)
+    connection = settings.connection
+    password = password_of(connection)
     environment = {**os.environ, **({"PGPASSWORD": password} if password else {})}
     done = subprocess.run(
         [found, f"--dbname={without_password(connection)}", *arguments],
@@ -180,18 +175,7 @@ def _client(settings: Settings, program: str, *arguments: str) -> None:
         check=False,
     )
     if done.returncode:
-        raise BackupError(f"{program} failed: {scrub(done.stderr).strip()[:1000]}")
-
-
-def _password(connection: str) -> str | None:
-    """The password in a libpq connection string of either form; None if it has none."""
-    address = re.match(r"postgres(?:ql)?://[^:/@\s]*:([^@\s]*)@", connection)
-    if address:
-        return unquote(address[1])
-    found = re.search(r"(?:^|\s)password\s*=\s*(?:'((?:\\.|[^'\\])*)'|((?:\\.|[^\s'\\])+))", connection)
-    if not found:
-        return None
-    return re.sub(r"\\(.)", r"\1", found[1] if found[1] is not None else found[2])
+        raise BackupError(f"{program} failed: {scrub(done.stderr, connection).strip()[:1000]}")
 
 
 def opens(settings: Settings) -> int:
