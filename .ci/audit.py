@@ -19,8 +19,8 @@ LONGEST_SECONDS = 300
 def audit(lock: str, *, url: str | None) -> int:
     """Audit one lock file; returns the exit code."""
     command = [
-        sys.executable, "-m", "pip_audit", "--requirement", lock, "--require-hashes", "--disable-pip", "--format", "json",
-        "--vulnerability-service", "osv", "--timeout", "10", "--progress-spinner", "off",
+        sys.executable, "-m", "pip_audit", "--requirement", lock, "--require-hashes", "--disable-pip",
+        "--format", "json", "--vulnerability-service", "osv", "--timeout", "10", "--progress-spinner", "off",
         *(["--osv-url", url] if url else []),
     ]  # fmt: skip
     try:
