@@ -82,11 +82,12 @@ test-deep: $(VENV)/dev ## SCD_EXAMPLES random histories (1000), the real year in
 	  tests/scd tests/test_online_retail.py
 
 .PHONY: lint
-lint: $(VENV)/dev $(CONTRACTS_VENV)/ready ## check Python, SQL and contracts
+lint: $(VENV)/dev $(CONTRACTS_VENV)/ready ## check Python, SQL, contracts, and dependencies for known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	cd dbt_project && ../$(BIN)/sqlfluff lint --disable-progress-bar models tests
+	@$(BIN)/python .ci/audit.py requirements-dev.lock
 	@for contract in contracts/*.odcs.yaml; do \
 	  $(CONTRACTS_VENV)/bin/datacontract lint $$contract > /tmp/datacontract.$$$$ 2>&1 || { cat /tmp/datacontract.$$$$; exit 1; }; \
 	done; rm -f /tmp/datacontract.$$$$; echo "contracts: valid ODCS"

@@ -7,6 +7,7 @@ import dagster as dg
 from assets.ingest import WRITER_POOL
 from resources.lake import LakeResource
 from sluice.publication import latest_audit, publish, write_reader_script
+from sluice.readers import refresh_readers
 
 KEY = dg.AssetKey(["published"])
 
@@ -35,6 +36,7 @@ def build_publication(gold: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
         publication, moved = publish(lake.lake, run_id=context.run.run_id)
         audit = latest_audit(lake.lake)
         script = write_reader_script(lake.settings)
+        refresh_readers(lake.settings)
         context.log.info(f"Readers {'moved to' if moved else 'stay at'} snapshot {publication.snapshot_id}.")
         yield dg.MaterializeResult(
             metadata={

@@ -14,6 +14,7 @@ from pathlib import Path
 from dagster_dbt import DbtCliResource, DbtProject
 from packaging.version import Version
 
+from sluice.connections import password_of, without_password
 from sluice.contracts import Contract
 from sluice.dbt_sources import write_sources
 from sluice.lake import bucket_secrets
@@ -23,16 +24,22 @@ DBT_PROJECT = PROJECT / "dbt_project"
 
 
 def dbt_environment(settings: Settings) -> dict[str, str]:
-    """The environment variables `profiles.yml` reads. The attach path may hold a password: do not print."""
+    """The environment variables `profiles.yml` reads, and PGPASSWORD, which libpq does.
+
+    dbt writes what it attaches into messages, logs and results, so it is never told the password.
+    """
     environment = {
         "SLUICE_DBT_TARGET": "postgres" if settings.uses_postgres else "sqlite",
-        "SLUICE_DBT_ATTACH": settings.attach_path,
+        "SLUICE_DBT_ATTACH": without_password(settings.attach_path),
         "SLUICE_DBT_DATA_PATH": settings.lake_data_path,
         "SLUICE_DBT_TEMP_DIRECTORY": str(settings.temp_path),
         "SLUICE_DBT_SECRETS": json.dumps(bucket_secrets(settings)),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DBT_NO_VERSION_CHECK": "1",
     }
+    password = password_of(settings.connection)
+    if password:
+        environment["PGPASSWORD"] = password
     if settings.memory_limit:
         environment["SLUICE_DBT_MEMORY_LIMIT"] = settings.memory_limit
     return environment

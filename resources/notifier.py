@@ -8,7 +8,7 @@ import subprocess
 
 import dagster as dg
 
-from sluice.lake import scrub
+from sluice.connections import scrub
 from sluice.settings import load_settings
 
 # A hook that hangs must not hold the sensor; chat and mail commands answer within seconds.
@@ -20,7 +20,7 @@ class Notifier(dg.ConfigurableResource[None]):
 
     def tell(self, title: str, message: str) -> str | None:
         """Tell; returns what went wrong with the command, None if nothing did. The log has the message either way."""
-        text = f"{title}\n{scrub(message)}"
+        text = f"{title}\n{scrub(message, load_settings().connection)}"
         logging.getLogger("sluice.alerts").error(text)
         command = load_settings().alert_command
         if not command:

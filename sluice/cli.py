@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from sluice.commands import dead_letters, moment, publish, trace
+from sluice.commands import backup, dead_letters, moment, publish, trace
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT, Settings, load_settings
 
@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dead_letters.add(commands)
     publish.add(commands)
     trace.add(commands)
+    backup.add(commands)
     for command in (published, query):
         command.add_argument(
             "--as-of", type=moment, metavar="TIME", help="what readers saw then: 2026-01-05, 2026-01-05T12:00 (UTC)"

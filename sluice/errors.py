@@ -43,3 +43,7 @@ class PublicationError(SluiceError):
 
 class TraceError(SluiceError):
     """What is to be traced is not there: no such table, column or row."""
+
+
+class BackupError(SluiceError):
+    """A backup cannot be made, is not whole, or cannot be restored there. Nothing was put in place. Persistent."""

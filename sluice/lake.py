@@ -11,6 +11,7 @@ import os
 import random
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from typing import TypeVar
 
 import duckdb
 
+from sluice.connections import scrub
 from sluice.errors import LakeUnavailableError, SluiceError, StorageFullError
 from sluice.settings import Settings
 
@@ -46,12 +48,9 @@ _FULL = re.compile(
 _UNREACHABLE = re.compile(
     r"unable to open database|cannot open|could not connect|connection refused|could not translate host"
     r"|not a database|disk image is malformed|password authentication failed|(role|database) \"[^\"]*\" does not exist"
-    r"|unable to connect to postgres",
+    r"|unable to connect to postgres|attempt to write a readonly database|permission denied for (table|schema)",
     re.IGNORECASE,
 )
-_PASSWORD = re.compile(r"""(password\s*=\s*)('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?:\\.|[^\s'"\\])+)""", re.IGNORECASE)
-_URI_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@\s]*@")
-
 T = TypeVar("T")
 
 OPS_TABLES: dict[str, dict[str, str]] = {
@@ -202,19 +201,16 @@ def install_extensions() -> None:
                 import_extension(name, con=con)
 
 
-def scrub(message: str) -> str:
-    """Hide passwords of connection strings in a message."""
-    return _URI_PASSWORD.sub(r"\1:***@", _PASSWORD.sub(r"\1***", message))
-
-
-def without_password(connection: str) -> str:
-    """A connection string less its password; libpq then takes it from PGPASSWORD or a password file."""
-    return _URI_PASSWORD.sub(r"\1@", _PASSWORD.sub("", connection)).strip()
+def _gist(text: str) -> str:
+    """The first line of an error, and the one that says why where the first does not."""
+    lines = [line.strip() for line in text.strip().splitlines()]
+    why = [line for line in lines if any(kind.search(line) for kind in (_FULL, _TRANSIENT, _UNREACHABLE))][:1]
+    return " ".join(dict.fromkeys([*lines[:1], *why]))
 
 
 def explain(error: Exception, settings: Settings) -> SluiceError | None:
     """Turn a low-level error into one that says what to do; None if the error is not about the lake's outside."""
-    message = scrub(str(error)).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    message = _gist(scrub(str(error), settings.connection)) or type(error).__name__
     if _FULL.search(str(error)):
         free = shutil.disk_usage(settings.home).free if settings.home.exists() else 0
         return StorageFullError(
@@ -256,9 +252,9 @@ class Lake:
         install_extensions()
         if not read_only:
             self._make_folders()
-        elif not self.settings.uses_postgres and not self.settings.catalog_path.exists():
+        elif not self.settings.uses_postgres and not self._catalog(read_only).exists():
             raise LakeUnavailableError(
-                f"There is no lake at {self.settings.catalog_path} yet. Run `make demo`, or load something with "
+                f"There is no lake at {self._catalog(read_only)} yet. Run `make demo`, or load something with "
                 "`make dev`; or point SLUICE_HOME at the lake you mean."
             )
         return self._retry(lambda: self._attach(read_only, snapshot))
@@ -274,10 +270,24 @@ class Lake:
                 f"Cannot write to {self.settings.home}: {error}. Check SLUICE_HOME and its rights."
             ) from error
 
+    def _catalog(self, read_only: bool) -> Path:
+        """The SQLite catalog to open: the copy for readers, where this account may not write beside the catalog.
+
+        SQLite reads a database with a write-ahead log only where it may make the files of that log.
+        """
+        folder = self.settings.catalog_path.parent
+        if read_only and folder.exists() and not os.access(folder, os.W_OK):
+            return self.settings.readers_path / self.settings.catalog_path.name
+        return self.settings.catalog_path
+
     def _attach(self, read_only: bool, snapshot: int | None) -> duckdb.DuckDBPyConnection:
         settings = self.settings
         options = [f"DATA_PATH {literal(settings.lake_data_path)}"]
-        if not settings.uses_postgres:
+        attach_path, temp_path = settings.attach_path, settings.temp_path
+        if not settings.uses_postgres and (catalog := self._catalog(read_only)) != settings.catalog_path:
+            attach_path = f"ducklake:sqlite:{catalog}"
+            temp_path = Path(tempfile.gettempdir()) / f"sluice-{os.getuid()}"
+        elif not settings.uses_postgres:
             # WAL lets many read while one writes; the busy timeout rides out a short commit of somebody else.
             options += ["META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 5000"]
         if read_only:
@@ -287,7 +297,7 @@ class Lake:
         con = duckdb.connect()
         try:
             con.execute("SET TimeZone = 'UTC'")
-            con.execute(f"SET temp_directory = {literal(str(settings.temp_path))}")
+            con.execute(f"SET temp_directory = {literal(str(temp_path))}")
             if settings.threads:
                 con.execute(f"SET threads = {settings.threads}")
             if settings.memory_limit:
@@ -295,7 +305,7 @@ class Lake:
             for secret in bucket_secrets(settings):
                 given = ", ".join(f"{name} {literal(value)}" for name, value in secret.items())
                 con.execute(f"CREATE SECRET ({given})")
-            con.execute(f"ATTACH {literal(settings.attach_path)} AS {LAKE} ({', '.join(options)})")
+            con.execute(f"ATTACH {literal(attach_path)} AS {LAKE} ({', '.join(options)})")
             con.execute(f"USE {LAKE}")
         except BaseException:
             con.close()
@@ -349,10 +359,13 @@ class Lake:
                 transient = bool(_TRANSIENT.search(str(error)))
                 if number == ATTEMPTS or not transient:
                     told = explain(error, self.settings)
+                    hidden = scrub(str(error), self.settings.connection)
+                    if hidden != str(error):
+                        # A cause is printed with its effect, and would spell out the connection's password.
+                        raise told or LakeUnavailableError(hidden) from None
                     if told is None:
                         raise
-                    # A cause is printed with its effect, and may spell out the connection's password.
-                    raise told from (error if scrub(str(error)) == str(error) else None)
+                    raise told from error
             time.sleep(wait * random.uniform(0.5, 1.5))
             wait = min(wait * 2, LONGEST_WAIT_SECONDS)
         raise AssertionError("unreachable: the last attempt returns or raises")

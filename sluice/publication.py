@@ -13,8 +13,9 @@ from pathlib import Path
 
 import duckdb
 
+from sluice.connections import scrub, without_password
 from sluice.errors import LakeUnavailableError, PublicationError
-from sluice.lake import LAKE, Lake, literal, scrub, without_password
+from sluice.lake import LAKE, Lake, literal
 from sluice.settings import Settings, load_settings
 
 
@@ -409,21 +410,25 @@ def write_reader_script(settings: Settings) -> Path:
     The script holds no state: it asks the lake for the published number each time. With a PostgreSQL catalog it takes
     the connection's secrets from the PG environment variables (PGPASSWORD …) and holds none itself.
     """
-    attach = without_password(settings.attach_path)
-    data = literal(settings.lake_data_path)
+    path = settings.home / "published.sql"
+    temporary = path.with_suffix(".sql.tmp")
+    temporary.write_text(reader_script(settings.attach_path, settings.lake_data_path), encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def reader_script(attach_path: str, data_path: str) -> str:
+    """SQL that attaches a lake read-only at the snapshot that is published when it runs; without a password."""
+    attach, data = literal(without_password(attach_path)), literal(data_path)
     lines = [
         "-- Attaches the lake read-only at the published snapshot, as `lake`: duckdb -init published.sql",
-        f"ATTACH {literal(attach)} AS head (READ_ONLY, DATA_PATH {data});",
+        f"ATTACH {attach} AS head (READ_ONLY, DATA_PATH {data});",
         "SET VARIABLE published = (SELECT arg_max(snapshot_id, publication_id) FROM head.ops.publications);",
-        f"ATTACH {literal(attach)} AS {LAKE} (READ_ONLY, DATA_PATH {data}, SNAPSHOT_VERSION getvariable('published'));",
+        f"ATTACH {attach} AS {LAKE} (READ_ONLY, DATA_PATH {data}, SNAPSHOT_VERSION getvariable('published'));",
         f"USE {LAKE}.gold;",
         "DETACH head;",
     ]
-    path = settings.home / "published.sql"
-    temporary = path.with_suffix(".sql.tmp")
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    temporary.replace(path)
-    return path
+    return "\n".join(lines) + "\n"
 
 
 def _now() -> datetime:

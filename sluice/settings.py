@@ -15,6 +15,7 @@ from typing import Any, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from sluice.connections import problem
 from sluice.errors import ConfigurationError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -72,13 +73,21 @@ class Settings(BaseSettings):
     def _below_project(cls, value: Path) -> Path:
         return (PROJECT / value).resolve()
 
+    @field_validator("catalog")
+    @classmethod
+    def _catalog_can_be_read(cls, value: SecretStr) -> SecretStr:
+        catalog = value.get_secret_value()
+        if catalog and not catalog.startswith(_POSTGRES):
+            raise ValueError("catalog must be empty (SQLite under home) or begin with postgres:")
+        wrong = problem(catalog.removeprefix(_POSTGRES))
+        if wrong:
+            raise ValueError(f"after postgres: comes a libpq connection string, and {wrong}")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.end_date is not None and self.end_date <= self.start_date:
             raise ValueError(f"end_date {self.end_date} must lie after start_date {self.start_date}")
-        catalog = self.catalog.get_secret_value()
-        if catalog and not catalog.startswith(_POSTGRES):
-            raise ValueError("catalog must be empty (SQLite under home) or begin with postgres:")
         return self
 
     @property
@@ -92,9 +101,19 @@ class Settings(BaseSettings):
         return bool(self.catalog.get_secret_value())
 
     @property
+    def connection(self) -> str:
+        """The PostgreSQL catalog's connection string, empty with SQLite. It may hold a password: never print it."""
+        return self.catalog.get_secret_value().removeprefix(_POSTGRES)
+
+    @property
     def catalog_path(self) -> Path:
         """The SQLite catalog's file; meaningless with PostgreSQL."""
         return self.home / "lake" / "catalog.sqlite"
+
+    @property
+    def readers_path(self) -> Path:
+        """What accounts that may only read are given: the catalog's copy and the script that opens it."""
+        return self.home / "readers"
 
     @property
     def attach_path(self) -> str:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,51 +16,14 @@ from sluice.ingest import ingest
 from sluice.lake import Lake
 from sluice.publication import connect, publish, record_audit, write_reader_script
 from sluice.settings import PROJECT, Settings
+from tests.postgres import PASSWORD, Server
 from tests.shop import order_line, settings_in, write_orders
-
-PASSWORD = "plum-pudding-7"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """A PostgreSQL server of the system's packages, for this module alone; its connection string without a password."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not binaries:
-        reason = "PostgreSQL is not installed (apt install postgresql)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    binary = binaries[-1].parent
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    # Not below pytest's folder, which is closed to the user the server runs as.
-    with tempfile.TemporaryDirectory(prefix="sluice-postgres-") as name:
-        folder = Path(name)
-        (folder / "password").write_text(PASSWORD)
-        as_user: list[str] = []
-        if getpass.getuser() == "root":  # the server refuses to run as root
-            as_user = ["runuser", "-u", "postgres", "--"]
-            shutil.chown(folder, "postgres")
-            shutil.chown(folder / "password", "postgres")
-
-        def run(*command: str) -> None:
-            subprocess.run([*as_user, *command], check=True, capture_output=True, cwd=folder)
-
-        run(str(binary / "initdb"), "-D", "data", "-U", "sluice", "-A", "scram-sha-256", "--pwfile", "password")
-        run(
-            str(binary / "pg_ctl"), "-D", "data", "-l", "log", "-w", "start",
-            "-o", f"-p {port} -k {folder} -c listen_addresses=127.0.0.1",
-        )  # fmt: skip
-        try:
-            subprocess.run(
-                [str(binary / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "sluice", "lake"],
-                check=True,
-                env={**os.environ, "PGPASSWORD": PASSWORD},
-            )
-            yield f"postgres:dbname=lake host=127.0.0.1 port={port} user=sluice"
-        finally:
-            run(str(binary / "pg_ctl"), "-D", "data", "-m", "immediate", "stop")
+def server(postgres: Server) -> str:
+    """The connection string of a database for this module, without a password."""
+    return f"postgres:{postgres.database('lake')}"
 
 
 @pytest.fixture(scope="module")

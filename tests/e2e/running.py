@@ -175,7 +175,7 @@ class Platform:
         begun = time.monotonic()
         environment = self._environment()
         subprocess.run([sys.executable, "-m", "resources.instance"], cwd=PROJECT, env=environment, check=True)
-        self.port = _free_port()
+        self.port = free_port()
         command = ["-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(self.port)]
         with self.log.open("ab") as log, _heeding_interrupts():
             self._process = subprocess.Popen(
@@ -204,6 +204,11 @@ class Platform:
             yield self
         finally:
             self.stop()
+
+    def listening(self) -> set[str]:
+        """Addresses on which anything that was started takes connections."""
+        assert self._process is not None
+        return listening(self._process.pid)
 
     def stop(self) -> None:
         """End `dagster dev` and every process it started: politely first, then for good."""
@@ -476,7 +481,27 @@ def _heeding_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _free_port() -> int:
+def listening(group: int) -> set[str]:
+    """Addresses on which the processes of a group take connections, as /proc has them: `127.0.0.1:3000`."""
+    sockets = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getpgid(int(folder.name)) == group:
+                sockets |= {str(link.readlink()) for link in (folder / "fd").iterdir()}
+        except (ProcessLookupError, FileNotFoundError):
+            continue  # it has just ended
+    found = set()
+    for family, table in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            columns = line.split()
+            if columns[3] == "0A" and f"socket:[{columns[9]}]" in sockets:  # it listens
+                packed, _, port = columns[1].partition(":")
+                words = [bytes.fromhex(packed[n : n + 8])[::-1] for n in range(0, len(packed), 8)]
+                found.add(f"{socket.inet_ntop(family, b''.join(words))}:{int(port, 16)}")
+    return found
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

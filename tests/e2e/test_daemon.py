@@ -80,6 +80,12 @@ def test_files_dropped_are_published_untouched_and_whole(delivered: Delivered, s
     assert {k: Decimal(v) for k, v in shop.truth.revenue_by_day_region.items()} == dict(per_day)
 
 
+def test_nobody_outside_this_machine_can_reach_it(delivered: Delivered) -> None:
+    addresses = delivered.platform.listening()
+    assert f"127.0.0.1:{delivered.platform.port}" in addresses
+    assert all(address.startswith("127.0.0.1:") for address in addresses), addresses
+
+
 def test_every_partition_is_ingested_exactly_once(delivered: Delivered, shop: Shop) -> None:
     platform = delivered.platform
     runs = platform.runs()

@@ -13,8 +13,9 @@ import duckdb
 import pytest
 
 from sluice import lake as module
+from sluice.connections import scrub, without_password
 from sluice.errors import LakeUnavailableError, StorageFullError
-from sluice.lake import OPS_TABLES, SCHEMAS, Lake, explain, literal, quoted, scrub, temp_table, without_password
+from sluice.lake import OPS_TABLES, SCHEMAS, Lake, explain, literal, quoted, temp_table
 from sluice.settings import load_settings
 from tests.conftest import Bench
 

@@ -1,0 +1,84 @@
+"""PostgreSQL connection strings: what is wrong with one, and keeping the passwords in them out of every message.
+
+Nothing here connects to anything.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+# A keyword=value string as libpq takes it, and one pair of it.
+_VALUE = r"(?:'(?P<quoted>(?:\\.|[^'\\])*)'|(?P<bare>(?:\\.|[^\s'\\])(?:\\.|[^\s\\])*)?)"
+_PAIR = re.compile(rf"\s*(?P<key>\w+)\s*=\s*{_VALUE}(?=\s|$)")
+_ADDRESS = re.compile(r"postgres(?:ql)?://(?:(?P<user>[^:@/\s]*)(?::(?P<password>[^@/\s]*))?@)?(?P<rest>\S*)$")
+# What a message may show of a connection.
+_SHOWN = ("host", "hostaddr", "port", "dbname", "user", "sslmode")
+
+_SECRET = re.compile(
+    r"""(\w*(?:passw|pwd|secret|token)\w*\s*=\s*)('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?:\\.|[^\s'"\\])+|\S+)""",
+    re.IGNORECASE,
+)
+_PASSWORD = re.compile(r"""(password\s*=\s*)('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?:\\.|[^\s'"\\])+)""", re.IGNORECASE)
+_URI_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@\s]*@")
+
+
+def problem(connection: str) -> str | None:
+    """Why this is no connection string, without a word of it; None if it is one.
+
+    libpq's own messages quote the part that is wrong, which may be the password.
+    """
+    if "://" in connection.split("=", 1)[0]:
+        if not _ADDRESS.match(connection):
+            return "it is no address: postgresql://user:password@host:port/database"
+        if re.search(r"%(?![0-9A-Fa-f]{2})", connection):
+            return "a % in it is not followed by two hex digits; write %25 for the sign itself"
+        return None
+    position = 0
+    while connection[position:].strip():
+        pair = _PAIR.match(connection, position)
+        if pair is None:
+            return (
+                f"what begins at character {position + 1} is no keyword=value. A value with spaces is written in "
+                "single quotes, and a quote or backslash in it after a backslash"
+            )
+        position = pair.end()
+    return None
+
+
+def password_of(connection: str) -> str | None:
+    """The password in a connection string; None if it has none."""
+    address = _ADDRESS.match(connection)
+    if address:
+        return unquote(address["password"]) if address["password"] else None
+    found = _pairs(connection).get("password")
+    return found or None
+
+
+def without_password(connection: str) -> str:
+    """A connection string less its password; libpq then takes it from PGPASSWORD or a password file."""
+    return _URI_PASSWORD.sub(r"\1@", _PASSWORD.sub("", connection)).strip()
+
+
+def shown(connection: str) -> str:
+    """What a message may tell of a connection: where it leads and who asks."""
+    address = _ADDRESS.match(connection)
+    if address:
+        return f"{address['user'] or ''}@{address['rest'].split('?')[0]}".lstrip("@")
+    pairs = _pairs(connection)
+    return " ".join(f"{key}={pairs[key]}" for key in _SHOWN if key in pairs)
+
+
+def scrub(message: str, connection: str = "") -> str:
+    """Hide passwords in a message: whatever looks like one, and all but the harmless parts of a connection string."""
+    if connection:
+        message = message.replace(connection, shown(connection))
+    return _URI_PASSWORD.sub(r"\1:***@", _SECRET.sub(r"\1***", message))
+
+
+def _pairs(connection: str) -> dict[str, str]:
+    found = {}
+    for pair in _PAIR.finditer(connection):
+        value = pair["quoted"] if pair["quoted"] is not None else pair["bare"] or ""
+        found[pair["key"]] = re.sub(r"\\(.)", r"\1", value)
+    return found
