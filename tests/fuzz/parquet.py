@@ -16,7 +16,7 @@ from tests.fuzz.sources import Row, Source
 ODD = (
     "NULL::INTEGER", "1::TINYINT", "1.5::DOUBLE", "'nan'::DOUBLE", "true", "DATE '2026-01-01'",
     "TIMESTAMP '2026-01-01'",
-    "TIMESTAMPTZ '2026-01-01 00:00:00+00'", "INTERVAL '1 day'", "'\\x00\\xFF'::BLOB", "[1, NULL, 2]", 
+    "TIMESTAMPTZ '2026-01-01 00:00:00+00'", "INTERVAL '1 day'", "'\\x00\\xFF'::BLOB", "[1, NULL, 2]",
     "{'a': 1, 'b': [{'c': 'x'}]}",
     "MAP {'k': 'v'}", "uuid()", "170141183460469231731687303715884105727::HUGEINT", "'x'::ENUM('x', 'y')",
     "12.3456::DECIMAL(18,4)",

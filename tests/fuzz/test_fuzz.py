@@ -75,7 +75,10 @@ TAMPERED = {
     "a row is in another partition": ("UPDATE {bronze} SET date = DATE '2026-07-01'", "is in partition '2026-07-01'"),
     "a dead letter is taken away": ("DELETE FROM ops.dead_letters WHERE line > 0 AND source = 'tills'", "is nowhere"),
     "a letter's text is changed": ("UPDATE ops.dead_letters SET raw = 'x', raw_encoding = 'utf-8'", "is kept as 'x'"),
-    "a message is empty": ("UPDATE ops.dead_letters SET reasons = [struct_update(reasons[1], detail := '')]", "without a message"),
+    "a message is empty": (
+        "UPDATE ops.dead_letters SET reasons = [struct_update(reasons[1], detail := '')]",
+        "without a message",
+    ),
     "a file is forgotten": ("DELETE FROM ops.dead_letters WHERE error_class = 'file'", "expected to be set aside"),
     "a count is wrong": ("UPDATE ops.ledger SET rows_duplicate = rows_duplicate + 1", "do not add up"),
     "a stray is not told of": ("DELETE FROM ops.dead_letters WHERE partition_key = '(unroutable)'", "not told of"),
