@@ -81,6 +81,10 @@ test-deep: $(VENV)/dev ## SCD_EXAMPLES random histories (1000), the real year in
 	SCD_EXAMPLES=$(or $(SCD_EXAMPLES),1000) YEAR_PIECES=$(or $(YEAR_PIECES),20) $(BIN)/python -m pytest $(WORKERS) \
 	  tests/scd tests/test_online_retail.py
 
+.PHONY: test-fuzz
+test-fuzz: $(VENV)/dev ## FUZZ_FILES spoilt files (10000) from FUZZ_SEED (a new one each time), and files that unpack to much
+	FUZZ_FILES=$(or $(FUZZ_FILES),10000) $(if $(FUZZ_SEED),FUZZ_SEED=$(FUZZ_SEED)) $(BIN)/python -m pytest -rP tests/fuzz
+
 .PHONY: lint
 lint: $(VENV)/dev $(CONTRACTS_VENV)/ready ## check Python, SQL, contracts, and dependencies for known vulnerabilities
 	$(BIN)/ruff check .

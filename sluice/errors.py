@@ -29,6 +29,10 @@ class StorageFullError(SluiceError):
     """No room to write data or to spill. Nothing was committed. Persistent until someone makes room."""
 
 
+class MemoryLimitError(SluiceError):
+    """DuckDB's memory limit does not suffice for a batch. Nothing of it was committed. Persistent."""
+
+
 class BooksDoNotBalanceError(SluiceError):
     """Rows read differ from rows accepted, dead-lettered and dropped as duplicates. A defect; nothing was committed."""
 

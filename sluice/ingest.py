@@ -19,6 +19,7 @@ from sluice.batches import Batch, BatchOutcome, FileProblem, IngestResult, batch
 from sluice.booking import commit, note_positions
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract
+from sluice.errors import MemoryLimitError
 from sluice.gates import apply_gates
 from sluice.judging import judge
 from sluice.lake import Lake, explain, quoted, temp_table
@@ -26,6 +27,7 @@ from sluice.landing import LandingFile, scan
 from sluice.preflight import Inspected, inspect_all
 from sluice.records import SourceFile, extract, keep_lines
 from sluice.replay import reapply
+from sluice.settings import Settings
 
 # Gzip shrinks the real order files to a sixth and JSON lines to a twelfth: an estimate only for the chunk's size.
 _GZIP_RATIO = 10
@@ -59,6 +61,7 @@ def ingest(
     Raises:
         LandingError: the landing folder is not there.
         BooksDoNotBalanceError: rows went astray, a defect; nothing of the transaction was committed.
+        MemoryLimitError: partitions that do not fit into memory; all others were ingested.
         LakeUnavailableError, StorageFullError: as `Lake`.
     """
     settings = lake.settings
@@ -68,15 +71,31 @@ def ingest(
     present = {key: by_partition[key] for key in wanted if key in by_partition}
     outcomes: list[BatchOutcome] = []
     problems: list[FileProblem] = []
+    too_big: dict[str, MemoryLimitError] = {}
     with lake.connect() as con:
         lake.create(con)
         create_bronze(lake, con, contract)
-        for chunk in _chunks(present, settings.chunk_bytes):
-            with _scratch(lake) as temp:
-                batches = _batches(chunk, contract, settings.landing_path, temp, settings.threads)
-                told, trouble = _ingest_chunk(lake, con, contract, batches, run_id, again, force)
+        pending = list(_chunks(present, settings.chunk_bytes))
+        while pending:
+            chunk = pending.pop(0)
+            try:
+                with _scratch(lake) as temp:
+                    batches = _batches(chunk, contract, settings, temp)
+                    told, trouble = _ingest_chunk(lake, con, contract, batches, run_id, again, force)
+            except MemoryLimitError as error:
+                # A batch that is too much for the memory must not hold up those it happens to stand beside.
+                if len(chunk) == 1:
+                    too_big[next(iter(chunk))] = error
+                else:
+                    pending[:0] = [{key: files} for key, files in chunk.items()]
+                continue
             outcomes += told
             problems += trouble
+    if too_big:
+        first = next(iter(too_big.values()))
+        raise MemoryLimitError(
+            f"{contract.name} {', '.join(too_big)}: {first} The other partitions were ingested."
+        ) from first
     return IngestResult(
         contract.name,
         tuple(sorted(outcomes, key=lambda b: b.partition_key)),
@@ -122,16 +141,15 @@ def _chunks(partitions: dict[str, list[LandingFile]], limit: int) -> Iterator[di
         yield chunk
 
 
-def _batches(
-    chunk: dict[str, list[LandingFile]], contract: Contract, landing: Path, temp: Path, threads: int
-) -> list[Batch]:
+def _batches(chunk: dict[str, list[LandingFile]], contract: Contract, settings: Settings, temp: Path) -> list[Batch]:
     files = [f for own in chunk.values() for f in own]
     inspected = inspect_all(
         files,
-        landing,
+        settings.landing_path,
         temp,
         lambda f: contract.landing.csv.encoding if f.format == "csv" else "utf-8",
-        threads or os.cpu_count() or 1,
+        settings.threads or os.cpu_count() or 1,
+        settings.file_bytes,
     )
     by_key: dict[str, list[Inspected]] = {}
     for item in inspected:

@@ -22,7 +22,7 @@ from typing import TypeVar
 import duckdb
 
 from sluice.connections import scrub
-from sluice.errors import LakeUnavailableError, SluiceError, StorageFullError
+from sluice.errors import LakeUnavailableError, MemoryLimitError, SluiceError, StorageFullError
 from sluice.settings import Settings
 
 LAKE = "lake"
@@ -45,6 +45,7 @@ _FULL = re.compile(
     r"no space left|disk full|database or disk is full|disk quota|file too large|failed to offload|out of disk",
     re.IGNORECASE,
 )
+_MEMORY = re.compile(r"out of memory|failed to (allocate|pin)|could not allocate", re.IGNORECASE)
 _UNREACHABLE = re.compile(
     r"unable to open database|cannot open|could not connect|connection refused|could not translate host"
     r"|not a database|disk image is malformed|password authentication failed|(role|database) \"[^\"]*\" does not exist"
@@ -217,6 +218,11 @@ def explain(error: Exception, settings: Settings) -> SluiceError | None:
             f"The disk under {settings.home} is full ({free / 1e6:.0f} MB free): {message}. Nothing of this batch was "
             "committed. Make room (docs/operations.md, 'The disk is full') and run it again."
         )
+    if isinstance(error, duckdb.Error) and _MEMORY.search(str(error)):
+        return MemoryLimitError(
+            f"DuckDB's memory does not suffice: {message}. Nothing of this batch was committed. Raise "
+            "SLUICE_MEMORY_LIMIT, lower SLUICE_THREADS, or have the files delivered in smaller parts."
+        )
     where = "PostgreSQL catalog" if settings.uses_postgres else f"catalog {settings.catalog_path}"
     if _TRANSIENT.search(str(error)):
         return LakeUnavailableError(
@@ -385,7 +391,9 @@ class Lake:
                 "SELECT schema_name, NULL, NULL FROM duckdb_schemas() WHERE database_name = $lake UNION ALL "
                 "SELECT schema_name, table_name, NULL FROM duckdb_tables() WHERE database_name = $lake UNION ALL "
                 "SELECT schema_name, table_name, column_name FROM duckdb_columns() "
-                "WHERE database_name = $lake AND schema_name = 'ops'",
+                "WHERE database_name = $lake AND schema_name = 'ops' UNION ALL "
+                f"SELECT 'never inlined', scope_entry, NULL FROM ducklake_options('{LAKE}') "
+                "WHERE option_name = 'data_inlining_row_limit' AND scope = 'TABLE'",
                 {"lake": LAKE},
             ).fetchall()
         )
@@ -403,6 +411,17 @@ class Lake:
                 ]
         if missing:
             self.transaction(con, lambda c: [c.execute(sql) for sql in missing], "create schemas and ops tables")
+        # DuckLake keeps few rows as text in its catalog, and cannot read a list or struct back from there in which a
+        # value holds a lone brace: one such row, and the whole table is unreadable. It takes no setting of a table that
+        # is not committed yet.
+        settings = [
+            f"CALL {LAKE}.set_option('data_inlining_row_limit', 0, schema => 'ops', table_name => {literal(table)})"
+            for table, columns in OPS_TABLES.items()
+            if any(kind.endswith("[]") for kind in columns.values())
+            and ("never inlined", f"ops.{table}", None) not in present
+        ]
+        if settings:
+            self.transaction(con, lambda c: [c.execute(sql) for sql in settings], "settings of ops tables")
 
     def current_snapshot(self, con: duckdb.DuckDBPyConnection) -> int:
         """The number of the newest snapshot this connection sees."""

@@ -13,10 +13,12 @@ import codecs
 import gzip
 import hashlib
 import io
+import json
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from sluice.errors import LandingError
@@ -27,6 +29,16 @@ _BLOCK = 1024 * 1024
 
 # DuckDB's default max_line_size is 2,000,000 bytes; longer lines make its scan fail.
 LONGEST_LINE_BYTES = 1_900_000
+
+# Of a longer line a dead letter keeps the beginning: it must fit into memory several times over.
+KEPT_BYTES = 16 * 1024 * 1024
+
+# A file with more lines that are no text than this is in another encoding as a whole, and set aside as such: each costs
+# Python 15 microseconds, and no file may hold up the others for hours.
+MOST_BAD_LINES = 200_000
+
+# Optional parts of a gzip header (RFC 1952) that DuckDB takes: more fields (4), the file's name (8).
+_PLAIN_GZIP_FLAGS = 4 | 8
 
 # ASCII unit separator: the delimiter given to DuckDB's reader so that a line is one column. A line that holds it is
 # set aside, for DuckDB would cut it there.
@@ -44,6 +56,23 @@ class BadLine:
 
 
 @dataclass(frozen=True)
+class BadLines:
+    """The lines of a file that no text reader can take, kept in a file beside: there may be more than fit into memory.
+
+    `count` of them, the `first` one here.
+    """
+
+    path: Path
+    count: int
+    first: BadLine
+
+    def __iter__(self) -> Iterator[BadLine]:
+        with self.path.open(encoding="ascii") as lines:
+            for line in lines:
+                yield BadLine(*json.loads(line))
+
+
+@dataclass(frozen=True)
 class Inspected:
     """A landing file with what its bytes said.
 
@@ -57,11 +86,16 @@ class Inspected:
     unpacked_bytes: int
     readable: Path | None
     problem: str | None = None
-    bad_lines: tuple[BadLine, ...] = ()
+    bad_lines: BadLines | None = None
 
 
 def inspect_all(
-    files: list[LandingFile], landing: Path, temp: Path, encoding_of: Callable[[LandingFile], str], threads: int
+    files: list[LandingFile],
+    landing: Path,
+    temp: Path,
+    encoding_of: Callable[[LandingFile], str],
+    threads: int,
+    most_bytes: int = sys.maxsize,
 ) -> list[Inspected]:
     """Inspect many files, in order. Hashing, unpacking and decoding release the interpreter, so threads help.
 
@@ -70,7 +104,7 @@ def inspect_all(
     """
 
     def one(file: LandingFile) -> Inspected:
-        done = inspect(file, landing, temp, encoding_of(file))
+        done = inspect(file, landing, temp, encoding_of(file), most_bytes)
         _unchanged(landing / file.path, file)
         return done
 
@@ -91,8 +125,13 @@ def _unchanged(path: Path, file: LandingFile) -> None:
         )
 
 
-def inspect(file: LandingFile, landing: Path, temp: Path, encoding: str = "utf-8") -> Inspected:
-    """Read a file's bytes once; where it needs it, write a clean copy below `temp`."""
+def inspect(
+    file: LandingFile, landing: Path, temp: Path, encoding: str = "utf-8", most_bytes: int = sys.maxsize
+) -> Inspected:
+    """Read a file's bytes once; where it needs it, write a clean copy below `temp`.
+
+    What unpacks to more than `most_bytes` is read no further: a megabyte of gzip may hold a gigabyte.
+    """
     path = landing / file.path
     try:
         if file.format == "parquet":
@@ -102,6 +141,8 @@ def inspect(file: LandingFile, landing: Path, temp: Path, encoding: str = "utf-8
             hashing = _HashingReader(raw)
             for block in _blocks(hashing, file.gzipped):
                 facts.add(block)
+                if facts.bytes > most_bytes:
+                    return Inspected(file, hashing.hexdigest(), facts.lines, facts.bytes, None, "too_large")
             facts.end()
             sha256 = hashing.hexdigest()
     except (OSError, EOFError, zlib.error) as error:
@@ -109,20 +150,25 @@ def inspect(file: LandingFile, landing: Path, temp: Path, encoding: str = "utf-8
     done = Inspected(file, sha256, facts.lines, facts.bytes, path)
     if facts.head in (b"", codecs.BOM_UTF8):
         return replace(done, readable=None, problem="empty_file")
-    if facts.clean and _is_utf8(encoding) and not (file.gzipped and _padded(path, facts.bytes)):
+    if facts.clean and _is_utf8(encoding) and not (file.gzipped and _unusual_gzip(path, facts.bytes)):
         return done
     copy, bad = _rewrite(path, file, temp / f"{sha256}-{abs(hash(file.path)):x}.txt", encoding)
-    return replace(done, readable=copy, bad_lines=tuple(bad))
+    if bad and bad.count > MOST_BAD_LINES:
+        copy.unlink()
+        return replace(done, readable=None, problem="encoding", bad_lines=bad)
+    return replace(done, readable=copy, bad_lines=bad)
 
 
-def _padded(path: Path, unpacked_bytes: int) -> bool:
-    """Whether something may follow the gzip stream: zeros, which DuckDB cannot read, or another stream.
+def _unusual_gzip(path: Path, unpacked_bytes: int) -> bool:
+    """Whether a gzip file has what DuckDB cannot read, of which one would stop the scan of all files.
 
-    A stream ends with its unpacked size; nothing but the last of its bytes says where it ends.
+    That is a header with a comment or a checksum of its own, and what follows the first stream: zeros, or another
+    stream. A stream ends with its unpacked size; nothing but the last of its bytes says where it ends.
     """
     with path.open("rb") as raw:
+        flags = raw.read(4)[3]
         raw.seek(-4, io.SEEK_END)
-        return int.from_bytes(raw.read(4), "little") != unpacked_bytes % 2**32
+        return bool(flags & ~_PLAIN_GZIP_FLAGS) or int.from_bytes(raw.read(4), "little") != unpacked_bytes % 2**32
 
 
 def _is_utf8(encoding: str) -> bool:
@@ -245,16 +291,19 @@ class _Facts:
                 self.clean = False
 
 
-def _rewrite(path: Path, file: LandingFile, copy: Path, encoding: str) -> tuple[Path, list[BadLine]]:
+def _rewrite(path: Path, file: LandingFile, copy: Path, encoding: str) -> tuple[Path, BadLines | None]:
     """Write the file as UTF-8 without the lines that cannot be text; return the copy and those lines."""
-    bad: list[BadLine] = []
+    kept = copy.with_suffix(".bad")
+    count, first = 0, None
     copy.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("rb") as raw, copy.open("wb") as out:
-        for number, line in enumerate(_lines(_blocks(raw, file.gzipped)), start=1):  # type: ignore[arg-type]
+    with path.open("rb") as raw, copy.open("wb") as out, kept.open("w", encoding="ascii") as beside:
+        for number, (line, size) in enumerate(_lines(_blocks(raw, file.gzipped)), start=1):  # type: ignore[arg-type]
             rule = detail = ""
             text = b""
-            if len(line) > LONGEST_LINE_BYTES:
-                rule, detail = "too_long", f"{len(line):,} bytes; at most {LONGEST_LINE_BYTES:,} are read"
+            if size > LONGEST_LINE_BYTES:
+                rule, detail = "too_long", f"{size:,} bytes; at most {LONGEST_LINE_BYTES:,} are read"
+                if size > len(line):
+                    detail += f", and the first {len(line):,} are kept here"
             else:
                 try:
                     text = line.decode(encoding).encode("utf-8")
@@ -265,17 +314,26 @@ def _rewrite(path: Path, file: LandingFile, copy: Path, encoding: str) -> tuple[
                 elif UNIT_SEPARATOR.encode() in text:
                     rule, detail = "encoding", "holds the control character U+001F"
             if rule:
-                bad.append(BadLine(number, rule, detail, base64.b64encode(line).decode("ascii")))
+                bad = BadLine(number, rule, detail, base64.b64encode(line).decode("ascii"))
+                count, first = count + 1, first or bad
+                beside.write(json.dumps(astuple(bad)) + "\n")
+                if count > MOST_BAD_LINES:
+                    break
             else:
                 out.write(text)
             out.write(b"\n")
-    return copy, bad
+    return copy, BadLines(kept, count, first) if first else None
 
 
-def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Lines without their ends; a line ends at LF, CR LF or a lone CR."""
+def _lines(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Lines without their ends, `KEPT_BYTES` of each at most, and their sizes; one ends at LF, CR LF or a lone CR."""
     pending: list[bytes] = []
+    kept = size = 0
     carried = b""
+
+    def whole(last: bytes) -> tuple[bytes, int]:
+        return b"".join([*pending, last[: KEPT_BYTES - kept]]), size + len(last)
+
     for block in blocks:
         block = carried + block
         carried = b""
@@ -283,10 +341,13 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
             block, carried = block[:-1], b"\r"
         for piece in block.splitlines(keepends=True):
             body = piece.rstrip(b"\r\n")
-            if len(body) == len(piece):
-                pending.append(piece)
-                continue
-            yield b"".join([*pending, body])
-            pending = []
+            if len(body) < len(piece):
+                yield whole(body)
+                pending, kept, size = [], 0, 0
+            else:
+                size += len(piece)
+                if kept < KEPT_BYTES:
+                    pending.append(piece[: KEPT_BYTES - kept])
+                    kept += len(pending[-1])
     if carried or pending:
-        yield b"".join(pending)
+        yield whole(b"")

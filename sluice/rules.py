@@ -20,7 +20,7 @@ from sluice.records import OPERATION, SEQUENCE, SOURCE_TS
 # Operations of a Debezium envelope: create, update, delete, read (snapshot).
 OPERATIONS = ("c", "u", "d", "r")
 
-_WHOLE = frozenset(["TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"])
+_WHOLE = frozenset(["TINYINT", "SMALLINT", "INTEGER", "BIGINT"])
 
 # ISO 8601 with a T or a blank; DuckDB's own cast would also take 'epoch', 'infinity' and drop a zone's offset.
 _ISO_LOCAL = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.]\d{1,6}0*)?)?"

@@ -57,6 +57,13 @@ class Settings(BaseSettings):
         gt=0,
         description="Unpacked bytes of landing files taken into one transaction, at least one batch.",
     )
+    file_bytes: int = Field(
+        # Gzip packs a thousand to one, so that a small file may fill any disk. The largest file of a year of the shop
+        # unpacks to 5 MB; 2 GiB are 25 million order lines.
+        2 * 1024 * 1024 * 1024,
+        gt=0,
+        description="Most unpacked bytes of one landing file; a larger one is set aside, however small it is packed.",
+    )
     belief_days: int = Field(
         # As far back as people usually ask why a report said what it said: the last quarter. Kept are only the files
         # that later builds replaced.

@@ -134,7 +134,8 @@ def _make_records(con: duckdb.DuckDBPyConnection, selects: list[str]) -> None:
 def _rows(con: duckdb.DuckDBPyConnection, file: SourceFile) -> int:
     """How many rows a file with a header stands for in the books."""
     row = con.execute("SELECT count(raw) FROM lines WHERE line > 1 AND file_id = ?", [file.file_id]).fetchone()
-    return (row[0] if row else 0) + len(file.inspected.bad_lines)
+    bad = file.inspected.bad_lines
+    return (row[0] if row else 0) + (bad.count if bad else 0)
 
 
 def _unreadable(file: SourceFile) -> FileFault:
@@ -142,6 +143,19 @@ def _unreadable(file: SourceFile) -> FileFault:
     if problem == "empty_file":
         detail = "The file has no bytes, not even a header. Ask for it to be delivered again."
         return FileFault(file.file_id, "empty_file", detail, rows=0)
+    bad = file.inspected.bad_lines
+    if problem == "encoding" and bad is not None:
+        detail = (
+            f"More than {bad.count - 1:,} of its lines are no text (line {bad.first.line} is {bad.first.detail}). "
+            "Deliver the file in the encoding the contract declares, or mend the contract."
+        )
+        return FileFault(file.file_id, "encoding", detail, rows=max(file.inspected.lines - 1, 1))
+    if problem == "too_large":
+        detail = (
+            f"The file holds more than {file.inspected.unpacked_bytes / 1e6:,.0f} MB unpacked, and no more is read of "
+            "one. Ask for it in parts, or raise SLUICE_FILE_BYTES and materialize the partition."
+        )
+        return FileFault(file.file_id, "too_large", detail, rows=1)
     # Nobody can say how many rows an unreadable file holds: it stands in the books as one.
     detail = f"The file cannot be read ({problem}). Deliver it again under the same name."
     return FileFault(file.file_id, "unreadable_file", detail, rows=1)
@@ -149,7 +163,9 @@ def _unreadable(file: SourceFile) -> FileFault:
 
 def _torn(file: SourceFile) -> FileFault:
     """Where records run over lines, nobody can say which record a line that is no text was part of."""
-    first = file.inspected.bad_lines[0]
+    bad = file.inspected.bad_lines
+    assert bad is not None, "only a file that has some is torn"
+    first = bad.first
     detail = (
         f"Line {first.line} is {first.detail}, and records run over lines. Mend the line and deliver the file again."
     )

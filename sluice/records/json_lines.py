@@ -27,47 +27,60 @@ def json_records(
     known = [c.source_name for c in own]
     # CASE and not AND: DuckDB may evaluate both sides of an AND, and json_type raises on what is no JSON.
     valid = "CASE WHEN json_valid(raw) THEN json_type(raw) = 'OBJECT' ELSE false END"
+    # A key that stands twice says two things, and readers differ in which they believe.
+    twice = "coalesce(list_unique(keys) < len(keys), false)"
+    if not any(name.startswith("$") for name in known):
+        # Comparing costs as much as all the rest: only where there are more keys than values.
+        twice = f"CASE WHEN len(others) > 0 OR len(keys) > list_count(fields) THEN {twice} ELSE false END"
     if contract.change_feed:
-        meta = [json_path(c.source_name, nested=True) for c in columns[:3]]
+        names = [c.source_name for c in columns[:3]]
+        meta = [json_path(name, nested=True) for name in names]
+        parents = {json_path(name.rpartition(".")[0], nested=True) for name in names if "." in name[1:]}
+        objects = ["raw", "event", *(f"json_extract(event, {literal(path)})" for path in sorted(parents))]
+        again = " OR ".join(f"list_unique(json_keys({o})) < len(json_keys({o}))" for o in objects)
         # A converter may wrap the event as {schema, payload}. A delete's image is what was there before it.
         events = (
             "events AS (SELECT *, CASE WHEN valid THEN CASE WHEN json_exists(raw, '$.payload') AND json_exists(raw, "
             "'$.schema') THEN json_extract(raw, '$.payload') ELSE raw::JSON END END AS event FROM docs), "
             f"imaged AS (SELECT *, json_extract_string(event, {_sql_list(meta)}) AS meta, "
+            f"CASE WHEN valid THEN coalesce({again}, false) END AS again, "
             "nullif(json_extract(event, '$.before'), 'null') AS before, "
             "nullif(json_extract(event, '$.after'), 'null') AS after FROM events), "
             "taken AS (SELECT *, CASE WHEN meta[1] = 'd' THEN before ELSE after END AS doc FROM imaged)"
         )
+        twice = f"(again OR {twice})"
         fault = (
-            "CASE WHEN NOT valid THEN 'malformed' "
             "WHEN meta[1] = 'd' AND after IS NOT NULL THEN 'envelope' "
-            "WHEN meta[1] IN ('c', 'u', 'r', 'd') AND coalesce(json_type(doc), 'NULL') <> 'OBJECT' THEN 'envelope' END"
+            "WHEN meta[1] IN ('c', 'u', 'r', 'd') AND coalesce(json_type(doc), 'NULL') <> 'OBJECT' THEN 'envelope' "
         )
         detail = (
-            "CASE WHEN NOT valid THEN 'not a JSON object' "
             "WHEN meta[1] = 'd' AND after IS NOT NULL THEN 'a delete with a state after it' "
             "WHEN meta[1] = 'd' AND doc IS NULL THEN 'a delete without the row before it (is REPLICA IDENTITY set?)' "
             "WHEN meta[1] IN ('c', 'u', 'r', 'd') AND coalesce(json_type(doc), 'NULL') <> 'OBJECT' "
-            "THEN 'no row state where the operation needs one' END"
+            "THEN 'no row state where the operation needs one' "
         )
         values = "".join(f", meta[{i + 1}] AS {c.sql}" for i, c in enumerate(columns[:3]))
     else:
         events = "taken AS (SELECT *, CASE WHEN valid THEN raw::JSON END AS doc FROM docs)"
-        fault = "CASE WHEN NOT valid THEN 'malformed' END"
-        detail = "CASE WHEN NOT valid THEN 'not a JSON object' END"
-        values = ""
+        fault = detail = values = ""
+    fault = f"CASE WHEN NOT valid OR twice THEN 'malformed' {fault}END"
+    detail = (
+        f"CASE WHEN NOT valid THEN 'not a JSON object' WHEN twice THEN 'a key stands twice in an object' {detail}END"
+    )
     values += "".join(f", fields[{i + 1}] AS {c.sql}" for i, c in enumerate(own))
     return (
         f"(WITH docs AS (SELECT l.*, {valid} AS valid FROM lines AS l JOIN json_files USING (file_id) "
         f"WHERE raw IS NOT NULL), {events}, "
         f"split AS (SELECT *, json_extract_string(doc, {_sql_list(paths)}) AS fields, "
-        "CASE WHEN json_type(doc) = 'OBJECT' THEN "
-        f"list_filter(json_keys(doc), lambda k: k NOT IN ({', '.join(map(literal, known))})) END AS others FROM taken) "
+        "CASE WHEN json_type(doc) = 'OBJECT' THEN json_keys(doc) END AS keys, "
+        f"list_filter(keys, lambda k: k NOT IN ({', '.join(map(literal, known))})) AS others FROM taken), "
+        f"compared AS (SELECT *, {twice} AS twice FROM split) "
         f"SELECT row_id, file_id, batch_no, line, raw, 'utf-8' AS raw_encoding, 0 AS layout, {fault} AS fault, "
         f"{detail} AS fault_detail, "
-        "CASE WHEN len(others) > 0 THEN to_json(map_from_entries(list_transform(list_distinct(others), "
-        "lambda k: (k, json_extract(doc, '/' || replace(replace(k, '~', '~0'), '/', '~1'))))))::VARCHAR END AS extra"
-        f"{values} FROM split)"
+        # All values at once: to extract each key's from the document copied the document for each.
+        "CASE WHEN len(others) > 0 AND NOT twice THEN to_json(map_from_entries(list_filter(list_zip(keys, "
+        f"json_extract(doc, '$.*')), lambda e: e[1] NOT IN ({', '.join(map(literal, known))}))))::VARCHAR END AS extra"
+        f"{values} FROM compared)"
     )
 
 

@@ -5,6 +5,8 @@ Taking a line apart belongs to `csv_lines` and `json_lines`.
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import duckdb
 
 from sluice.contracts import Contract
@@ -12,6 +14,10 @@ from sluice.errors import BooksDoNotBalanceError
 from sluice.lake import literal, temp_table
 from sluice.preflight import UNIT_SEPARATOR
 from sluice.records.shape import SourceFile, no_glob
+
+# Bytes of bad lines that Python and JSON hold at once, and what one costs besides its own.
+_BAD_LINES_AT_ONCE = 8 * 1024 * 1024
+_BAD_LINE_OVERHEAD = 500
 
 
 def load_lines(con: duckdb.DuckDBPyConnection, files: list[SourceFile], contract: Contract) -> None:
@@ -56,13 +62,30 @@ def load_lines(con: duckdb.DuckDBPyConnection, files: list[SourceFile], contract
         )
         by_line = "SELECT * FROM joined_lines"
     con.execute(f"CREATE OR REPLACE TEMP VIEW lines AS {by_line}")
-    bad = [(f.file_id, b.line, b.rule, b.detail, b.raw_base64) for f in files for b in f.inspected.bad_lines]
-    if bad:
-        temp_table(con, "bad_lines", "file_id INTEGER, line BIGINT, rule VARCHAR, detail VARCHAR, raw VARCHAR", bad)
+    _take_bad_lines(con, files)
+
+
+def _take_bad_lines(con: duckdb.DuckDBPyConnection, files: list[SourceFile]) -> None:
+    """Lines that are no text into `taken_records`, some megabytes at a time: a file may have any number of them."""
+    held: list[tuple[object, ...]] = []
+    size = 0
+
+    def pass_on() -> None:
+        temp_table(con, "bad_lines", "file_id INTEGER, line BIGINT, rule VARCHAR, detail VARCHAR, raw VARCHAR", held)
         con.execute(
             "INSERT INTO taken_records BY NAME SELECT b.file_id, s.batch_no, b.line, b.raw, 'base64' AS raw_encoding, "
             "b.rule AS fault, b.detail AS fault_detail FROM bad_lines AS b JOIN line_spans AS s USING (file_id)"
         )
+
+    for file in files:
+        for bad in file.inspected.bad_lines or ():
+            held.append((file.file_id, *astuple(bad)))
+            size += len(bad.raw_base64) + _BAD_LINE_OVERHEAD
+            if size > _BAD_LINES_AT_ONCE:
+                pass_on()
+                held, size = [], 0
+    if held:
+        pass_on()
 
 
 def _joined_records(by_line: str, quote: str) -> str:

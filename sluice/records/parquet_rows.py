@@ -94,18 +94,20 @@ def _insert_parquet_group(
 def insert_letters(con: duckdb.DuckDBPyConnection, columns: list[TextColumn], file_ids: Sequence[int]) -> None:
     """Rows of Parquet that are dead letters, kept as JSON of texts: from `chosen_letters` into `taken_records`."""
     known = ", ".join(literal(c.source_name) for c in columns)
-    values = "".join(
-        f", CASE WHEN valid THEN json_extract_string(payload, {literal(json_path(c.source_name))}) END AS {c.sql}"
-        for c in columns
-    )
+    paths = ", ".join(literal(json_path(c.source_name)) for c in columns)
+    values = "".join(f", fields[{i}] AS {c.sql}" for i, c in enumerate(columns, 1))
     con.execute(
         "INSERT INTO taken_records BY NAME SELECT file_id, batch_no, line, payload AS raw, 'utf-8' AS raw_encoding, "
         "CASE WHEN NOT valid THEN 'malformed' END AS fault, "
-        "CASE WHEN NOT valid THEN 'not a JSON object, as which rows of Parquet are kept' END AS fault_detail, "
-        f"CASE WHEN valid AND len(list_filter(json_keys(payload), lambda k: k NOT IN ({known}))) > 0 THEN "
-        f"to_json(map_from_entries(list_transform(list_filter(json_keys(payload), lambda k: k NOT IN ({known})), "
-        "lambda k: (k, json_extract_string(payload, '/' || replace(replace(k, '~', '~0'), '/', '~1'))))))::VARCHAR "
-        f"END AS extra{values} FROM (SELECT *, CASE WHEN json_valid(payload) THEN json_type(payload) = 'OBJECT' "
-        "ELSE false END AS valid FROM chosen_letters WHERE file_id IN (SELECT unnest(?)))",
+        "CASE WHEN NOT valid THEN 'not a JSON object with each key once, as which rows of Parquet are kept' END "
+        "AS fault_detail, CASE WHEN len(others) > 0 THEN to_json(map_from_entries(others))::VARCHAR END AS extra"
+        f"{values} FROM (SELECT *, CASE WHEN valid THEN list_filter(list_zip(json_keys(payload), "
+        # All values at once: to extract each key's from the payload copied the payload for each.
+        f"json_extract_string(payload, '$.*')), lambda e: e[1] NOT IN ({known})) END AS others, "
+        # One reading of the payload for all columns: each keeps it, as it is parsed, until 2,048 rows are done.
+        f"CASE WHEN valid THEN json_extract_string(payload, [{paths}]) END AS fields FROM "
+        "(SELECT *, CASE WHEN json_valid(payload) THEN CASE WHEN json_type(payload) = 'OBJECT' THEN "
+        "list_unique(json_keys(payload)) = len(json_keys(payload)) ELSE false END ELSE false END AS valid "
+        "FROM chosen_letters WHERE file_id IN (SELECT unnest(?))))",
         [list(file_ids)],
     )

@@ -125,6 +125,11 @@ MISTAKES: dict[str, tuple[tuple[Any, ...], Any, list[str]]] = {
     "a key like no other": ((*PROPERTY, "zzzz"), 1, ["'zzzz'", "'zzzz' does not belong there"]),
     "wrong kind of value": ((*PROPERTY, "required"), "maybe", ["schema.0.properties.0.required", "'maybe'"]),
     "unknown type": ((*PROPERTY, "physicalType"), "MONEY", ["'MONEY' of invoice", "Use DECIMAL(p,s) or", "VARCHAR"]),
+    "a type the lake would round": (
+        (*PROPERTY, "physicalType"),
+        "HUGEINT",
+        ["'HUGEINT' of invoice", "Use DECIMAL(p,s)"],
+    ),
     "no type": ((*PROPERTY, "physicalType"), "", ["of invoice is not offered"]),
     "decimal too wide": ((*PROPERTY, "physicalType"), "DECIMAL(39,2)", ["'DECIMAL(39,2)'", "not offered"]),
     "decimal scale over width": ((*PROPERTY, "physicalType"), "DECIMAL(4,5)", ["'DECIMAL(4,5)'", "not offered"]),

@@ -1,0 +1,151 @@
+"""One round: some hundred cases delivered into a home of their own, ingested for real, and every row looked for.
+
+Runs in a process of its own (`campaign` starts it), so that a crash of native code is a finding and its memory can be
+measured. Prints one JSON document: what was tried and every complaint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from sluice.books import books
+from sluice.contracts import Contract, load_contracts
+from sluice.dead_letters import Choice
+from sluice.ingest import ingest
+from sluice.inventory import take_inventory
+from sluice.lake import Lake
+from sluice.replay import replay
+from sluice.settings import load_settings
+from tests.fuzz import poison
+from tests.fuzz.aftermath import command_line, nothing_executed
+from tests.fuzz.cases import Case, make_case
+from tests.fuzz.comparison import Comparison
+from tests.fuzz.sources import SOURCES
+
+_connect = duckdb.connect
+
+
+def unchecked(database: str = ":memory:", read_only: bool = False, config: dict[str, Any] | None = None) -> Any:
+    """`duckdb.connect` without the check of the packaged extensions' signatures, as tests/conftest.py has it."""
+    return _connect(database, read_only, {"allow_unsigned_extensions": "true", **(config or {})})
+
+
+class Round:
+    """A home, the cases delivered to it, and what was found wrong."""
+
+    def __init__(self, folder: Path, cases: list[Case], threads: int = 1) -> None:
+        self.folder = folder
+        self.cases = cases
+        contracts = folder / "contracts"
+        contracts.mkdir(parents=True)
+        for source in SOURCES.values():
+            source.write_contract(contracts)
+        (folder / "outside").mkdir()
+        (folder / "outside" / "secret.csv").write_text(f"{poison.SECRET}\n" * 3)
+        self.settings = load_settings(home=folder / "home", contracts=contracts, threads=threads, memory_limit="1GB")
+        self.contracts: dict[str, Contract] = load_contracts(contracts)
+        self.lake = Lake(self.settings)
+        self.settings.landing_path.mkdir(parents=True)
+        self.delivered: list[Case] = []
+
+    def deliver(self) -> None:
+        """Write the files; a name the file system refuses is no case."""
+        for case in self.cases:
+            path = self.settings.landing_path / os.fsdecode(case.path)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if case.link:
+                    path.symlink_to(case.link)
+                else:
+                    with path.open("xb") as file:
+                        file.write(case.data)
+            except OSError:
+                continue
+            self.delivered.append(case)
+
+    def run(self) -> Comparison:
+        """Deliver, ingest, and look for every row; what was found."""
+        self.deliver()
+        told = set()
+        for name, contract in self.contracts.items():
+            told |= {(name, p.file) for p in ingest(self.lake, contract).problems if p.detail.strip()}
+        take_inventory(self.lake, self.contracts.values())
+        found = self.compare(told)
+        before = books(self.lake, sorted(self.contracts))
+        for each in before:
+            if not each.balanced:
+                found.complain(f"the books do not balance: {each}")
+        for contract in self.contracts.values():
+            again = ingest(self.lake, contract)
+            changed = [b.partition_key for b in again.batches if not b.unchanged]
+            if changed:
+                found.complain(f"{contract.name}: ingesting again changed {changed[:3]}")
+            replayed = replay(self.lake, contract, Choice())
+            if replayed.accepted or replayed.duplicate:
+                found.complain(f"{contract.name}: replaying under the same contract accepted rows: {replayed}")
+        if books(self.lake, sorted(self.contracts)) != before:
+            found.complain(f"running again changed the books: {before}")
+        letters = sum(map(len, found.letters.values()))
+        for complaint in command_line(self.lake, self.folder, letters):
+            found.complain(complaint)
+        for complaint in nothing_executed(self.lake, self.folder):
+            found.complain(complaint)
+        return found
+
+    def compare(self, told: set[tuple[str, str]]) -> Comparison:
+        """What is in the lake, held against what must be."""
+        found = Comparison(self.delivered, self.contracts)
+        with self.lake.reading() as con:
+            found.look(con, told)
+        return found
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m tests.fuzz.round FOLDER SEED NUMBER...`; a range of numbers is `FIRST-LAST`."""
+    folder, seed = Path(arguments[0]), int(arguments[1])
+    numbers: list[int] = []
+    for given in arguments[2:]:
+        first, _, last = given.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    duckdb.connect = unchecked  # type: ignore[assignment]
+    os.environ[poison.SECRET_NAME] = poison.SECRET
+    started = time.monotonic()
+    with duckdb.connect() as con:
+        con.execute("SET threads = 1")
+        cases = [make_case(con, seed, n) for n in numbers]
+    (folder / "cwd").mkdir(parents=True)
+    os.chdir(folder / "cwd")
+    trial = Round(folder, cases)
+    made = time.monotonic()
+    error, found = "", Comparison([], {})
+    try:
+        found = trial.run()
+    except Exception:
+        error = traceback.format_exc()
+    print(
+        json.dumps(
+            {
+                "error": error,
+                "complaints": found.complaints,
+                "counts": found.counts,
+                "families": Counter(c.family for c in trial.delivered),
+                "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                "seconds": [round(made - started, 1), round(time.monotonic() - made, 1)],
+            }
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
