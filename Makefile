@@ -34,6 +34,7 @@ help: ## list the targets
 	@echo
 	@echo "LANDING=<folder>   demo: load this landing area instead of a simulated shop's"
 	@echo "SLUICE_HOME=<dir>  demo, dev: where lake and instance live ($(SLUICE_HOME))"
+	@echo "CONTRACTS_SINCE=<revision>  lint: what the contracts are compared with ($(CONTRACTS_SINCE))"
 	@echo "PORT=<n>           dev: port of the web UI ($(PORT))"
 	@echo 'BENCH_ARGS="..."   bench: history daily facts ingest overhead year; --runs 3 --size 1 --rows 1000000; --help'
 
@@ -81,6 +82,9 @@ test-deep: $(VENV)/dev ## SCD_EXAMPLES random histories (1000), the real year in
 	SCD_EXAMPLES=$(or $(SCD_EXAMPLES),1000) YEAR_PIECES=$(or $(YEAR_PIECES),20) $(BIN)/python -m pytest $(WORKERS) \
 	  tests/scd tests/test_online_retail.py
 
+# What the contracts are compared with: the commit before, or for instance origin/main. A shallow clone may have neither.
+CONTRACTS_SINCE ?= HEAD^
+
 .PHONY: lint
 lint: $(VENV)/dev $(CONTRACTS_VENV)/ready ## check Python, SQL and contracts
 	$(BIN)/ruff check .
@@ -90,6 +94,9 @@ lint: $(VENV)/dev $(CONTRACTS_VENV)/ready ## check Python, SQL and contracts
 	@for contract in contracts/*.odcs.yaml; do \
 	  $(CONTRACTS_VENV)/bin/datacontract lint $$contract > /tmp/datacontract.$$$$ 2>&1 || { cat /tmp/datacontract.$$$$; exit 1; }; \
 	done; rm -f /tmp/datacontract.$$$$; echo "contracts: valid ODCS"
+	@if git rev-parse --quiet --verify "$(CONTRACTS_SINCE)^{commit}" > /dev/null 2>&1; then \
+	  $(BIN)/python -m sluice contracts diff "git:$(CONTRACTS_SINCE)"; \
+	else echo "contracts: no revision $(CONTRACTS_SINCE) here to compare them with"; fi
 
 .PHONY: format
 format: $(VENV)/dev ## rewrite Python and SQL in the house style
