@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 
-from sluice.commands import dead_letters, publish
+from sluice.commands import contracts, dead_letters, publish
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT, Settings, load_settings
 
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     published = commands.add_parser("published", help="show what readers see")
     query = commands.add_parser("query", help="run SQL on the published lake")
     query.add_argument("sql")
+    contracts.add(commands)
     dead_letters.add(commands)
     publish.add(commands)
     for command in (published, query):

@@ -27,6 +27,9 @@ SUFFIX = ".odcs.yaml"
 
 FORMATS = ("csv", "jsonl", "parquet")
 
+# What happens to a column the contract does not know: it comes into bronze, its batch is refused, it is dropped.
+EVOLUTIONS = ("evolve", "freeze", "discard")
+
 _SCALAR_TYPES = frozenset(
     ["BIGINT", "BOOLEAN", "DATE", "DOUBLE", "HUGEINT", "INTEGER", "SMALLINT", "TIMESTAMP", "TINYINT", "UUID", "VARCHAR"]
 )
@@ -146,7 +149,9 @@ class Contract:
     landing: Landing
     change_feed: ChangeFeed | None
     max_rejected_share: float
+    schema_evolution: str
     latency_hours: float | None
+    status: str
     path: Path = field(compare=False)
 
     @property
@@ -165,7 +170,9 @@ class Contract:
         # What people only read is left out: a mended description must not load every batch again.
         columns = tuple(replace(c, description="", classification=None) for c in self.columns)
         conditions = tuple(replace(r, description="") for r in self.rules)
-        rules = repr((columns, conditions, self.landing, self.change_feed, self.max_rejected_share))
+        # The default is left out: it came later than the first lakes, whose batches are to stay what they are.
+        evolution = () if self.schema_evolution == EVOLUTIONS[0] else (self.schema_evolution,)
+        rules = repr((columns, conditions, self.landing, self.change_feed, self.max_rejected_share, *evolution))
         return hashlib.sha256(rules.encode()).hexdigest()[:16]
 
 
@@ -288,7 +295,7 @@ class _Reader:
         name = self.schema.name or ""
         if not _IDENTIFIER.fullmatch(name):
             raise self.fail(f"schema name {name!r} must be lower-case letters, digits and underscores.")
-        custom = self._custom("landing", "changeFeed", "gates")
+        custom = self._custom("landing", "changeFeed", "gates", "schemaEvolution")
         columns, rules = self._columns()
         landing = self._landing(custom.get("landing"))
         taken = {c.name for c in columns} & set(landing.tokens)
@@ -313,7 +320,9 @@ class _Reader:
             landing=landing,
             change_feed=feed,
             max_rejected_share=self._max_rejected_share(custom.get("gates")),
+            schema_evolution=self._schema_evolution(custom.get("schemaEvolution", EVOLUTIONS[0])),
             latency_hours=self._latency_hours(),
+            status=self.document.status or "",
             path=self.path,
         )
 
@@ -478,6 +487,13 @@ class _Reader:
         if not isinstance(share, int | float) or not 0 <= share <= 1:
             raise self.fail(f"gates.maxRejectedShare must be a number from 0 to 1; it is {share!r}.")
         return float(share)
+
+    def _schema_evolution(self, value: Any) -> str:
+        if value not in EVOLUTIONS:
+            raise self.fail(
+                f"customProperties.schemaEvolution is {value!r}; it must be one of {', '.join(EVOLUTIONS)}."
+            )
+        return str(value)
 
     def _latency_hours(self) -> float | None:
         hours = {"h": 1.0, "hours": 1.0, "hour": 1.0, "d": 24.0, "days": 24.0, "day": 24.0}

@@ -19,6 +19,7 @@ from sluice.batches import Batch, BatchOutcome, FileProblem, IngestResult, batch
 from sluice.booking import commit, note_positions
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract
+from sluice.drift import differing_columns, drift_of, refuse
 from sluice.judging import judge
 from sluice.lake import Lake, explain, quoted, temp_table
 from sluice.landing import LandingFile, scan
@@ -65,20 +66,24 @@ def ingest(
     present = {key: by_partition[key] for key in wanted if key in by_partition}
     outcomes: list[BatchOutcome] = []
     problems: list[FileProblem] = []
+    differing: set[str] = set()
     with lake.connect() as con:
         lake.create(con)
         create_bronze(lake, con, contract)
         for chunk in _chunks(present, settings.chunk_bytes):
             with _scratch(lake) as temp:
                 batches = _batches(chunk, contract, settings.landing_path, temp, settings.threads)
-                told, trouble = _ingest_chunk(lake, con, contract, batches, run_id, again, force)
+                told, trouble, columns = _ingest_chunk(lake, con, contract, batches, run_id, again, force)
             outcomes += told
             problems += trouble
+            differing |= columns
+        drift = drift_of(con, contract.name, differing) if differing else []
     return IngestResult(
         contract.name,
         tuple(sorted(outcomes, key=lambda b: b.partition_key)),
         tuple(problems),
         tuple(key for key in wanted if key not in present),
+        tuple(drift),
     )
 
 
@@ -146,7 +151,7 @@ def _ingest_chunk(
     run_id: str,
     again: bool,
     force: bool,
-) -> tuple[list[BatchOutcome], list[FileProblem]]:
+) -> tuple[list[BatchOutcome], list[FileProblem], set[str]]:
     known = _latest(con, contract.name, [b.partition_key for b in batches])
     old = [
         b
@@ -166,13 +171,15 @@ def _ingest_chunk(
         problems += vanished
         new = [b for b in new if b.partition_key not in {p.partition_key for p in vanished}]
     if not new:
-        return outcomes, problems
+        return outcomes, problems, set()
     files = [
         SourceFile(number, batch.number, item)
         for number, (batch, item) in enumerate((b, i) for b in new for i in b.files)
     ]
     faults = extract(con, contract, files)
     judge(con, contract, new, [f.origin for f in files], faults)
+    faults += refuse(con, contract, faults, [f.file_id for f in files if f.inspected.file.format == "jsonl"])
+    columns = differing_columns(con, contract)
     # Of the texts only those are wanted that become dead letters.
     keep_lines(con, "SELECT row_id FROM judged WHERE rejected AND NOT twin")
     first, last = new[0].partition_key, new[-1].partition_key
@@ -183,7 +190,7 @@ def _ingest_chunk(
     for fault in faults:
         file = by_id[fault.file_id].inspected.file
         problems.append(FileProblem(file.path, fault.rule, fault.detail, fault.rows, file.partition_key))
-    return outcomes, problems
+    return outcomes, problems, columns
 
 
 def _latest(con: duckdb.DuckDBPyConnection, source: str, keys: list[str]) -> dict[str, BatchOutcome]:

@@ -20,6 +20,7 @@ from sluice.booking import REPEATED_REASONS, balanced, insert_accepted, row_reas
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract
 from sluice.dead_letters import POISON, Choice
+from sluice.drift import reject_rows
 from sluice.errors import DeadLetterError
 from sluice.inventory import PARTITION_KEY as UNROUTABLE
 from sluice.judging import judge
@@ -166,6 +167,7 @@ def _take_again(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Mean
     judge(con, contract, batches, [f.origin for f in files], faults)
     # What share of a batch is rejected was judged when it came; of its worst rows alone it says nothing.
     con.execute("UPDATE batch_books SET refused = false")
+    reject_rows(con, contract)
     _judge_against_bronze(con, contract)
     temp_table(
         con,
@@ -270,7 +272,8 @@ def _judge_against_bronze(con: duckdb.DuckDBPyConnection, contract: Contract) ->
         if column.unique:
             name = value(column.name)
             con.execute(
-                "INSERT INTO repeated SELECT j.row_id, ? FROM judged AS j JOIN batches AS b USING (batch_no) "
+                'INSERT INTO repeated (row_id, "column") SELECT j.row_id, ? FROM judged AS j '
+                "JOIN batches AS b USING (batch_no) "
                 f"WHERE NOT j.twin AND NOT j.rejected AND EXISTS (SELECT 1 FROM bronze.{quoted(contract.name)} AS o "
                 f"WHERE o._batch_id = b.batch_id AND o.{quoted(column.name)} = j.{name})",
                 [column.name],
@@ -278,7 +281,8 @@ def _judge_against_bronze(con: duckdb.DuckDBPyConnection, contract: Contract) ->
     con.execute("UPDATE judged SET rejected = true WHERE row_id IN (SELECT row_id FROM repeated)")
     # Two letters with one text were two different lines: where the first fails, the second is a duplicate of nothing.
     con.execute(
-        'INSERT INTO repeated SELECT t.row_id, u."column" FROM twins AS t JOIN repeated AS u ON u.row_id = t.first_id'
+        'INSERT INTO repeated SELECT t.row_id, u."column", u."rule", u.detail FROM twins AS t '
+        "JOIN repeated AS u ON u.row_id = t.first_id"
     )
     con.execute(
         "UPDATE judged SET twin = false, rejected = true WHERE row_id IN (SELECT t.row_id FROM twins AS t "
