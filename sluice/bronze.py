@@ -119,6 +119,7 @@ def bronze_changes(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[s
             )
         changes.append(f"ALTER TABLE {table} ALTER {quoted(name)} SET DATA TYPE {kind}")
     changes += _adoptions(con, contract, evolved, present)
+    changes += [_settled(contract, column, "declared", None) for column in _kept_out(con, contract)]
     changes += [
         f"ALTER TABLE {table} ADD COLUMN {quoted(name)} {kind}"
         for name, kind in bronze_columns(contract)
@@ -181,6 +182,16 @@ def _adoptions(
                 kept = names[column]
         changes.append(_settled(contract, column, "declared", kept))
     return changes
+
+
+def _kept_out(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[str]:
+    """Columns the contract has by now, that were discarded or refused as long as it did not know them."""
+    rows = con.execute(
+        "SELECT \"column\" FROM ops.schema_drift WHERE source = ? AND kind = 'unexpected' AND bronze_column IS NULL "
+        "AND action <> 'declared' AND \"column\" IN (SELECT unnest(?))",
+        [contract.name, [c.source_name for c in contract.columns]],
+    ).fetchall()
+    return [column for (column,) in rows]
 
 
 def _settled(contract: Contract, column: str, action: str, bronze_column: str | None) -> str:

@@ -209,7 +209,7 @@ def test_freeze_refuses_the_whole_batch_and_no_other(bench: Bench, make_contract
     bench.ingest(things(make_contract, "freeze", share=1, zed={"physicalName": "Zed"}))
     assert rows(bench, "id", "zed") == [(1, "z"), (2, None), (3, None), (4, None), (5, "1")]
     # The files without it now lack a column of the contract.
-    assert told(bench) == [("Zed", "missing", "null", None), ("Zed", "unexpected", "refused", None)]
+    assert told(bench) == [("Zed", "missing", "null", None), ("Zed", "unexpected", "declared", None)]
     balanced(bench)
 
 
