@@ -34,6 +34,7 @@ help: ## list the targets
 	@echo
 	@echo "LANDING=<folder>   demo: load this landing area instead of a simulated shop's"
 	@echo "SLUICE_HOME=<dir>  demo, dev: where lake and instance live ($(SLUICE_HOME))"
+	@echo "CONTRACTS_SINCE=<revision>  lint: what the contracts are compared with ($(CONTRACTS_SINCE))"
 	@echo "PORT=<n>           dev: port of the web UI ($(PORT))"
 	@echo 'BENCH_ARGS="..."   bench: history daily facts ingest overhead year; --runs 3 --size 1 --rows 1000000; --help'
 
@@ -85,6 +86,9 @@ test-deep: $(VENV)/dev ## SCD_EXAMPLES random histories (1000), the real year in
 test-fuzz: $(VENV)/dev ## FUZZ_FILES spoilt files (10000) from FUZZ_SEED (a new one each time), and files that unpack to much
 	FUZZ_FILES=$(or $(FUZZ_FILES),10000) $(if $(FUZZ_SEED),FUZZ_SEED=$(FUZZ_SEED)) $(BIN)/python -m pytest -rP tests/fuzz
 
+# What the contracts are compared with: the commit before, or for instance origin/main. A shallow clone may have neither.
+CONTRACTS_SINCE ?= HEAD^
+
 .PHONY: lint
 lint: $(VENV)/dev $(CONTRACTS_VENV)/ready ## check Python, SQL, contracts, and dependencies for known vulnerabilities
 	$(BIN)/ruff check .
@@ -95,6 +99,9 @@ lint: $(VENV)/dev $(CONTRACTS_VENV)/ready ## check Python, SQL, contracts, and d
 	@for contract in contracts/*.odcs.yaml; do \
 	  $(CONTRACTS_VENV)/bin/datacontract lint $$contract > /tmp/datacontract.$$$$ 2>&1 || { cat /tmp/datacontract.$$$$; exit 1; }; \
 	done; rm -f /tmp/datacontract.$$$$; echo "contracts: valid ODCS"
+	@if git rev-parse --quiet --verify "$(CONTRACTS_SINCE)^{commit}" > /dev/null 2>&1; then \
+	  $(BIN)/python -m sluice contracts diff "git:$(CONTRACTS_SINCE)"; \
+	else echo "contracts: no revision $(CONTRACTS_SINCE) here to compare them with"; fi
 
 .PHONY: format
 format: $(VENV)/dev ## rewrite Python and SQL in the house style

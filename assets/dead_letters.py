@@ -111,6 +111,8 @@ def build_replay_job(contracts: Sequence[Contract]) -> dg.JobDefinition:
             if done.partitions:
                 again = ingest(lake.lake, by_name[source], done.partitions, run_id=context.run.run_id, again=True)
                 changed |= {b.partition_key for b in again.batches if b.status == "accepted"}
+                for each in again.drift:
+                    context.log.warning(f"{source}: {each}")
                 for problem in again.problems:
                     context.log.warning(f"{problem.file}: {problem.rule}: {problem.detail}")
             # What is downstream follows as after any other load.

@@ -12,7 +12,9 @@ from sluice.batches import BatchOutcome, IngestResult
 from sluice.books import Warned, dead_letter_reasons, warnings
 from sluice.bronze import META_COLUMNS, bronze_columns
 from sluice.contracts import Contract
+from sluice.drift import Drift, drift
 from sluice.ingest import ingest
+from sluice.records import SCHEMA_RULES
 from sluice.settings import Settings
 
 # Writers of the lake share this pool. Its limit is 1 with the SQLite catalog, which takes one writer at a time; see
@@ -77,7 +79,8 @@ def build_ingest_asset(contract: Contract, settings: Settings) -> dg.AssetsDefin
             context.log.info(line)
         reasons = dead_letter_reasons(lake.lake, contract.name)
         told = warnings(lake.lake, contract.name, keys)
-        checks = check_results(contract, key, result, reasons, told)
+        known = drift(lake.lake, contract.name)
+        checks = check_results(contract, key, result, reasons, told, known)
         refused = {b.partition_key for b in result.refused} | {p.partition_key for p in result.held_back}
         if refused or set(keys) != set(context.partition_keys):
             by_key = {b.partition_key: b for b in result.batches}
@@ -89,7 +92,9 @@ def build_ingest_asset(contract: Contract, settings: Settings) -> dg.AssetsDefin
                     )
             yield from checks
         else:
-            yield dg.MaterializeResult(key, metadata=result_metadata(result, reasons), check_results=checks)
+            yield dg.MaterializeResult(
+                key, metadata=result_metadata(contract, result, reasons, known), check_results=checks
+            )
 
     return _ingest
 
@@ -102,8 +107,8 @@ def _description(contract: Contract) -> str:
     return "\n\n".join(lines)
 
 
-def column_schema(contract: Contract) -> dg.TableSchema:
-    """The bronze table's columns as the UI shows them."""
+def column_schema(contract: Contract, known: Sequence[Drift] = ()) -> dg.TableSchema:
+    """The bronze table's columns as the UI shows them, with those that came in besides the contract's."""
     described = {c.name: c for c in contract.columns}
     meta = dict(META_COLUMNS)
     columns = []
@@ -124,6 +129,11 @@ def column_schema(contract: Contract) -> dg.TableSchema:
                 tags=tags,
             )
         )
+    columns += [
+        dg.TableColumn(d.bronze_column, "VARCHAR", description=f"not in the contract; {d.column!r} in the files")
+        for d in known
+        if d.bronze_column
+    ]
     return dg.TableSchema(columns)
 
 
@@ -153,7 +163,7 @@ def _check_specs(contract: Contract, key: dg.AssetKey) -> list[dg.AssetCheckSpec
             "files_readable",
             asset=key,
             blocking=True,
-            description="Every file can be read and has the columns the contract requires.",
+            description="Every file can be read and has the columns the contract asks for.",
         ),
         dg.AssetCheckSpec(
             "no_dead_letters",
@@ -161,6 +171,16 @@ def _check_specs(contract: Contract, key: dg.AssetKey) -> list[dg.AssetCheckSpec
             # Not blocking: the rows told of here are set aside already and nothing downstream can see them.
             blocking=False,
             description="No row was set aside. A warning: those that were are in ops.dead_letters, with reasons.",
+        ),
+        dg.AssetCheckSpec(
+            "schema_drift",
+            asset=key,
+            # Not blocking: what must not come in refuses its batch, and is told by files_readable.
+            blocking=False,
+            description=(
+                f"Files have the contract's columns and no others (schemaEvolution: {contract.schema_evolution}). "
+                "A warning: nothing that came is lost, but somebody should declare it, or ask."
+            ),
         ),
     ]
 
@@ -171,11 +191,15 @@ def check_results(
     result: IngestResult,
     reasons: list[tuple[str, str, int, str]],
     told: list[Warned],
+    known: list[Drift],
 ) -> list[dg.AssetCheckResult]:
     """How the batches did against the contract's checks."""
     unbalanced = [b.partition_key for b in result.batches if not b.balanced]
     broken = [p for p in result.problems if p.rule != "empty_file"]
     rejected = result.total("rows_dead_lettered")
+    unfit = {p.partition_key for p in result.problems if p.rule in SCHEMA_RULES}
+    too_bad = [b for b in result.refused if b.partition_key not in unfit]
+    undeclared = [d for d in known if d.action == "evolved"]
     problems = dg.MetadataValue.md(
         "\n".join(f"- `{p.file}`: {p.rule}. {p.detail}" for p in result.problems[:_SHOWN]) or "none"
     )
@@ -189,9 +213,9 @@ def check_results(
         dg.AssetCheckResult(
             asset_key=key,
             check_name="rejected_share",
-            passed=not result.refused,
+            passed=not too_bad,
             metadata={
-                "refused": [f"{b.partition_key}: {b.reason}" for b in result.refused][:_SHOWN],
+                "refused": [f"{b.partition_key}: {b.reason}" for b in too_bad][:_SHOWN],
                 "allowed": contract.max_rejected_share,
             },
         ),
@@ -217,6 +241,17 @@ def check_results(
             severity=dg.AssetCheckSeverity.WARN,
             metadata={"rows": rejected, "open by reason": reasons_table(reasons)},
         ),
+        dg.AssetCheckResult(
+            asset_key=key,
+            check_name="schema_drift",
+            passed=not result.drift and not undeclared,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={
+                "in this run": [d.column for d in result.drift][:_SHOWN],
+                "not declared": [d.column for d in undeclared][:_SHOWN],
+                "columns": drift_table(known),
+            },
+        ),
     ]
 
 
@@ -237,6 +272,17 @@ def _told_table(told: list[Warned]) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md("\n".join([*head, *rows]) if rows else "none")
 
 
+def drift_table(known: list[Drift]) -> dg.MarkdownMetadataValue:
+    """Columns by which files differed from the contract, the latest first."""
+    rows = [
+        f"| `{one_line(d.column)}` | {d.kind} | {d.action} | {d.bronze_column or ''} | {one_line(d.detail)} "
+        f"| `{one_line(d.file)}` | {d.first_seen_at:%Y-%m-%d %H:%M} |"
+        for d in known[::-1][:_SHOWN]
+    ]
+    head = ["| column | | done | in bronze | | first file | since |", "|---|---|---|---|---|---|---|"]
+    return dg.MetadataValue.md("\n".join([*head, *rows]))
+
+
 def one_line(text: str) -> str:
     """A text of anybody's making as code in a cell of a table."""
     return text.replace("`", "'").replace("|", "\\|").replace("\n", " ").replace("\r", " ")
@@ -255,11 +301,17 @@ def batch_metadata(batch: BatchOutcome) -> dict[str, Any]:
     }
 
 
-def result_metadata(result: IngestResult, reasons: list[tuple[str, str, int, str]]) -> dict[str, Any]:
-    """The books of a run over all its batches."""
+def result_metadata(
+    contract: Contract, result: IngestResult, reasons: list[tuple[str, str, int, str]], known: list[Drift]
+) -> dict[str, Any]:
+    """The books of a run over all its batches, and the table's columns where it has more than the contract."""
+    drifted: dict[str, Any] = {}
+    if known:
+        drifted = {"schema drift": drift_table(known), "dagster/column_schema": column_schema(contract, known)}
     if len(result.batches) == 1:
-        return {**batch_metadata(result.batches[0]), "open dead letters": reasons_table(reasons)}
+        return {**batch_metadata(result.batches[0]), "open dead letters": reasons_table(reasons), **drifted}
     return {
+        **drifted,
         "batches": len(result.batches),
         "batches_unchanged": sum(b.unchanged for b in result.batches),
         "partitions_without_files": len(result.empty_partitions),
@@ -276,6 +328,7 @@ def summary_lines(result: IngestResult) -> list[str]:
         f"{result.total('rows_dead_lettered')} dead-lettered + {result.total('rows_duplicate')} duplicates"
     ]
     lines += [f"refused: {b.partition_key}, {b.reason}" for b in result.refused]
+    lines += [f"schema drift: {each}" for each in result.drift[:_SHOWN]]
     lines += [f"{p.file}: {p.rule}. {p.detail}" for p in result.problems[:_SHOWN]]
     if result.empty_partitions:
         lines.append(f"no files for {len(result.empty_partitions)} partitions, first {result.empty_partitions[0]}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sluice.contracts import Contract
+from sluice.drift import Drift
 from sluice.preflight import Inspected
 
 # Raise when the meaning of an accepted row changes without its contract changing: every batch is then new.
@@ -61,12 +62,16 @@ class BatchOutcome:
 
 @dataclass(frozen=True)
 class IngestResult:
-    """What one call did: the batches by partition key, files set aside, partitions that had no file."""
+    """What one call did: the batches by partition key, files set aside, partitions that had no file.
+
+    `drift` has the columns by which files differ from the contract, of the batches that were read.
+    """
 
     source: str
     batches: tuple[BatchOutcome, ...]
     problems: tuple[FileProblem, ...]
     empty_partitions: tuple[str, ...]
+    drift: tuple[Drift, ...] = ()
 
     @property
     def refused(self) -> tuple[BatchOutcome, ...]:

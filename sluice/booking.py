@@ -13,6 +13,7 @@ import duckdb
 from sluice.batches import Batch, BatchOutcome
 from sluice.bronze import bronze_columns
 from sluice.contracts import Contract
+from sluice.drift import take_in
 from sluice.errors import BooksDoNotBalanceError
 from sluice.lake import quoted, temp_table
 from sluice.rules import reasons, rejecting, typed_columns, value
@@ -21,8 +22,9 @@ from sluice.rules import reasons, rejecting, typed_columns, value
 def commit(con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[Batch], run_id: str) -> list[BatchOutcome]:
     """Write the judged batches: the body of the one transaction. Repeatable.
 
-    Reads what `sluice.judging.judge` and `sluice.gates.apply_gates` have left on the connection: `batches`,
-    `batch_books`, `batch_files`, `file_faults`, `judged`, `repeated`, `findings`, and the view `records`.
+    Reads what `sluice.judging.judge`, `sluice.gates.apply_gates` and `sluice.drift.refuse` have left on the connection:
+    `batches`, `batch_books`, `batch_files`, `file_faults`, `judged`, `repeated`, `findings`, `drift`, `file_refusals`,
+    and the view `records`.
     """
     source = contract.name
     table = f"bronze.{quoted(source)}"
@@ -73,12 +75,18 @@ def take_turn(con: duckdb.DuckDBPyConnection, source: str) -> None:
 
 
 def insert_accepted(con: duckdb.DuckDBPyConnection, contract: Contract, now: datetime) -> None:
-    """Write the good rows of `judged`, but for those of refused batches, into the source's bronze table."""
+    """Write the good rows of `judged`, but for those of refused batches, into the source's bronze table.
+
+    What their files have besides the contract's columns is dealt with as it says.
+    """
     tokens = [f"f.{quoted(n)}" + ("::DATE" if n == "date" else "") for n in contract.landing.tokens]
+    new = take_in(con, contract, now)
+    names = [n for n, _ in bronze_columns(contract)] + [n for n, _ in new]
     con.execute(
-        f"INSERT INTO bronze.{quoted(contract.name)} ({', '.join(quoted(n) for n, _ in bronze_columns(contract))}) "
+        f"INSERT INTO bronze.{quoted(contract.name)} ({', '.join(map(quoted, names))}) "
         f"SELECT {', '.join(tokens)}, {', '.join('j.' + value(c.name) for c in typed_columns(contract))}, "
-        "b.batch_id, b.partition_key, f.path, j.line, j.extra, $now FROM judged AS j "
+        f"b.batch_id, b.partition_key, f.path, j.line, j.extra, $now{''.join(f', {sql}' for _, sql in new)} "
+        "FROM judged AS j "
         "JOIN batch_books AS b USING (batch_no) JOIN batch_files AS f USING (file_id) "
         "WHERE NOT j.twin AND NOT j.rejected AND NOT b.refused",
         {"now": now},
@@ -159,8 +167,8 @@ def row_reasons(contract: Contract) -> str:
 
 # Of each row in `repeated`, the reasons as the dead letters have them.
 REPEATED_REASONS = (
-    "(SELECT row_id, list({'rule': 'unique', 'column': \"column\", 'value': NULL::VARCHAR, 'detail': "
-    "'an earlier row of the batch has this value'}) AS reasons FROM repeated GROUP BY row_id)"
+    "(SELECT row_id, list({'rule': \"rule\", 'column': \"column\", 'value': NULL::VARCHAR, 'detail': detail}) "
+    "AS reasons FROM repeated GROUP BY row_id)"
 )
 
 
@@ -180,15 +188,16 @@ def _write_dead_letters(run: Callable[..., None], contract: Contract) -> None:
         "x.detail}] AS reasons, 'file' AS error_class, f.sha256 AS checksum "
         "FROM file_faults AS x JOIN batch_files AS f USING (file_id) JOIN batch_books AS b USING (batch_no)"
     )
+    # Of the files for which a batch was refused each has a letter, though none of its rows be good.
     of_refused = (
-        "SELECT md5(concat_ws('|', b.batch_id, f.path, 'batch_refused')) AS dead_letter_id, b.batch_id, "
-        "b.partition_key, f.path AS file, count(*) AS rows, [{'rule': 'batch_refused', 'column': NULL::VARCHAR, "
-        "'value': NULL::VARCHAR, 'detail': any_value(b.reason) || '; these rows are good but were not accepted'}] "
-        "AS reasons, "
-        "'batch' AS error_class, any_value(f.sha256) AS checksum "
-        "FROM judged AS j JOIN batch_files AS f USING (file_id) "
-        "JOIN batch_books AS b ON b.batch_no = j.batch_no "
-        "WHERE b.refused AND NOT j.twin AND NOT j.rejected GROUP BY b.batch_id, b.partition_key, f.path"
+        "SELECT md5(concat_ws('|', b.batch_id, f.path, coalesce(x.rule, 'batch_refused'))) AS dead_letter_id, "
+        "b.batch_id, b.partition_key, f.path AS file, coalesce(j.rows, 0) AS rows, "
+        "[{'rule': coalesce(x.rule, 'batch_refused'), 'column': NULL::VARCHAR, 'value': NULL::VARCHAR, "
+        "'detail': coalesce(x.detail, b.reason || '; these rows are good but were not accepted')}] AS reasons, "
+        "CASE WHEN x.rule IS NULL THEN 'batch' ELSE 'file' END AS error_class, f.sha256 AS checksum "
+        "FROM batch_files AS f JOIN batch_books AS b USING (batch_no) LEFT JOIN (SELECT file_id, count(*) AS rows "
+        "FROM judged WHERE NOT twin AND NOT rejected GROUP BY file_id) AS j USING (file_id) "
+        "LEFT JOIN file_refusals AS x USING (file_id) WHERE b.refused AND (j.rows > 0 OR x.rule IS NOT NULL)"
     )
     for letters in (in_row, whole_file, of_refused):
         # A column that one of the three does not have is null for its letters.

@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from sluice.commands import backup, dead_letters, moment, publish, trace
+from sluice.commands import backup, contracts, dead_letters, moment, publish, trace
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT, Settings, load_settings
 
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     published = commands.add_parser("published", help="show what readers see")
     query = commands.add_parser("query", help="run SQL on the published lake")
     query.add_argument("sql")
+    contracts.add(commands)
     dead_letters.add(commands)
     publish.add(commands)
     trace.add(commands)

@@ -34,6 +34,10 @@ _ANY_SEVERITY = ("pattern", "minimum", "maximum", "min_length", "max_length", "e
 _NO_WARNING = ("required", "type", "unique")
 
 # No HUGEINT: DuckDB writes it into Parquet as a double, and the lake would hold another number than came.
+
+# What happens to a column the contract does not know: it comes into bronze, its batch is refused, it is dropped.
+EVOLUTIONS = ("evolve", "freeze", "discard")
+
 _SCALAR_TYPES = frozenset(
     ["BIGINT", "BOOLEAN", "DATE", "DOUBLE", "INTEGER", "SMALLINT", "TIMESTAMP", "TINYINT", "UUID", "VARCHAR"]
 )
@@ -180,7 +184,9 @@ class Contract:
     change_feed: ChangeFeed | None
     max_rejected_share: float
     volume: VolumeGate | None
+    schema_evolution: str
     latency_hours: float | None
+    status: str
     path: Path = field(compare=False)
 
     @property
@@ -199,7 +205,9 @@ class Contract:
         # What people only read is left out: a mended description must not load every batch again.
         columns = tuple(replace(c, description="", classification=None) for c in self.columns)
         conditions = tuple(replace(r, description="") for r in self.rules)
-        rules = repr((columns, conditions, self.landing, self.change_feed, self.max_rejected_share, self.volume))
+        # Defaults are left out: they came later than the first lakes, whose batches are to stay what they are.
+        later = [v for v in (self.volume, self.schema_evolution) if v not in (None, EVOLUTIONS[0])]
+        rules = repr((columns, conditions, self.landing, self.change_feed, self.max_rejected_share, *later))
         return hashlib.sha256(rules.encode()).hexdigest()[:16]
 
 
@@ -322,7 +330,7 @@ class _Reader:
         name = self.schema.name or ""
         if not _IDENTIFIER.fullmatch(name):
             raise self.fail(f"schema name {name!r} must be lower-case letters, digits and underscores.")
-        custom = self._custom("landing", "changeFeed", "gates")
+        custom = self._custom("landing", "changeFeed", "gates", "schemaEvolution")
         columns, rules = self._columns()
         landing = self._landing(custom.get("landing"))
         taken = {c.name for c in columns} & set(landing.tokens)
@@ -348,7 +356,9 @@ class _Reader:
             change_feed=feed,
             max_rejected_share=self._max_rejected_share(custom.get("gates")),
             volume=self._volume(custom.get("gates")),
+            schema_evolution=self._schema_evolution(custom.get("schemaEvolution", EVOLUTIONS[0])),
             latency_hours=self._latency_hours(),
+            status=self.document.status or "",
             path=self.path,
         )
 
@@ -554,6 +564,13 @@ class _Reader:
         if severity is not None and severity not in SEVERITIES:
             raise self.fail(f"the severity of {where} is {severity!r}; it must be one of {', '.join(SEVERITIES)}.")
         return severity or "quarantine"
+
+    def _schema_evolution(self, value: Any) -> str:
+        if value not in EVOLUTIONS:
+            raise self.fail(
+                f"customProperties.schemaEvolution is {value!r}; it must be one of {', '.join(EVOLUTIONS)}."
+            )
+        return str(value)
 
     def _latency_hours(self) -> float | None:
         hours = {"h": 1.0, "hours": 1.0, "hour": 1.0, "d": 24.0, "days": 24.0, "day": 24.0}

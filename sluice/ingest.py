@@ -19,6 +19,7 @@ from sluice.batches import Batch, BatchOutcome, FileProblem, IngestResult, batch
 from sluice.booking import commit, note_positions
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract
+from sluice.drift import differing_columns, drift_of, refuse
 from sluice.errors import MemoryLimitError
 from sluice.gates import apply_gates
 from sluice.judging import judge
@@ -71,6 +72,7 @@ def ingest(
     present = {key: by_partition[key] for key in wanted if key in by_partition}
     outcomes: list[BatchOutcome] = []
     problems: list[FileProblem] = []
+    differing: set[str] = set()
     too_big: dict[str, MemoryLimitError] = {}
     with lake.connect() as con:
         lake.create(con)
@@ -81,7 +83,7 @@ def ingest(
             try:
                 with _scratch(lake) as temp:
                     batches = _batches(chunk, contract, settings, temp)
-                    told, trouble = _ingest_chunk(lake, con, contract, batches, run_id, again, force)
+                    told, trouble, columns = _ingest_chunk(lake, con, contract, batches, run_id, again, force)
             except MemoryLimitError as error:
                 # A batch that is too much for the memory must not hold up those it happens to stand beside.
                 if len(chunk) == 1:
@@ -91,6 +93,8 @@ def ingest(
                 continue
             outcomes += told
             problems += trouble
+            differing |= columns
+        drift = drift_of(con, contract.name, differing) if differing else []
     if too_big:
         first = next(iter(too_big.values()))
         raise MemoryLimitError(
@@ -101,6 +105,7 @@ def ingest(
         tuple(sorted(outcomes, key=lambda b: b.partition_key)),
         tuple(problems),
         tuple(key for key in wanted if key not in present),
+        tuple(drift),
     )
 
 
@@ -167,7 +172,7 @@ def _ingest_chunk(
     run_id: str,
     again: bool,
     force: bool,
-) -> tuple[list[BatchOutcome], list[FileProblem]]:
+) -> tuple[list[BatchOutcome], list[FileProblem], set[str]]:
     known = _latest(con, contract.name, [b.partition_key for b in batches])
     old = [
         b
@@ -187,7 +192,7 @@ def _ingest_chunk(
         problems += vanished
         new = [b for b in new if b.partition_key not in {p.partition_key for p in vanished}]
     if not new:
-        return outcomes, problems
+        return outcomes, problems, set()
     files = [
         SourceFile(number, batch.number, item)
         for number, (batch, item) in enumerate((b, i) for b in new for i in b.files)
@@ -195,6 +200,8 @@ def _ingest_chunk(
     faults = extract(con, contract, files)
     judge(con, contract, new, [f.origin for f in files], faults)
     apply_gates(con, contract)
+    faults += refuse(con, contract, faults, [f.file_id for f in files if f.inspected.file.format == "jsonl"])
+    columns = differing_columns(con, contract)
     # Of the texts only those are wanted that become dead letters.
     keep_lines(con, "SELECT row_id FROM judged WHERE rejected AND NOT twin")
     first, last = new[0].partition_key, new[-1].partition_key
@@ -205,7 +212,7 @@ def _ingest_chunk(
     for fault in faults:
         file = by_id[fault.file_id].inspected.file
         problems.append(FileProblem(file.path, fault.rule, fault.detail, fault.rows, file.partition_key))
-    return outcomes, problems
+    return outcomes, problems, columns
 
 
 def _latest(con: duckdb.DuckDBPyConnection, source: str, keys: list[str]) -> dict[str, BatchOutcome]:

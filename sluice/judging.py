@@ -91,13 +91,16 @@ def _numbers(rules: list[Violation]) -> str:
 
 def _judge_unique(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     """Reject all but the first good row of each value, within a batch, of the columns declared unique."""
-    con.execute('CREATE OR REPLACE TEMP TABLE repeated (row_id BIGINT, "column" VARCHAR)')
+    con.execute(
+        'CREATE OR REPLACE TEMP TABLE repeated (row_id BIGINT, "column" VARCHAR, "rule" VARCHAR DEFAULT \'unique\', '
+        "detail VARCHAR DEFAULT 'an earlier row of the batch has this value')"
+    )
     for column in contract.columns:
         if not column.unique:
             continue
         name = value(column.name)
         con.execute(
-            f"INSERT INTO repeated SELECT row_id, {literal(column.name)} FROM (SELECT row_id, "
+            f'INSERT INTO repeated (row_id, "column") SELECT row_id, {literal(column.name)} FROM (SELECT row_id, '
             f"row_number() OVER (PARTITION BY batch_no, {name} ORDER BY file_id, line) AS nth FROM judged "
             f"WHERE NOT twin AND NOT rejected AND (batch_no, {name}) IN (SELECT (batch_no, {name}) FROM judged "
             f"WHERE NOT twin AND NOT rejected AND {name} IS NOT NULL GROUP BY ALL HAVING count(*) > 1)) WHERE nth > 1"

@@ -114,6 +114,22 @@ OPS_TABLES: dict[str, dict[str, str]] = {
         "decided_why": "VARCHAR",
         "decided_at": "TIMESTAMP",
     },
+    # One row per source and column by which its files ever differed from its contract: `kind` is unexpected or missing,
+    # `action` what was done (evolved, discarded, refused, null) or, later, declared, `bronze_column` where its values
+    # are. File and batch are the first ones; `decided_at` is since when the action is what it is.
+    "schema_drift": {
+        "source": "VARCHAR",
+        "column": "VARCHAR",
+        "kind": "VARCHAR",
+        "action": "VARCHAR",
+        "bronze_column": "VARCHAR",
+        "detail": "VARCHAR",
+        "file": "VARCHAR",
+        "batch_id": "VARCHAR",
+        "contract_version": "VARCHAR",
+        "first_seen_at": "TIMESTAMP",
+        "decided_at": "TIMESTAMP",
+    },
     # One row per landing file as last read: how the sensor knows what is new.
     "positions": {
         "source": "VARCHAR",

@@ -20,6 +20,7 @@ from sluice.booking import REPEATED_REASONS, balanced, insert_accepted, row_reas
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract
 from sluice.dead_letters import POISON, Choice
+from sluice.drift import reject_rows
 from sluice.errors import DeadLetterError
 from sluice.inventory import PARTITION_KEY as UNROUTABLE
 from sluice.judging import judge
@@ -165,6 +166,7 @@ def _take_again(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Mean
     faults = extract_letters(con, contract, files)
     judge(con, contract, batches, [f.origin for f in files], faults)
     # The batch's gates were for all of it; of its worst rows alone they would say nothing.
+    reject_rows(con, contract)
     _judge_against_bronze(con, contract)
     temp_table(
         con,
@@ -269,7 +271,8 @@ def _judge_against_bronze(con: duckdb.DuckDBPyConnection, contract: Contract) ->
         if column.unique:
             name = value(column.name)
             con.execute(
-                "INSERT INTO repeated SELECT j.row_id, ? FROM judged AS j JOIN batches AS b USING (batch_no) "
+                'INSERT INTO repeated (row_id, "column") SELECT j.row_id, ? FROM judged AS j '
+                "JOIN batches AS b USING (batch_no) "
                 f"WHERE NOT j.twin AND NOT j.rejected AND EXISTS (SELECT 1 FROM bronze.{quoted(contract.name)} AS o "
                 f"WHERE o._batch_id = b.batch_id AND o.{quoted(column.name)} = j.{name})",
                 [column.name],
@@ -277,7 +280,8 @@ def _judge_against_bronze(con: duckdb.DuckDBPyConnection, contract: Contract) ->
     con.execute("UPDATE judged SET rejected = true WHERE row_id IN (SELECT row_id FROM repeated)")
     # Two letters with one text were two different lines: where the first fails, the second is a duplicate of nothing.
     con.execute(
-        'INSERT INTO repeated SELECT t.row_id, u."column" FROM twins AS t JOIN repeated AS u ON u.row_id = t.first_id'
+        'INSERT INTO repeated SELECT t.row_id, u."column", u."rule", u.detail FROM twins AS t '
+        "JOIN repeated AS u ON u.row_id = t.first_id"
     )
     con.execute(
         "UPDATE judged SET twin = false, rejected = true WHERE row_id IN (SELECT t.row_id FROM twins AS t "

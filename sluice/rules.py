@@ -66,14 +66,14 @@ def typed_columns(contract: Contract) -> list[TypedColumn]:
     if contract.change_feed:
         columns += [
             TypedColumn(OPERATION, "VARCHAR", text(OPERATION)),
-            TypedColumn(SEQUENCE, "BIGINT", _typed("BIGINT", text(SEQUENCE))),
+            TypedColumn(SEQUENCE, "BIGINT", exact_cast("BIGINT", text(SEQUENCE))),
             # Debezium gives milliseconds since 1970, UTC. TRY: more of them than a timestamp holds is an error in SQL.
-            TypedColumn(SOURCE_TS, "TIMESTAMP", f"TRY(epoch_ms({_typed('BIGINT', text(SOURCE_TS))}))"),
+            TypedColumn(SOURCE_TS, "TIMESTAMP", f"TRY(epoch_ms({exact_cast('BIGINT', text(SOURCE_TS))}))"),
         ]
-    return columns + [TypedColumn(c.name, c.type, _typed(c.type, text(c.name), c.format)) for c in contract.columns]
+    return columns + [TypedColumn(c.name, c.type, exact_cast(c.type, text(c.name), c.format)) for c in contract.columns]
 
 
-def _typed(kind: str, text: str, fmt: str | None = None) -> str:
+def exact_cast(kind: str, text: str, fmt: str | None = None) -> str:
     """SQL that casts `text` to `kind`, null where it does not fit exactly: nothing is rounded, guessed or trimmed."""
     if kind == "VARCHAR":
         return text

@@ -198,6 +198,8 @@ def contract_document(
     share: float = 1.0,
     feed: dict[str, str] | None = None,
     volume: dict[str, Any] | None = None,
+    evolution: str = "evolve",
+    version: str = "1.0.0",
     **landing: Any,
 ) -> dict[str, Any]:
     """A contract as its YAML file holds it; `columns` maps names to ODCS properties, VARCHAR where they say nothing."""
@@ -213,11 +215,13 @@ def contract_document(
     ]
     if feed is not None:
         custom.append({"property": "changeFeed", "value": feed})
+    if evolution != "evolve":
+        custom.append({"property": "schemaEvolution", "value": evolution})
     return {
         "apiVersion": "v3.1.0",
         "kind": "DataContract",
         "id": f"test.{name}",
-        "version": "1.0.0",
+        "version": version,
         "status": "active",
         "schema": [{"name": name, "properties": properties, "customProperties": custom}],
     }

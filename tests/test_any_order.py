@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
 
+from sluice.contracts import Contract
 from sluice.lake import Lake
 from sluice.settings import Settings, load_settings
 from sluice.simulation import generate
+from tests import warehouse
+from tests.conftest import ORDERS_HEADER
 from tests.warehouse import assert_same, days_of, gold, load
 
 pytestmark = pytest.mark.slow
@@ -51,6 +55,35 @@ def test_pieces_in_random_order_give_the_warehouse_of_a_clean_load(tmp_path: Pat
     load(pieced, [middle])
     with Lake(pieced).reading() as con:
         assert con.execute("SELECT count(*) FROM ops.rewrites").fetchall() == before
+
+
+def test_a_type_that_was_widened_reaches_all_that_is_made_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landing = tmp_path / "landing"
+    generate(landing, seed=13, days=2, scale=0.2, start=date(2026, 1, 1))
+    settings = load_settings(home=str(tmp_path / "home"), landing=str(landing), start_date=date(2026, 1, 1))
+    first, second = days_of(settings)
+    load(settings, [[first]])
+
+    def widened(contract: Contract) -> Contract:
+        wider = [replace(c, type={"INTEGER": "BIGINT"}.get(c.type, c.type)) for c in contract.columns]
+        return replace(contract, columns=tuple(wider)) if contract.name == "orders" else contract
+
+    monkeypatch.setattr(warehouse, "CONTRACTS", [widened(c) for c in warehouse.CONTRACTS])
+    many = landing / f"orders/region=uk/date={second}/many.csv"
+    many.write_text(f"{ORDERS_HEADER}\n599999,85048,CUP,999999,{second} 10:00:00,1.50,,United Kingdom\n")
+    load(settings, [[second]])
+    with Lake(settings).reading() as con:
+        types = con.execute(
+            "SELECT DISTINCT schema_name, data_type FROM duckdb_columns() WHERE column_name = 'quantity' "
+            "AND table_name IN ('orders', 'fct_order_lines') ORDER BY 1"
+        ).fetchall()
+        assert types == [("bronze", "BIGINT"), ("gold", "BIGINT")]
+        sums = "SELECT count(*), sum(quantity), max(quantity) FROM {}"
+        bronze = con.execute(sums.format("bronze.orders")).fetchall()
+        assert con.execute(sums.format("gold.fct_order_lines")).fetchall() == bronze
+    assert bronze[0][2] == 999_999
 
 
 def test_a_late_day_rewrites_its_dates_and_no_others(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_dropped_in_contract_is_a_source(tmp_path: Path, monkeypatch: pytest.M
     key = dg.AssetKey(["bronze", "suppliers"])
     graph = definitions.resolve_asset_graph()
     assert {c.name for c in graph.get_check_keys_for_assets({key})} == {
-        "books_balance", "rejected_share", "files_readable", "no_dead_letters", "gates_kept",
+        "books_balance", "rejected_share", "files_readable", "no_dead_letters", "gates_kept", "schema_drift",
     }  # fmt: skip
     assert graph.get(dg.AssetKey(["silver", "stg_suppliers"])).parent_keys == {key}
     assert definitions.resolve_job_def("ingest_suppliers")

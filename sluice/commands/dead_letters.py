@@ -165,6 +165,8 @@ def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
                 f"{source}: {len(again.batches) - len(refused)} partitions ingested again, {len(refused)} refused, "
                 f"{len(again.empty_partitions)} without files"
             )
+            for each in again.drift:
+                print(f"{source}: {shown(str(each), 300)}")
             for problem in again.problems:
                 print(f"    {shown(problem.file, 500)}: {problem.rule}: {shown(problem.detail, 500)}")
             failed += len(refused) + len(again.empty_partitions) + len(again.problems)

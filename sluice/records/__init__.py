@@ -21,7 +21,9 @@ from sluice.records.json_lines import json_path, json_records
 from sluice.records.lines import keep_lines, load_lines
 from sluice.records.parquet_rows import insert_letters, insert_parquet
 from sluice.records.shape import (
+    MOST_NEW_COLUMNS,
     OPERATION,
+    SCHEMA_RULES,
     SEQUENCE,
     SOURCE_TS,
     FileFault,
@@ -29,11 +31,18 @@ from sluice.records.shape import (
     Origin,
     SourceFile,
     TextColumn,
+    lacks,
+    listed,
+    path_roots,
+    similar,
     text_columns,
+    too_many,
 )
 
 __all__ = [
+    "MOST_NEW_COLUMNS",
     "OPERATION",
+    "SCHEMA_RULES",
     "SEQUENCE",
     "SOURCE_TS",
     "FileFault",
@@ -45,7 +54,12 @@ __all__ = [
     "extract_letters",
     "json_path",
     "keep_lines",
+    "lacks",
+    "listed",
+    "path_roots",
+    "similar",
     "text_columns",
+    "too_many",
 ]
 
 
@@ -54,9 +68,11 @@ def extract(con: duckdb.DuckDBPyConnection, contract: Contract, files: list[Sour
 
     `records` has row_id, file_id, batch_no, line (1-based line or row number), raw, raw_encoding (utf-8 or base64),
     layout (equal texts below different headers are different records), fault and
-    fault_detail (why the record cannot be taken apart, else null), extra (JSON of columns the contract does not know)
+    fault_detail (why the record cannot be taken apart, else null), extra (JSON of columns the contract does not know;
+    of CSV and Parquet only where it lets them in)
     and one VARCHAR column `t_<name>` per contract column. Blank lines are no records. The temporary table
-    `file_headers` has the first line of each CSV file by which its records are taken apart.
+    `file_headers` has the first line of each CSV file by which its records are taken apart, `file_drift` the columns by
+    which files of CSV and Parquet differ from the contract: those they have besides, and those they lack.
 
     Raises:
         BooksDoNotBalanceError: SQL read another number of lines than the preflight counted.
@@ -117,7 +133,8 @@ def extract_letters(con: duckdb.DuckDBPyConnection, contract: Contract, files: S
 
 
 def _make_taken_records(con: duckdb.DuckDBPyConnection, columns: list[TextColumn]) -> None:
-    """The table of what is no line of text: lines of unreadable bytes, and rows of Parquet."""
+    """The tables of what is no line of text (unreadable bytes, rows of Parquet) and of columns that differ."""
+    con.execute("CREATE OR REPLACE TEMP TABLE file_drift (file_id INTEGER, name VARCHAR, lacking BOOLEAN)")
     declared = "".join(f", {c.sql} VARCHAR" for c in columns)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE taken_records (file_id INTEGER, batch_no INTEGER, line BIGINT, raw VARCHAR, "

@@ -15,7 +15,7 @@ import duckdb
 from sluice.contracts import Contract
 from sluice.lake import literal, temp_table
 from sluice.preflight import UNIT_SEPARATOR
-from sluice.records.shape import TextColumn, missing_column
+from sluice.records.shape import TextColumn, misfit, note_columns
 
 # Rule, column and detail for which a file is set aside.
 Misfit = tuple[str, str | None, str]
@@ -68,13 +68,27 @@ def csv_records(
         return misfits, ""
     places = ", ".join(f"p{i} INTEGER" for i in range(len(columns)))
     distinct = list(dict.fromkeys(layouts.values()))
+
+    def kept(layout: _Layout) -> tuple[tuple[str, int], ...]:
+        return layout.extra if contract.schema_evolution == "evolve" else ()
+
     temp_table(
         con,
         "layouts",
         f"file_id INTEGER, layout INTEGER, width INTEGER, extra_names VARCHAR[], extra_places INTEGER[], {places}",
         [
-            (file_id, distinct.index(y), y.width, [n for n, _ in y.extra], [p for _, p in y.extra], *y.positions)
+            (file_id, distinct.index(y), y.width, [n for n, _ in kept(y)], [p for _, p in kept(y)], *y.positions)
             for file_id, y in layouts.items()
+        ],
+    )
+    note_columns(
+        con,
+        [(file_id, name) for file_id, y in layouts.items() for name, _ in y.extra],
+        [
+            (file_id, name)
+            for file_id, y in layouts.items()
+            for name, at in zip(names, y.positions, strict=True)
+            if not at
         ],
     )
     return misfits, _split_csv(contract, columns)
@@ -147,8 +161,8 @@ def _layout(contract: Contract, columns: list[TextColumn], header: str | None) -
     if doubled:
         return "malformed", doubled[0], f"The header names {doubled} twice. Deliver the file with each column once."
     known = [c.source_name for c in columns]
-    missing = missing_column(contract, names)
-    if missing is not None:
-        return missing
+    unfit = misfit(contract, names)
+    if unfit is not None:
+        return unfit
     positions = tuple(names.index(n) + 1 if n in names else None for n in known)
     return _Layout(positions, len(names), tuple((n, i + 1) for i, n in enumerate(names) if n not in known))

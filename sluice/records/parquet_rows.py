@@ -12,7 +12,7 @@ import duckdb
 from sluice.contracts import Contract
 from sluice.lake import literal, quoted, temp_table
 from sluice.records.json_lines import json_path
-from sluice.records.shape import FileFault, SourceFile, TextColumn, missing_column, no_glob
+from sluice.records.shape import FileFault, SourceFile, TextColumn, misfit, no_glob, note_columns, unexpected
 
 
 def insert_parquet(
@@ -31,9 +31,9 @@ def insert_parquet(
         except duckdb.Error as error:
             faults.append(_broken_parquet(file, error))
     for names, group in shapes.items():
-        missing = missing_column(contract, names)
-        if missing is not None:
-            rule, column, detail = missing
+        unfit = misfit(contract, names)
+        if unfit is not None:
+            rule, column, detail = unfit
             for file in group:
                 count = con.execute(
                     "SELECT count(*) FROM read_parquet(?)", [no_glob(str(file.inspected.readable))]
@@ -41,11 +41,11 @@ def insert_parquet(
                 faults.append(FileFault(file.file_id, rule, detail, max(count[0] if count else 0, 1), column))
             continue
         try:
-            _insert_parquet_group(con, columns, names, group)
+            _insert_parquet_group(con, contract, columns, names, group)
         except duckdb.Error:
             for file in group:
                 try:
-                    _insert_parquet_group(con, columns, names, [file])
+                    _insert_parquet_group(con, contract, columns, names, [file])
                 except duckdb.Error as error:
                     faults.append(_broken_parquet(file, error))
     return faults
@@ -62,7 +62,11 @@ def _broken_parquet(file: SourceFile, error: duckdb.Error) -> FileFault:
 
 
 def _insert_parquet_group(
-    con: duckdb.DuckDBPyConnection, columns: list[TextColumn], names: Iterable[str], group: list[SourceFile]
+    con: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    columns: list[TextColumn],
+    names: Iterable[str],
+    group: list[SourceFile],
 ) -> None:
     present = list(names)
     temp_table(
@@ -75,12 +79,11 @@ def _insert_parquet_group(
         f", {'p.' + quoted(c.source_name) + '::VARCHAR' if c.source_name in present else 'NULL'} AS {c.sql}"
         for c in columns
     )
-    known = {c.source_name for c in columns}
-    others = [n for n in present if n not in known]
-    extra = "NULL"
-    if others:
-        extra = "to_json({" + ", ".join(f"{literal(n)}: p.{quoted(n)}" for n in others) + "})::VARCHAR"
+    others = unexpected(contract, present)
     # As text: JSON's numbers would round the widest ones, and two different rows would look like twins.
+    extra = "NULL"
+    if others and contract.schema_evolution == "evolve":
+        extra = "to_json({" + ", ".join(f"{literal(n)}: p.{quoted(n)}::VARCHAR" for n in others) + "})::VARCHAR"
     whole = "to_json({" + ", ".join(f"{literal(n)}: p.{quoted(n)}::VARCHAR" for n in present) + "})::VARCHAR"
     con.execute(
         "INSERT INTO taken_records BY NAME SELECT f.file_id, f.batch_no, p.file_row_number + 1 AS line, "
@@ -89,6 +92,8 @@ def _insert_parquet_group(
         "JOIN parquet_files AS f ON f.path = p._sluice_path",
         [[no_glob(str(f.inspected.readable)) for f in group]],
     )
+    lacking = [c.source_name for c in columns if c.source_name not in present]
+    note_columns(con, [(f.file_id, n) for f in group for n in others], [(f.file_id, n) for f in group for n in lacking])
 
 
 def insert_letters(con: duckdb.DuckDBPyConnection, columns: list[TextColumn], file_ids: Sequence[int]) -> None:

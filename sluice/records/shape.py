@@ -6,16 +6,31 @@ What only one format needs stays with it.
 from __future__ import annotations
 
 import difflib
+import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sluice.contracts import Contract
-from sluice.lake import quoted
+import duckdb
+
+from sluice.contracts import Column, Contract
+from sluice.lake import quoted, temp_table
 from sluice.preflight import Inspected
 
 # Names of the columns a change feed has besides the contract's own.
 OPERATION, SEQUENCE, SOURCE_TS = "_op", "_lsn", "_source_ts"
+
+# Rules of a file's columns: what breaks one refuses the batch.
+SCHEMA_RULES = ("missing_column", "unexpected_column", "too_many_columns")
+
+# A source grows by a few columns a year; more than this is another file, or data in the place of names. A hundred
+# columns cost the transaction that adds them 0.6 s.
+MOST_NEW_COLUMNS = 100
+
+# A message is read by a person.
+_LISTED = 5
+
+_ROOT = re.compile(r'\$\.(?:"((?:[^"\\]|\\.)*)"|([^.\["]+))')
 
 
 @dataclass(frozen=True)
@@ -89,23 +104,76 @@ def text_columns(contract: Contract) -> list[TextColumn]:
     return columns + [TextColumn(c.name, c.source_name) for c in contract.columns]
 
 
-def missing_column(contract: Contract, names: Collection[str]) -> tuple[str, str, str] | None:
-    """Rule, column and detail of the first required column that a file with columns `names` lacks; None if it has all.
+def misfit(contract: Contract, names: Collection[str]) -> tuple[str, str | None, str] | None:
+    """Rule, column and detail for which no row of a file with columns `names` can be taken; None if they can.
 
-    A file that has a column of a similar name, which the contract does not know, is asked whether it was renamed.
+    That is the first required column it lacks, or more new columns than a table can take in.
     """
-    known = {c.source_name for c in text_columns(contract)}
+    new = unexpected(contract, names)
     for column in contract.columns:
-        if column.required and column.source_name not in names:
-            close = difflib.get_close_matches(column.source_name, [n for n in names if n not in known], n=1, cutoff=0.5)
-            hint = f" Was it renamed to {close[0]!r}?" if close else ""
-            return (
-                "missing_column",
-                column.name,
-                f"The file has no column {column.source_name!r}, which the contract requires.{hint} "
-                "Mend the export or the contract.",
-            )
+        if (column.required or column.primary_key) and column.source_name not in names:
+            return "missing_column", column.name, lacks(contract, column, new)
+    if contract.schema_evolution == "evolve" and len(new) > MOST_NEW_COLUMNS:
+        return "too_many_columns", None, too_many(new)
     return None
+
+
+def unexpected(contract: Contract, names: Collection[str]) -> list[str]:
+    """Those of a file's columns that the contract does not know, in order."""
+    known = {c.source_name for c in text_columns(contract)}
+    return [n for n in names if n not in known]
+
+
+def lacks(contract: Contract, column: Column, new: Collection[str], subject: str = "The file has no column") -> str:
+    """What is said of a required column that is not there, and of what it is probably called now."""
+    close = similar(column.source_name, new)
+    hint = f"; it has {close!r}: if it was renamed, set physicalName of {column.name}" if close else ""
+    return (
+        f"{subject} {column.source_name!r}, which the contract requires{hint}. Mend the export and deliver it again, "
+        f"or mend {contract.path.name}."
+    )
+
+
+def too_many(new: Collection[str], also: int = 0) -> str:
+    """What is said of more new columns than a table can take in; it has `also` others already."""
+    there = f" and {also} came before" if also else ""
+    return (
+        f"The file has {len(new)} columns that the contract does not know ({listed(new)}){there}; at most "
+        f"{MOST_NEW_COLUMNS} come into a table. Declare them, or set schemaEvolution: discard."
+    )
+
+
+def similar(name: str, among: Collection[str]) -> str | None:
+    """The one of some names that is most like `name`, whatever their case; None if none is."""
+    folded = {n.strip().casefold(): n for n in among}
+    close = difflib.get_close_matches(name.strip().casefold(), folded, n=1, cutoff=0.5)
+    return folded[close[0]] if close else None
+
+
+def listed(names: Collection[str]) -> str:
+    """Names for a message: the first few, each as code would spell it."""
+    shown = ", ".join(repr(n) for n in list(names)[:_LISTED])
+    return shown + (" …" if len(names) > _LISTED else "")
+
+
+def path_roots(contract: Contract) -> frozenset[str]:
+    """The members of a JSON document of which the contract takes parts (`$.device.id`: device)."""
+    found = set()
+    for column in text_columns(contract):
+        match = _ROOT.match(column.source_name)
+        if match:
+            found.add(json.loads(f'"{match.group(1)}"') if match.group(1) is not None else match.group(2))
+    return frozenset(found)
+
+
+def note_columns(
+    con: duckdb.DuckDBPyConnection, new: Sequence[tuple[int, str]], lacking: Sequence[tuple[int, str]]
+) -> None:
+    """Note in `file_drift` which columns files have that the contract does not know, and which of its own they lack."""
+    rows = [(*pair, False) for pair in new] + [(*pair, True) for pair in lacking]
+    if rows:
+        temp_table(con, "noted_columns", "file_id INTEGER, name VARCHAR, lacking BOOLEAN", rows)
+        con.execute("INSERT INTO file_drift FROM noted_columns")
 
 
 def no_glob(path: str) -> str:

@@ -65,6 +65,7 @@ def test_good_files_pass_every_check_and_report_their_books(settings: Settings) 
     assert checks(result) == {
         "books_balance": True, "rejected_share": True, "files_readable": True, "no_dead_letters": True,
         "gates_kept": True,
+        "schema_drift": True,
     }  # fmt: skip
     metadata = result.asset_materializations_for_node("bronze__orders")[0].metadata
     assert metadata["rows_read"].value == 40
@@ -108,6 +109,43 @@ def test_an_unreadable_file_turns_its_check_red_but_takes_no_other_file_down(set
     assert not checks(result)["files_readable"]
     assert checks(result)["rejected_share"]
     assert rows(settings) == 40
+
+
+def test_a_new_column_is_warned_of_and_shown_until_it_is_declared(settings: Settings) -> None:
+    path = write_orders(settings, "2026-01-02", "uk", [order_line(n) for n in range(5)])
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([f"{header},Cou`pon|", *(f"{line},X" for line in lines)]) + "\n")
+    write_orders(settings, "2026-01-03", "uk", [order_line(n) for n in range(5)])
+    result = materialize(settings, ["2026-01-02|uk"], downstream=True)
+    assert result.success
+    assert not checks(result)["schema_drift"]
+    assert all(passed for name, passed in checks(result).items() if name != "schema_drift")
+    assert [e.step_key for e in result.all_events if e.is_step_success] == ["bronze__orders", "after"]
+    metadata = result.asset_materializations_for_node("bronze__orders")[0].metadata
+    assert "| `Cou'pon\\|` | unexpected | evolved | cou_pon |" in metadata["schema drift"].value
+    columns = {c.name: (c.type, c.description) for c in metadata["dagster/column_schema"].value.columns}
+    assert columns["cou_pon"] == ("VARCHAR", "not in the contract; 'Cou`pon|' in the files")
+    assert columns["quantity"][0] == "INTEGER"
+    # It stands in bronze, so it is told of with every run, whatever files that run reads.
+    again = materialize(settings, ["2026-01-03|uk"])
+    evaluation = next(c for c in again.get_asset_check_evaluations() if c.check_name == "schema_drift")
+    assert not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.WARN
+    assert evaluation.metadata["in this run"].value == []
+    assert evaluation.metadata["not declared"].value == ["Cou`pon|"]
+
+
+def test_a_file_without_a_required_column_takes_its_batch_with_it_and_says_what_to_do(settings: Settings) -> None:
+    write_orders(settings, "2026-01-02", "uk", [order_line(n) for n in range(5)])
+    other = write_orders(settings, "2026-01-02", "uk", [order_line(50 + n) for n in range(5)], "more.csv")
+    other.write_text(other.read_text().replace("Price", "UnitPrice"))
+    result = materialize(settings, ["2026-01-02|uk"], downstream=True)
+    assert not result.success and rows(settings) == 0
+    # Not because of its rows: that check has nothing to say.
+    assert not checks(result)["files_readable"] and checks(result)["rejected_share"]
+    evaluation = next(c for c in result.get_asset_check_evaluations() if c.check_name == "files_readable")
+    assert (
+        "it has 'UnitPrice': if it was renamed, set physicalName of unit_price" in evaluation.metadata["problems"].value
+    )
 
 
 def test_a_range_is_one_run_and_marks_its_partitions(settings: Settings) -> None:

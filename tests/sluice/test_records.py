@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -141,14 +142,16 @@ def test_columns_the_contract_does_not_know_are_kept(abc: Contract, read_files: 
     ]
 
 
-def test_a_missing_optional_column_is_null_a_missing_required_one_sets_the_file_aside(
+def test_a_missing_optional_column_is_null_of_a_file_without_a_required_one_nothing_is_taken(
     abc: Contract, read_files: Read
 ) -> None:
     found = read_files(abc, {"good.csv": b"b,a\n2,1\n", "bad.csv": b"aa,b,c\n1,2,3\n\n4,5,6\n"})
     assert values(found) == [(2, "1", "2", None)]
     (fault,) = found.faults
     assert (fault.file_id, fault.rule, fault.column, fault.rows) == (1, "missing_column", "a", 2)
-    assert "no column 'a', which the contract requires. Was it renamed to 'aa'?" in fault.detail
+    assert (
+        "no column 'a', which the contract requires; it has 'aa': if it was renamed, set physicalName" in fault.detail
+    )
 
 
 @pytest.mark.parametrize(
@@ -423,13 +426,14 @@ def test_events_captured_elsewhere_are_accepted_or_told(bench: Bench, make_contr
     )
     lines = 0
     for number, path in enumerate(sorted(DEBEZIUM.rglob("*.jsonl"))):
-        bench.put(f"things/date=2026-01-01/{number:02}-{path.name}", path.read_bytes())
+        # A day each: they are of several tables, and a file without the key would take the others' batch with it.
+        bench.put(f"things/date={date(2026, 1, 1) + timedelta(number)}/{number:02}-{path.name}", path.read_bytes())
         lines += sum(1 for line in path.read_bytes().splitlines() if line.strip())
-    (batch,) = bench.ingest(contract).batches
-    assert batch.rows_read == lines > 90
-    assert batch.balanced and batch.rows_accepted > 20
+    result = bench.ingest(contract)
+    assert result.total("rows_read") == lines > 90
+    assert all(b.balanced for b in result.batches) and result.total("rows_accepted") > 20
     letters = bench.letters("things")
-    assert sum(rows for _, _, rows, _ in letters) == batch.rows_dead_lettered
+    assert sum(rows for _, _, rows, _ in letters) == result.total("rows_dead_lettered")
     assert all(rules for *_, rules in letters)
     # PostgreSQL's 16 events: with the row before it a delete is taken, in its twin it has a state after it, too.
     accepted = dict(bench.sql("SELECT _file, count(*) FROM bronze.things WHERE _file LIKE '%postgres%' GROUP BY ALL"))
@@ -499,7 +503,7 @@ def test_parquet_shapes_and_broken_files_do_not_disturb_each_other(
         (0, 1, "0", "b", "1", None),
         (0, 2, "1", "b", "1", None),
         (0, 3, "2", "b", "1", None),
-        (1, 1, "x", None, None, '{"new":true}'),
+        (1, 1, "x", None, None, '{"new":"true"}'),
     ]
     assert sorted((f.file_id, f.rule, f.rows) for f in found.faults) == [
         (2, "missing_column", 5),
@@ -507,7 +511,7 @@ def test_parquet_shapes_and_broken_files_do_not_disturb_each_other(
         (4, "unreadable_file", 1),
         (5, "empty_file", 0),
     ]
-    assert "Was it renamed to 'aa'?" in next(f.detail for f in found.faults if f.file_id == 2)
+    assert "it has 'aa': if it was renamed" in next(f.detail for f in found.faults if f.file_id == 2)
 
 
 def test_all_formats_give_the_same_records(

@@ -242,7 +242,7 @@ def test_a_refused_batch_and_a_broken_file_are_ingested_again(bench: Bench, make
     )
     bench.put(f"things/{DAY}/a.csv", "n\n1\nx\n")
     bench.put("things/date=2026-01-02/a.csv", "n\n" + "".join(f"{n}\n" for n in range(20)))
-    bench.put("things/date=2026-01-02/b.csv", "m\n1\n")
+    bench.put("things/date=2026-01-02/b.csv", "n,n\n1,1\n")
     bench.ingest(strict)
     assert bench.ledger("things") == {KEY: (2, 0, 2, 0), "2026-01-02": (21, 20, 1, 0)}
     (row,) = letters(bench.lake, Choice(rule="type"))
