@@ -28,7 +28,9 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
     """The environment variables `profiles.yml` and its plugin read. They hold a key and perhaps passwords: do not print."""
     environment = {
         # dbt imports the plugin, which must be that of this very project.
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys([str(PROJECT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])),
+        "PYTHONPATH": os.pathsep.join(
+            dict.fromkeys([str(PROJECT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+        ),
         VARIABLE: settings.pseudonym_key.get_secret_value(),
         "SLUICE_DBT_TARGET": "postgres" if settings.uses_postgres else "sqlite",
         "SLUICE_DBT_ATTACH": settings.attach_path,

@@ -32,7 +32,11 @@ class FileProblem:
 
 @dataclass(frozen=True)
 class BatchOutcome:
-    """What became of one batch, as the ledger has it. `unchanged` when an earlier run already wrote just this."""
+    """What became of one batch, as the ledger has it. `unchanged` when an earlier run already wrote just this.
+
+    Of the rows accepted, `rows_erased` are not in bronze, for they were about people who have been erased, and
+    `rows_emptied` are there without them.
+    """
 
     batch_id: str
     partition_key: str
@@ -42,6 +46,8 @@ class BatchOutcome:
     rows_accepted: int
     rows_dead_lettered: int
     rows_duplicate: int
+    rows_erased: int = 0
+    rows_emptied: int = 0
     unchanged: bool = False
 
     @property

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 
-from sluice.commands import dead_letters, publish
+from sluice.commands import dead_letters, erase, publish
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT, Settings, load_settings
 
@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     query.add_argument("sql")
     dead_letters.add(commands)
     publish.add(commands)
+    erase.add(commands)
     for command in (published, query):
         command.add_argument(
             "--as-of", type=_moment, metavar="TIME", help="what readers saw then: 2026-01-05, 2026-01-05T12:00 (UTC)"

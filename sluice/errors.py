@@ -39,3 +39,7 @@ class DeadLetterError(SluiceError):
 
 class PublicationError(SluiceError):
     """There is nothing that may be published, or nothing has been published yet."""
+
+
+class ErasureError(SluiceError):
+    """A person cannot be erased (yet), or the erased cannot be recognised. Nothing is lost; what was done stays done."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -19,6 +20,7 @@ from sluice.batches import Batch, BatchOutcome, FileProblem, IngestResult, batch
 from sluice.booking import commit, note_positions
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract
+from sluice.erasure.landing import delivered
 from sluice.judging import judge
 from sluice.lake import Lake, explain, quoted, temp_table
 from sluice.landing import LandingFile, scan
@@ -68,9 +70,10 @@ def ingest(
     with lake.connect() as con:
         lake.create(con)
         create_bronze(lake, con, contract)
+        rewritten = delivered(con, contract.name)
         for chunk in _chunks(present, settings.chunk_bytes):
             with _scratch(lake) as temp:
-                batches = _batches(chunk, contract, settings.landing_path, temp, settings.threads)
+                batches = _batches(chunk, contract, settings.landing_path, temp, settings.threads, rewritten)
                 told, trouble = _ingest_chunk(lake, con, contract, batches, run_id, again, force)
             outcomes += told
             problems += trouble
@@ -120,7 +123,12 @@ def _chunks(partitions: dict[str, list[LandingFile]], limit: int) -> Iterator[di
 
 
 def _batches(
-    chunk: dict[str, list[LandingFile]], contract: Contract, landing: Path, temp: Path, threads: int
+    chunk: dict[str, list[LandingFile]],
+    contract: Contract,
+    landing: Path,
+    temp: Path,
+    threads: int,
+    rewritten: Mapping[tuple[str, str], str],
 ) -> list[Batch]:
     files = [f for own in chunk.values() for f in own]
     inspected = inspect_all(
@@ -132,7 +140,9 @@ def _batches(
     )
     by_key: dict[str, list[Inspected]] = {}
     for item in inspected:
-        by_key.setdefault(item.file.partition_key, []).append(item)
+        # What an erasure has rewritten is still what was delivered.
+        as_delivered = replace(item, sha256=rewritten.get((item.file.path, item.sha256), item.sha256))
+        by_key.setdefault(item.file.partition_key, []).append(as_delivered)
     return [
         Batch(number, batch_id(contract, key, own), key, tuple(own)) for number, (key, own) in enumerate(by_key.items())
     ]

@@ -71,6 +71,10 @@ OPS_TABLES: dict[str, dict[str, str]] = {
         "run_id": "VARCHAR",
         "ingested_at": "TIMESTAMP",
         "superseded_by": "VARCHAR",
+        # Of the rows accepted: those that are in bronze no longer because they were about a person who was erased, and
+        # those that are there without the person.
+        "rows_erased": "BIGINT",
+        "rows_emptied": "BIGINT",
     },
     # One row per rejected row, or per rejected file with the number of rows it stands for. `header` is the first line
     # of a CSV file, by which `raw` is taken apart; `checksum` the SHA-256 of `raw` or of the file; `same_failures` how
@@ -112,6 +116,24 @@ OPS_TABLES: dict[str, dict[str, str]] = {
         "sha256": "VARCHAR",
         "rows": "BIGINT",
     },
+    # One row per person who was erased, or is being: a keyed hash of the id, never the id (sluice.erasure.register).
+    # `snapshot_id` is the lake before it began.
+    "erasures": {
+        "subject": "VARCHAR",
+        "subject_hash": "VARCHAR",
+        "key_id": "VARCHAR",
+        "state": "VARCHAR",
+        "snapshot_id": "BIGINT",
+        "rows_removed": "BIGINT",
+        "rows_emptied": "BIGINT",
+        "letters_emptied": "BIGINT",
+        "requested_by": "VARCHAR",
+        "requested_at": "TIMESTAMP",
+        "completed_at": "TIMESTAMP",
+    },
+    # One row per landing file an erasure has rewritten: its content counts as what was delivered, so that nothing is
+    # loaded again for it.
+    "rewritten_files": {"source": "VARCHAR", "file": "VARCHAR", "sha256": "VARCHAR", "delivered_sha256": "VARCHAR"},
     # One row per source, written by every commit of its batches: two writers of one source then conflict, and the
     # second starts over, where DuckLake alone would take both their inserts.
     "turns": {"source": "VARCHAR", "n": "BIGINT"},
@@ -283,6 +305,12 @@ class Lake:
                 con.execute(f"CREATE SECRET ({given})")
             con.execute(f"ATTACH {literal(settings.attach_path)} AS {LAKE} ({', '.join(options)})")
             con.execute(f"USE {LAKE}")
+            if not read_only:
+                # Whoever writes rows must recognise the erased. Deferred: the register is made of the lake.
+                from sluice.erasure.register import register_key
+                from sluice.pseudonyms import ERASURE
+
+                register_key(settings).put(con, ERASURE)
         except BaseException:
             con.close()
             raise

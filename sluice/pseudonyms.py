@@ -12,12 +12,10 @@ from dataclasses import dataclass
 
 import duckdb
 
-from sluice.lake import quoted
-
 # The block of SHA-256, and what RFC 2104 pads the key with.
 _BLOCK, _INNER, _OUTER = 64, 0x36, 0x5C
 
-# The variables of a connection. dbt_project/macros/privacy.sql names the first three, too.
+# The variables of a connection. dbt_project/macros/privacy.sql names those of the first.
 PSEUDONYM = "sluice_pseudonym"
 ERASURE = "sluice_erasure"
 
@@ -53,7 +51,7 @@ class Key:
         }
         for part, value in values.items():
             # Bound: an error would show the text of the statement.
-            con.execute(f"SET VARIABLE {quoted(f'{name}_{part}')} = ?", [value])
+            con.execute(f"SET VARIABLE {name}_{part} = ?", [value])
 
 
 def digest_sql(expression: str, name: str) -> str:

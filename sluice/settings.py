@@ -131,6 +131,11 @@ class Settings(BaseSettings):
         return path.rstrip("/") + "/"
 
     @property
+    def erasure_key_path(self) -> Path:
+        """Where the key is kept by which the erased are recognised, unless it comes from the environment."""
+        return self.home / "erasure.key"
+
+    @property
     def temp_path(self) -> Path:
         """Where DuckDB spills and unclean files are rewritten; emptied by whoever wrote there."""
         return self.home / "tmp"
