@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.erasure.lines import Line, header_of, without
+from sluice.erasure.lines import Line, header_of, may_hold, without
 from sluice.erasure.person import Person, Place
 from sluice.lake import Lake, literal, quoted, temp_table
 from sluice.landing import GZIP_SUFFIX, scan
@@ -92,7 +92,7 @@ def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Path 
             return None  # nothing can be read of it; the search says so
     encoding = place.contract.landing.csv.encoding if place is not None and form == "csv" else "utf-8"
     text = data.decode(encoding, "surrogateescape")
-    if not person.is_in(text):
+    if not may_hold(person, text, form):
         return None
     if place is not None:
         out = "".join(line.text + end for line, end in records(text, place, form, person))

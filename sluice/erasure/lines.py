@@ -37,11 +37,11 @@ def without(place: Place, person: Person, text: str, form: str, header: Sequence
         form: csv or jsonl; a row of Parquet among the dead letters is JSON, too.
         header: names of the fields of a CSV record.
     """
-    if not person.is_in(text):
+    if not may_hold(person, text, form):
         return Line("other", text)
     made = _csv(place, person, text, header or ()) if form == "csv" else _json(place, person, text)
     if made is None:
-        return Line("unclear", _masked(person, text))
+        return Line("unclear", _masked(person, text)) if person.is_in(text) else Line("other", text)
     if made.verdict == "theirs" and place.about:
         # A blank line is no record, and the lines after it keep their numbers.
         return Line("theirs", "\n" * text.count("\n"))
@@ -50,6 +50,11 @@ def without(place: Place, person: Person, text: str, form: str, header: Sequence
         # A value of the person in a record that does not name them, or outside its personal columns.
         return Line("theirs", _masked(Person(person.subject, *_apart(person)), made.text))
     return made
+
+
+def may_hold(person: Person, text: str, form: str) -> bool:
+    """Whether a text is worth taking apart: JSON may write any character as its code."""
+    return person.is_in(text) or (form != "csv" and "\\u" in text)
 
 
 def header_of(place: Place, line: str | None) -> list[str] | None:

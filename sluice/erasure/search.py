@@ -107,6 +107,7 @@ class _Seeker:
     def __init__(self, lake: Lake, contracts: Sequence[Contract], where: Sequence[Place], person: Person) -> None:
         self.lake, self.person = lake, person
         self.places = {p.contract.name: p for p in where}
+        self._letters_of_others: list[bytes] | None = None
         self.findings = Findings(values=1 + len(person.values))
         named = {c.name for p in where for c in (*p.ids, *p.personal)} | {
             c.source_name for p in where for c in (*p.ids, *p.personal)
@@ -125,7 +126,7 @@ class _Seeker:
             data = self._unpacked(path, data)
         hits = sum(1 for _ in self.person.pattern.finditer(data))
         place = self.places.get(contract.name)
-        if not hits:
+        if not hits and not (place and form == "jsonl" and b"\\u" in data):
             return
         if place is None:
             values = self.person.value_pattern
@@ -164,9 +165,13 @@ class _Seeker:
         try:
             con.text_factory = bytes
             kinds = _catalog_columns(con) if catalog else {}
+            letters = _inlined_letters(con) if catalog else set()
             for table, columns in sqlite_columns(con):
-                for number, row in enumerate(con.execute(f'SELECT * FROM "{table}"')):
+                for row in con.execute(f'SELECT * FROM "{table}"'):
                     self.findings.rows += 1
+                    if table in letters:
+                        explained += self._inlined_letter(f"{path.name}: {table} (dead letters)", columns, row)
+                        continue
                     meaning = kinds.get(_of_stats(table, columns, row))
                     for column, value in zip(columns, row, strict=True):
                         hits, other = self._catalog_value(table, column, value, meaning, catalog=catalog)
@@ -174,7 +179,6 @@ class _Seeker:
                         explained += other
                         if other and catalog:
                             self.findings.hit(f"{path.name}: {table}.{column}", other, other=True)
-                    del number
         finally:
             con.close()
         for file in (path, path.with_name(path.name + "-wal")):
@@ -185,8 +189,19 @@ class _Seeker:
                 if left > explained:
                     self.findings.hit(f"{file} (bytes)", left - explained)
 
+    def _inlined_letter(self, place: str, columns: Sequence[str], row: Sequence[object]) -> int:
+        """A dead letter the catalog holds itself; returns the hits that mean something else."""
+        hits = sum(1 for value in row if isinstance(value, bytes) for _ in tokens(self.person, value))
+        if not hits:
+            return 0
+        given = dict(zip(columns, (v.decode() if isinstance(v, bytes) else v for v in row), strict=True))
+        texts = [given.get(n) for n in ("file", "raw", "raw_encoding", "corrected", "header", "reasons", "decided_why")]
+        theirs = names_them(self.places.get(str(given.get("source"))), self.person, *texts)  # type: ignore[arg-type]
+        self.findings.hit(place, hits, other=not theirs)
+        return 0 if theirs else hits
+
     def _catalog_value(
-        self, table: str, column: str, value: object, meaning: tuple[str, str] | None, *, catalog: bool
+        self, table: str, column: str, value: object, meaning: tuple[str, str, str] | None, *, catalog: bool
     ) -> tuple[int, int]:
         """Hits in one value, and those of them that mean something else."""
         if not isinstance(value, bytes):
@@ -198,10 +213,25 @@ class _Seeker:
         values = self.person.value_pattern
         if values and values.search(value):
             return hits, 0
-        name, kind = meaning or (column, "varchar")
+        name, kind, owner = meaning or (column, "varchar", "")
+        if owner == "dead_letters" and any(text.startswith(value) for text in self._other_letters()):
+            return 0, hits
         if name in self.others or (kind != "varchar" and name not in self.ids):
             return 0, hits
         return hits, 0
+
+    def _other_letters(self) -> list[bytes]:
+        """Texts of the dead letters that do not name the person, though their digits may stand in them."""
+        if self._letters_of_others is None:
+            with self.lake.reading() as con:
+                rows = con.execute(
+                    "SELECT source, file, raw, raw_encoding, corrected, header, CAST(reasons AS VARCHAR), decided_why "
+                    "FROM ops.dead_letters WHERE raw IS NOT NULL"
+                ).fetchall()
+            self._letters_of_others = [
+                row[2].encode() for row in rows if not names_them(self.places.get(row[0]), self.person, *row[1:])
+            ]
+        return self._letters_of_others
 
     def parquet(self, folder: Path, paths: Sequence[Path]) -> None:
         """Parquet of one folder: every column as text; then the bytes, where the columns did not account for them."""
@@ -317,12 +347,24 @@ class _Seeker:
                         self.findings.hit(f"{schema}.{table}: {name}", count, other=name in self.others)
 
 
-def _catalog_columns(con: sqlite3.Connection) -> dict[tuple[object, object], tuple[str, str]]:
-    """Name and type of each column of the lake, by table and column id."""
+def _catalog_columns(con: sqlite3.Connection) -> dict[tuple[object, object], tuple[str, str, str]]:
+    """Name, type and table of each column of the lake, by table and column id."""
     return {
-        (table, column): (name.decode(), kind.decode())
-        for table, column, name, kind in con.execute(
-            "SELECT table_id, column_id, column_name, column_type FROM ducklake_column"
+        (table, column): (name.decode(), kind.decode(), owner.decode())
+        for table, column, name, kind, owner in con.execute(
+            "SELECT c.table_id, c.column_id, c.column_name, c.column_type, t.table_name FROM ducklake_column AS c "
+            "JOIN ducklake_table AS t USING (table_id)"
+        ).fetchall()
+    }
+
+
+def _inlined_letters(con: sqlite3.Connection) -> set[str]:
+    """Tables of the catalog with dead letters that are in no data file yet."""
+    return {
+        row[0].decode()
+        for row in con.execute(
+            "SELECT i.table_name FROM ducklake_inlined_data_tables AS i JOIN ducklake_table AS t USING (table_id) "
+            "WHERE t.table_name = 'dead_letters'"
         ).fetchall()
     }
 
