@@ -25,12 +25,11 @@ DBT_PROJECT = PROJECT / "dbt_project"
 
 
 def dbt_environment(settings: Settings) -> dict[str, str]:
-    """The environment variables `profiles.yml` and its plugin read. They hold a key and perhaps passwords: do not print."""
+    """The environment variables `profiles.yml` and its plugin read. They hold secrets: do not print."""
+    paths = [str(PROJECT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     environment = {
         # dbt imports the plugin, which must be that of this very project.
-        "PYTHONPATH": os.pathsep.join(
-            dict.fromkeys([str(PROJECT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-        ),
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(filter(None, paths))),
         VARIABLE: settings.pseudonym_key.get_secret_value(),
         "SLUICE_DBT_TARGET": "postgres" if settings.uses_postgres else "sqlite",
         "SLUICE_DBT_ATTACH": settings.attach_path,

@@ -209,7 +209,8 @@ def _write_dead_letters(run: Callable[..., None], contract: Contract) -> None:
             "coalesce(k.first_failed_at, $now) AS first_failed_at, $now AS last_failed_at, "
             "1 + coalesce(k.attempts, 0) AS attempts, "
             f"{same_failures('k.failed.reasons', 'l.reasons', 'k.failed.same')} AS same_failures, "
-            f"CASE WHEN k.decision.discarded OR starts_with(l.checksum, {literal(ERASED)}) THEN 'discarded' ELSE 'open' END AS status, "
+            f"CASE WHEN k.decision.discarded OR starts_with(l.checksum, {literal(ERASED)}) THEN 'discarded' "
+            "ELSE 'open' END AS status, "
             "k.decision.corrected, k.decision.decided_by, k.decision.decided_at, "
             "CASE WHEN k.decision.discarded THEN k.decision.decided_why END AS decided_why "
             f"FROM letters AS l LEFT JOIN former_letters AS k ON k.identity = {_identity(contract, 'l')}",

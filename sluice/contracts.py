@@ -449,9 +449,9 @@ class _Reader:
             for column in columns:
                 if column.required and (column.subject == subject or column.personal):
                     raise self.fail(
-                        f"{column.name} is required, but must be emptied when a {subject} is erased, for the row stays. "
-                        "Drop required from it; or, if the row is about nobody else and goes with the person, make the "
-                        f"column that names the {subject} a part of the primary key."
+                        f"{column.name} is required, but must be emptied when a {subject} is erased, for the row "
+                        "stays. Drop required from it; or, if the row is about nobody else and goes with the person, "
+                        f"make the column that names the {subject} a part of the primary key."
                     )
 
     def _type(self, name: str, item: SchemaProperty) -> str:

@@ -42,4 +42,4 @@ class PublicationError(SluiceError):
 
 
 class ErasureError(SluiceError):
-    """A person cannot be erased (yet), or the erased cannot be recognised. Nothing is lost; what was done stays done."""
+    """A person cannot be erased (yet), or the erased cannot be recognised. What was done stays done."""

@@ -135,7 +135,7 @@ def _write(
     )
     con.execute(
         "INSERT INTO ops.ledger (batch_id, source, partition_key, status, files, rows_read, rows_accepted, "
-        "rows_dead_lettered, rows_duplicate, contract_version, contract_hash, run_id, ingested_at, superseded_by) VALUES "
-        "($batch, $source, $key, 'refused', $n, $n, 0, $n, 0, $version, $hash, $run, $now, NULL)",
+        "rows_dead_lettered, rows_duplicate, contract_version, contract_hash, run_id, ingested_at, superseded_by) "
+        "VALUES ($batch, $source, $key, 'refused', $n, $n, 0, $n, 0, $version, $hash, $run, $now, NULL)",
         {**where, "n": files, "version": version, "hash": code, "run": run_id, "now": now},
     )

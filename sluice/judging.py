@@ -25,10 +25,10 @@ def judge(
 ) -> None:
     """Type and judge every record of the temporary view `records`.
 
-    Makes the temporary tables `judged` (a row per record: twin of an earlier one, rejected or good, typed values; `erased` and `emptied`
-    are for `sluice.erasure.register.leave_out` to say),
-    `batch_books` (a row per batch: its balance and whether it is refused), `repeated` (rows and columns that break
-    uniqueness), and of what was given `batches`, `batch_files` and `file_faults`. `sluice.booking` reads them all.
+    Makes the temporary tables `judged` (a row per record: twin of an earlier one, rejected or good, typed values;
+    `erased` and `emptied` are for `sluice.erasure.register.leave_out` to say), `batch_books` (a row per batch: its
+    balance and whether it is refused), `repeated` (rows and columns that break uniqueness), and of what was given
+    `batches`, `batch_files` and `file_faults`. `sluice.booking` reads them all.
     """
     tokens = "".join(f", {name} VARCHAR" for name in contract.landing.tokens)
     temp_table(

@@ -78,8 +78,8 @@ def record_audit(lake: Lake, *, run_id: str, checks_passed: int, failed: list[st
 def publish_as_is(lake: Lake, *, reason: str) -> Publication:
     """Move readers to the lake's present snapshot, pinned ones too, and hold them there if they were held.
 
-    For changes of how tables are stored, not of what they hold: the caller vouches that the newest audit passed and that
-    nothing was loaded since.
+    For changes of how tables are stored, not of what they hold: the caller vouches that nothing was loaded since the
+    newest audit.
 
     Raises:
         PublicationError: the newest audit failed, or there is none.
@@ -107,8 +107,8 @@ def _fingerprint(con: duckdb.DuckDBPyConnection, code: str) -> str:
     row = con.execute(
         # A replay of dead letters brings rows into a batch: the batch alone does not say what is in bronze.
         # An erasure takes some away, or what they say.
-        "SELECT md5(? || coalesce(string_agg(concat(batch_id, ':', rows_accepted, '-' || nullif(coalesce(rows_erased, 0) "
-        "+ coalesce(rows_emptied, 0), 0)), ',' ORDER BY batch_id), '')) "
+        "SELECT md5(? || coalesce(string_agg(concat(batch_id, ':', rows_accepted, "
+        "'-' || nullif(coalesce(rows_erased, 0) + coalesce(rows_emptied, 0), 0)), ',' ORDER BY batch_id), '')) "
         "FROM ops.ledger WHERE superseded_by IS NULL",
         [code],
     ).fetchone()

@@ -338,7 +338,8 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> 
         "count(*) FILTER (outcome = 'accepted') AS accepted, count(*) FILTER (outcome = 'duplicate') AS duplicate, "
         "count(*) FILTER (outcome = 'accepted' AND j.erased) AS erased, "
         "count(*) FILTER (outcome = 'accepted' AND j.emptied) AS emptied "
-        "FROM settled AS s LEFT JOIN judged AS j ON j.row_id = s.judged_row GROUP BY s.batch_id) AS m WHERE l.batch_id = m.batch_id"
+        "FROM settled AS s LEFT JOIN judged AS j ON j.row_id = s.judged_row GROUP BY s.batch_id) AS m "
+        "WHERE l.batch_id = m.batch_id"
     )
     balanced(con, contract.name)
     row = con.execute(

@@ -89,7 +89,7 @@ class Settings(BaseSettings):
         # Whoever can guess the key can make the pseudonym of every address there is, and compare.
         if value.get_secret_value() and len(value.get_secret_value()) < _KEY_CHARACTERS:
             raise ValueError(
-                f"is shorter than {_KEY_CHARACTERS} characters, so it could be guessed; `openssl rand -hex 32` makes one"
+                f"is shorter than {_KEY_CHARACTERS} characters and could be guessed; `openssl rand -hex 32` makes one"
             )
         return value
 

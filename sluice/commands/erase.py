@@ -73,15 +73,16 @@ def _erase(settings: Settings, chosen: argparse.Namespace) -> int:
         )
     if settings.uses_postgres:
         print(
-            "PostgreSQL keeps deleted catalog rows until VACUUM, and in its write-ahead log and replicas: see docs/privacy.md."
+            "PostgreSQL keeps deleted rows of the catalog until VACUUM FULL, and in its write-ahead log and replicas "
+            "(docs/privacy.md)."
         )
     return _tell(done.findings)
 
 
 def _tell(findings) -> int:  # type: ignore[no-untyped-def]
     print(
-        f"searched {findings.files:,} files ({findings.bytes:,} bytes, packed and unpacked) and {findings.rows:,} rows in "
-        f"them for the id and {findings.values - 1} personal values"
+        f"searched {findings.files:,} files ({findings.bytes:,} bytes, packed and unpacked) and {findings.rows:,} rows "
+        f"in them for the id and {findings.values - 1} personal values"
     )
     for title, places in (
         ("the same digits with another meaning", findings.elsewhere),

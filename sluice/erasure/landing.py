@@ -24,7 +24,7 @@ from sluice.landing import GZIP_SUFFIX, scan
 from sluice.records.shape import no_glob
 
 # In flight by its name: nobody takes a copy that is being written for a delivery.
-_COPY = ".tmp"
+_COPY = ".erasing.tmp"
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ def clean(lake: Lake, contracts: Iterable[Contract], where: Iterable[Place], per
     for contract in contracts:
         for file in scan(contract, folder, lake.settings.start_date, lake.settings.end_date).files:
             routed[file.path] = (contract, file.format)
+    for left in folder.rglob(f".*{_COPY}"):
+        left.unlink()  # of a try that was cut short
     made = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
@@ -65,7 +67,7 @@ def clean(lake: Lake, contracts: Iterable[Contract], where: Iterable[Place], per
     for item in made:
         target = (folder / item.path).resolve()
         stat = target.stat()
-        os.chmod(item.copy, stat.st_mode)
+        item.copy.chmod(stat.st_mode)
         os.utime(item.copy, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         item.copy.replace(target)
     return len(made)
@@ -80,7 +82,7 @@ def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Path 
         form: its format; empty where it is of no partition.
         person: who.
     """
-    copy = path.with_name(f".{path.name}.erasing{_COPY}")
+    copy = path.with_name(f".{path.name}{_COPY}")
     if form == "parquet" or (not form and path.suffix == ".parquet"):
         return copy if place is not None and _rewrite_parquet(path, place, person, copy) else None
     data = path.read_bytes()
@@ -172,8 +174,8 @@ def _note(con: duckdb.DuckDBPyConnection, folder: Path, made: list[Rewritten]) -
         "ON f.source = r.source AND f.file = r.file AND f.sha256 = r.before"
     )
     con.execute(
-        "INSERT INTO ops.rewritten_files SELECT source, file, after, delivered FROM delivered WHERE (source, file, after) "
-        "NOT IN (SELECT (source, file, sha256) FROM ops.rewritten_files)"
+        "INSERT INTO ops.rewritten_files SELECT source, file, after, delivered FROM delivered "
+        "WHERE (source, file, after) NOT IN (SELECT (source, file, sha256) FROM ops.rewritten_files)"
     )
     con.execute(
         "UPDATE ops.positions AS p SET size = r.size FROM rewritten AS r WHERE p.source = r.source AND p.file = r.file"

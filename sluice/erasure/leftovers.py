@@ -107,7 +107,8 @@ def sqlite_columns(con: sqlite3.Connection) -> list[tuple[str, list[str]]]:
     """Tables that have a rowid, and their columns."""
     rows = con.execute(
         "SELECT t.name, c.name FROM pragma_table_list AS t, pragma_table_info(t.name) AS c "
-        "WHERE t.schema = 'main' AND t.type = 'table' AND NOT t.wr AND t.name NOT LIKE 'sqlite_%' ORDER BY t.name, c.cid"
+        "WHERE t.schema = 'main' AND t.type = 'table' AND NOT t.wr AND t.name NOT LIKE 'sqlite_%' "
+        "ORDER BY t.name, c.cid"
     ).fetchall()
     found: dict[str, list[str]] = {}
     for table, column in rows:

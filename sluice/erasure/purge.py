@@ -1,7 +1,7 @@
 """The past without the person: files rewritten, old snapshots expired, their files deleted, the catalog cleared.
 
-What a delete leaves is still there: rows in files that a delete only marks, files of older snapshots, values kept in the
-catalog (inlined rows, smallest and largest values of files), pages SQLite has freed but not wiped.
+What a delete leaves is still there: rows in files that a delete only marks, files of older snapshots, values kept in
+the catalog (inlined rows, smallest and largest values of files), pages SQLite has freed but not wiped.
 """
 
 from __future__ import annotations

@@ -86,9 +86,9 @@ def check_key(con: duckdb.DuckDBPyConnection, key_id: str) -> None:
     other = con.execute("SELECT count(*) FROM ops.erasures WHERE key_id IS DISTINCT FROM ?", [key_id]).fetchone()
     if other and other[0]:
         raise ErasureError(
-            f"{other[0]} erased people cannot be recognised, so their rows could come back: the list was made with another "
-            "key. Put erasure.key back into the home folder, or the former SLUICE_ERASURE_KEY into the environment. "
-            "Nothing was written."
+            f"{other[0]} erased people cannot be recognised, so their rows could come back: the list was made with "
+            "another key. Put erasure.key back into the home folder, or the former SLUICE_ERASURE_KEY into the "
+            "environment. Nothing was written."
         )
 
 
@@ -126,7 +126,8 @@ def leave_out(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
         else:
             own = sorted({column.name} | emptied)
             con.execute(
-                f"UPDATE judged SET emptied = true, extra = NULL, {', '.join(f'{value(n)} = NULL' for n in own)} WHERE {theirs}"
+                f"UPDATE judged SET emptied = true, extra = NULL, {', '.join(f'{value(n)} = NULL' for n in own)} "
+                f"WHERE {theirs}"
             )
     _leave_out_of_letters(con, sorted(contract.subjects))
 

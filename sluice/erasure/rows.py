@@ -77,8 +77,8 @@ def letters_of(con: duckdb.DuckDBPyConnection, by_source: dict[str, Place], pers
     """Ids of the dead letters whose text names the person, or may."""
     texts = "concat_ws(chr(10), raw, corrected, header, CAST(reasons AS VARCHAR), decided_why)"
     rows = con.execute(
-        "SELECT dead_letter_id, source, file, raw, raw_encoding, corrected, header, CAST(reasons AS VARCHAR), decided_why "
-        f"FROM ops.dead_letters WHERE raw_encoding = 'base64' OR regexp_matches({texts}, ?)",
+        "SELECT dead_letter_id, source, file, raw, raw_encoding, corrected, header, CAST(reasons AS VARCHAR), "
+        f"decided_why FROM ops.dead_letters WHERE raw_encoding = 'base64' OR regexp_matches({texts}, ?)",
         [person.sql_pattern],
     ).fetchall()
     return [row[0] for row in rows if names_them(by_source.get(row[1]), person, *row[2:])]

@@ -1,8 +1,8 @@
 """All of an erasure, in an order in which it can be cut short anywhere and run again.
 
 First the person is entered into the list, so that from then on no load brings them in. Every step after that finds
-nothing to do where it has been done before. What was personal is read from the snapshot before the first try for as long
-as that is kept, so that a second try knows what to look for.
+nothing to do where it has been done before. What was personal is read from the snapshot before the first try for as
+long as that is kept, so that a second try knows what to look for.
 """
 
 from __future__ import annotations
@@ -158,8 +158,8 @@ def _build(lake: Lake, rebuild: Callable[[], None]) -> None:
         if audit is None or not audit.passed:
             failed = ", ".join(audit.failed[:5]) if audit else "there is no audit"
             raise ErasureError(
-                f"The build after the erasure did not pass its gates ({failed}). The person is out of bronze, not yet out of "
-                "what readers see. Mend it and run the same command again."
+                f"The build after the erasure did not pass its gates ({failed}). The person is out of bronze, not yet "
+                "out of what readers see. Mend it and run the same command again."
             )
         # Written anew, no file holds a row that is only marked as deleted; content does not change by it.
         purge.compact(lake)
@@ -177,7 +177,7 @@ def _forget(lake: Lake) -> tuple[int, int]:
 
 
 def _unread(lake: Lake, logs: Sequence[Path]) -> list[Path]:
-    """Files no pipeline reads: those of the home folder but the lake, what is delivered, and files of work under way."""
+    """Files no pipeline reads: the home folder without the lake, what is delivered, and files of work under way."""
     settings = lake.settings
     own = [settings.home / "lake", settings.landing_path, settings.temp_path, settings.erasure_key_path]
     if "://" not in settings.lake_data_path:

@@ -1,8 +1,8 @@
 """The proof: every file under the home folder and the landing area is read, and the person looked for.
 
 Twice: as bytes, and as what the bytes hold, for Parquet and gzip hide their content. An id such as 15036 may be a
-product's code or a count elsewhere; what decides is said with each kind of file below. Places where the same digits have
-another meaning are counted and told, so that a person can judge; a value that is the person's alone counts anywhere.
+product's code or a count elsewhere; what decides is said with each kind of file below. Places where the same digits
+have another meaning are counted and told, so that somebody can judge; a value only the person has counts anywhere.
 """
 
 from __future__ import annotations
