@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 
@@ -138,7 +139,10 @@ def _build(settings: Settings) -> None:
             check=False,
         )
         if done.returncode:
-            last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
+            said = (done.stderr or done.stdout).strip()
+            # What the job says of itself; else the end of what it printed.
+            told = re.search(r"\d+ of the warehouse's models or checks failed.*?(?=\n\s*\n|\n\s*Stack|\Z)", said, re.S)
             raise ErasureError(
-                f"The build after the erasure failed; run the same command again when it is mended.\n{last}"
+                "The build after the erasure failed; run the same command again when it is mended.\n"
+                + (told.group() if told else "\n".join(said.splitlines()[-15:]))
             )

@@ -90,9 +90,8 @@ class Planted:
         with duckdb.connect() as con:
             rows = "\n".join([event(4, ANN), event(5, BOB)])
             (path.parent / "rows.tmp").write_text(rows)
-            con.execute(
-                f"COPY (FROM read_json('{path.parent}/rows.tmp', format = 'newline_delimited', hive_partitioning = false)) TO '{path}'"
-            )
+            read = f"read_json('{path.parent}/rows.tmp', format = 'newline_delimited', hive_partitioning = false)"
+            con.execute(f"COPY (FROM {read}) TO '{path}'")
         (path.parent / "rows.tmp").unlink()
         bench.put("elsewhere/list.csv", f"name,id\nAnn,{ANN}\nBob,{BOB}\n")
 
