@@ -172,7 +172,7 @@ def _run_everything(settings: Settings, outcome: Outcome) -> None:
             print(f"bronze.{contract.name} loaded", flush=True)
         if outcome.failed:
             return
-        if is_built(Lake(settings), project_fingerprint()):
+        if is_built(Lake(settings), project_fingerprint(settings)):
             print("The warehouse is built of these very batches already.")
             return
         begun = time.perf_counter()

@@ -72,7 +72,7 @@ def build_warehouse(project: DbtProject, contracts: Sequence[Contract]) -> dg.As
         contracts: of the sources the models read.
     """
     # Whoever sees the UI is not thereby allowed to see people.
-    personal = frozenset(c.name for contract in contracts for c in contract.columns if c.classification == "personal")
+    personal = frozenset(c.name for contract in contracts for c in contract.columns if c.personal or c.subject)
 
     @dbt_assets(
         manifest=project.manifest_path,
@@ -110,7 +110,7 @@ def build_warehouse(project: DbtProject, contracts: Sequence[Contract]) -> dg.As
             checks_passed=sum(r["status"] == "pass" for r in results),
             failed=[name for name, _ in failed],
             warned=warned,
-            code=project_fingerprint(Path(project.project_dir)),
+            code=project_fingerprint(lake.settings, Path(project.project_dir)),
         )
         context.log.info(f"Snapshot {audit.snapshot_id}: {audit.checks_passed} checks passed, {len(failed)} failed.")
         if warned:

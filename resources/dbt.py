@@ -16,19 +16,26 @@ from packaging.version import Version
 
 from sluice.connections import password_of, without_password
 from sluice.contracts import Contract
+from sluice.dbt_plugin import VARIABLE
 from sluice.dbt_sources import write_sources
 from sluice.lake import bucket_secrets
+from sluice.pseudonyms import Key
 from sluice.settings import PROJECT, Settings
 
 DBT_PROJECT = PROJECT / "dbt_project"
 
 
 def dbt_environment(settings: Settings) -> dict[str, str]:
-    """The environment variables `profiles.yml` reads, and PGPASSWORD, which libpq does.
+    """The environment variables `profiles.yml` and its plugin read, and PGPASSWORD, which libpq does.
 
-    dbt writes what it attaches into messages, logs and results, so it is never told the password.
+    They hold secrets: do not print. dbt writes what it attaches into messages, logs and results, so it is never told
+    the password.
     """
+    paths = [str(PROJECT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     environment = {
+        # dbt imports the plugin, which must be that of this very project.
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(filter(None, paths))),
+        VARIABLE: settings.pseudonym_key.get_secret_value(),
         "SLUICE_DBT_TARGET": "postgres" if settings.uses_postgres else "sqlite",
         "SLUICE_DBT_ATTACH": without_password(settings.attach_path),
         "SLUICE_DBT_DATA_PATH": settings.lake_data_path,
@@ -77,9 +84,9 @@ def _sources(folder: Path) -> list[Path]:
     return [path for path in found if path.exists()]
 
 
-def project_fingerprint(folder: Path = DBT_PROJECT) -> str:
-    """Changes with any file of the dbt project: 32 hex digits of a SHA-256."""
-    digest = hashlib.sha256()
+def project_fingerprint(settings: Settings, folder: Path = DBT_PROJECT) -> str:
+    """Changes with any file of the dbt project and with the key of the pseudonyms: 32 hex digits of a SHA-256."""
+    digest = hashlib.sha256(Key(settings.pseudonym_key.get_secret_value().encode()).id.encode())
     for path in sorted(p for p in _sources(folder) if p.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:32]

@@ -35,7 +35,9 @@ class FileProblem:
 class BatchOutcome:
     """What became of one batch, as the ledger has it.
 
-    `reason` says why it was refused; `unchanged` that an earlier run already wrote just this.
+    `reason` says why it was refused; `unchanged` that an earlier run already wrote just this. Of the rows accepted,
+    `rows_erased` are not in bronze, for they were about people who have been erased, and `rows_emptied` are there
+    without them.
     """
 
     batch_id: str
@@ -47,6 +49,8 @@ class BatchOutcome:
     rows_dead_lettered: int
     rows_duplicate: int
     reason: str = ""
+    rows_erased: int = 0
+    rows_emptied: int = 0
     unchanged: bool = False
 
     @property

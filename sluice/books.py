@@ -14,6 +14,7 @@ from sluice.lake import Lake, quoted
 class SourceBooks:
     """A source over all its current batches; rows in bronze and dead letters counted, not booked.
 
+    `rows_erased` were accepted and are gone with the people they were about.
     `doubled`: accepted batches that stand beside another current one of their partition; there must be none.
     """
 
@@ -27,13 +28,14 @@ class SourceBooks:
     rows_in_bronze: int
     rows_in_dead_letters: int
     doubled: int
+    rows_erased: int = 0
 
     @property
     def balanced(self) -> bool:
         """Conservation law, and the ledger agreeing with the tables."""
         return (
             self.rows_read == self.rows_accepted + self.rows_dead_lettered + self.rows_duplicate
-            and self.rows_accepted == self.rows_in_bronze
+            and self.rows_accepted == self.rows_in_bronze + self.rows_erased
             and self.rows_dead_lettered == self.rows_in_dead_letters
             and not self.doubled
         )
@@ -59,7 +61,8 @@ def books(lake: Lake, sources: list[str]) -> list[SourceBooks]:
                 f"coalesce(sum(rows_duplicate), 0)::BIGINT, (SELECT count(*) FROM bronze.{quoted(source)}), "
                 "(SELECT coalesce(sum(rows), 0)::BIGINT FROM ops.dead_letters "
                 "WHERE status <> 'replayed' AND batch_id IN (SELECT batch_id FROM current)), "
-                "count(*) FILTER (status = 'accepted') - count(DISTINCT partition_key) FILTER (status = 'accepted') "
+                "count(*) FILTER (status = 'accepted') - count(DISTINCT partition_key) FILTER (status = 'accepted'), "
+                "coalesce(sum(rows_erased), 0)::BIGINT "
                 "FROM current",
                 {"source": source},
             ).fetchone()

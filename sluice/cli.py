@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from sluice.commands import backup, contracts, dead_letters, moment, publish, trace
+from sluice.commands import backup, contracts, dead_letters, erase, moment, publish, trace
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT, Settings, load_settings
 
@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     publish.add(commands)
     trace.add(commands)
     backup.add(commands)
+    erase.add(commands)
     for command in (published, query):
         command.add_argument(
             "--as-of", type=moment, metavar="TIME", help="what readers saw then: 2026-01-05, 2026-01-05T12:00 (UTC)"

@@ -38,6 +38,10 @@ _NO_WARNING = ("required", "type", "unique")
 # What happens to a column the contract does not know: it comes into bronze, its batch is refused, it is dropped.
 EVOLUTIONS = ("evolve", "freeze", "discard")
 
+# The classification that asks for a treatment, and the treatments there are; the first is the default.
+PERSONAL = "personal"
+PRIVACY = ("pseudonymize", "mask")
+
 _SCALAR_TYPES = frozenset(
     ["BIGINT", "BOOLEAN", "DATE", "DOUBLE", "INTEGER", "SMALLINT", "TIMESTAMP", "TINYINT", "UUID", "VARCHAR"]
 )
@@ -87,6 +91,15 @@ class Column:
     def severity(self, rule: str) -> str:
         """What one of its rules does, such as `pattern`; one of SEVERITIES."""
         return dict(self.severities).get(rule, "quarantine")
+
+    # Out of `repr`, of which `Contract.hash` is made: how a column is shown, or whom it names, changes no row's fate.
+    privacy: str | None = field(default=None, repr=False)
+    subject: str | None = field(default=None, repr=False)
+
+    @property
+    def personal(self) -> bool:
+        """Whether the column is personal data, which goes into silver and gold as `privacy` says."""
+        return self.classification == PERSONAL
 
     @property
     def scale(self) -> int | None:
@@ -193,6 +206,11 @@ class Contract:
     def key(self) -> tuple[str, ...]:
         """Names of the primary key's columns."""
         return tuple(c.name for c in self.columns if c.primary_key)
+
+    @property
+    def subjects(self) -> frozenset[str]:
+        """The kinds of person its rows name, such as `customer`."""
+        return frozenset(c.subject for c in self.columns if c.subject)
 
     @property
     def static_dimension(self) -> str | None:
@@ -332,6 +350,7 @@ class _Reader:
             raise self.fail(f"schema name {name!r} must be lower-case letters, digits and underscores.")
         custom = self._custom("landing", "changeFeed", "gates", "schemaEvolution")
         columns, rules = self._columns()
+        self._check_erasable(columns)
         landing = self._landing(custom.get("landing"))
         taken = {c.name for c in columns} & set(landing.tokens)
         if taken:
@@ -451,8 +470,39 @@ class _Reader:
             format=options.get("format"),
             classification=item.classification,
             severities=tuple(sorted(severities.items())),
+            **self._privacy(name, item),
         )
         return column, rules
+
+    def _privacy(self, name: str, item: SchemaProperty) -> dict[str, str | None]:
+        """What the contract says of a column's personal data: how it is treated, and whether it names a person."""
+        given: dict[str, Any] = {}
+        for custom in item.customProperties or []:
+            given[custom.property or ""] = custom.value
+        self._mapping(given, f"customProperties of {name}", ("privacy", "subject"))
+        personal = item.classification == PERSONAL
+        privacy = given.get("privacy", PRIVACY[0] if personal else None)
+        if privacy is not None and not personal:
+            raise self.fail(f"{name} has privacy {privacy!r} but is not personal. Set classification: {PERSONAL}.")
+        if personal and privacy not in PRIVACY:
+            raise self.fail(f"privacy of {name} is {privacy!r}; it must be {' or '.join(PRIVACY)}.")
+        subject = given.get("subject")
+        if subject is not None and not (isinstance(subject, str) and _IDENTIFIER.fullmatch(subject)):
+            raise self.fail(f"subject of {name} is {subject!r}; write whom it names in lower case, such as customer.")
+        return {"privacy": privacy, "subject": subject}
+
+    def _check_erasable(self, columns: tuple[Column, ...]) -> None:
+        """Where a row outlives the person it names, what says who it was must be allowed to be null."""
+        for subject in {c.subject for c in columns if c.subject}:
+            if any(c.subject == subject and c.primary_key for c in columns):
+                continue
+            for column in columns:
+                if column.required and (column.subject == subject or column.personal):
+                    raise self.fail(
+                        f"{column.name} is required, but must be emptied when a {subject} is erased, for the row "
+                        "stays. Drop required from it; or, if the row is about nobody else and goes with the person, "
+                        f"make the column that names the {subject} a part of the primary key."
+                    )
 
     def _type(self, name: str, item: SchemaProperty) -> str:
         given = (item.physicalType or "").upper().strip()

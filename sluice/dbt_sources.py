@@ -111,8 +111,10 @@ def _contract_column(column: Column, contract: Contract) -> dict[str, Any]:
         tests.append("not_null")
     tests += _accepted(column.enum)
     made = _column(column.name, column.type, column.description, tests)
-    if column.classification:
-        made["config"] = {"meta": {"classification": column.classification}}
+    meta = {"classification": column.classification, "privacy": column.privacy, "subject": column.subject}
+    meta = {key: value for key, value in meta.items() if value}
+    if meta:
+        made["config"] = {"meta": meta}
     return made
 
 

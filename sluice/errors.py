@@ -51,3 +51,7 @@ class TraceError(SluiceError):
 
 class BackupError(SluiceError):
     """A backup cannot be made, is not whole, or cannot be restored there. Nothing was put in place. Persistent."""
+
+
+class ErasureError(SluiceError):
+    """A person cannot be erased (yet), or the erased cannot be recognised. What was done stays done."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -20,6 +21,7 @@ from sluice.booking import commit, note_positions
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract
 from sluice.drift import differing_columns, drift_of, refuse
+from sluice.erasure.landing import delivered
 from sluice.errors import MemoryLimitError
 from sluice.gates import apply_gates
 from sluice.judging import judge
@@ -77,12 +79,13 @@ def ingest(
     with lake.connect() as con:
         lake.create(con)
         create_bronze(lake, con, contract)
+        rewritten = delivered(con, contract.name)
         pending = list(_chunks(present, settings.chunk_bytes))
         while pending:
             chunk = pending.pop(0)
             try:
                 with _scratch(lake) as temp:
-                    batches = _batches(chunk, contract, settings, temp)
+                    batches = _batches(chunk, contract, settings, temp, rewritten)
                     told, trouble, columns = _ingest_chunk(lake, con, contract, batches, run_id, again, force)
             except MemoryLimitError as error:
                 # A batch that is too much for the memory must not hold up those it happens to stand beside.
@@ -146,7 +149,13 @@ def _chunks(partitions: dict[str, list[LandingFile]], limit: int) -> Iterator[di
         yield chunk
 
 
-def _batches(chunk: dict[str, list[LandingFile]], contract: Contract, settings: Settings, temp: Path) -> list[Batch]:
+def _batches(
+    chunk: dict[str, list[LandingFile]],
+    contract: Contract,
+    settings: Settings,
+    temp: Path,
+    rewritten: Mapping[tuple[str, str], str],
+) -> list[Batch]:
     files = [f for own in chunk.values() for f in own]
     inspected = inspect_all(
         files,
@@ -158,7 +167,9 @@ def _batches(chunk: dict[str, list[LandingFile]], contract: Contract, settings: 
     )
     by_key: dict[str, list[Inspected]] = {}
     for item in inspected:
-        by_key.setdefault(item.file.partition_key, []).append(item)
+        # What an erasure has rewritten is still what was delivered.
+        as_delivered = replace(item, sha256=rewritten.get((item.file.path, item.sha256), item.sha256))
+        by_key.setdefault(item.file.partition_key, []).append(as_delivered)
     return [
         Batch(number, batch_id(contract, key, own), key, tuple(own)) for number, (key, own) in enumerate(by_key.items())
     ]

@@ -134,8 +134,9 @@ def _write(
         {**where, "version": version, "now": now, "advice": _ADVICE},
     )
     con.execute(
-        "INSERT INTO ops.ledger VALUES "
-        "($batch, $source, $key, 'refused', $n, $n, 0, $n, 0, $version, $hash, $run, $now, NULL, "
+        "INSERT INTO ops.ledger (batch_id, source, partition_key, status, files, rows_read, rows_accepted, "
+        "rows_dead_lettered, rows_duplicate, contract_version, contract_hash, run_id, ingested_at, reason) "
+        "VALUES ($batch, $source, $key, 'refused', $n, $n, 0, $n, 0, $version, $hash, $run, $now, "
         "'no partition is theirs')",
         {**where, "n": files, "version": version, "hash": code, "run": run_id, "now": now},
     )

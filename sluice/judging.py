@@ -25,10 +25,10 @@ def judge(
 ) -> None:
     """Type and judge every record of the temporary view `records`.
 
-    Makes the temporary tables `judged` (a row per record: twin of an earlier one, rejected or good, typed values),
-    `batch_books` (a row per batch: its balance; whether it is refused is for `sluice.gates` to say), `repeated` (rows
-    and columns that break uniqueness), and of what was given `batches`, `batch_files` and `file_faults`.
-    `sluice.booking` reads them all.
+    Makes the temporary tables `judged` (a row per record: twin of an earlier one, rejected or good, typed values;
+    `erased` and `emptied` are for `sluice.erasure.register.leave_out` to say), `batch_books` (a row per batch: its
+    balance; whether it is refused is for `sluice.gates` to say), `repeated` (rows and columns that break uniqueness),
+    and of what was given `batches`, `batch_files` and `file_faults`. `sluice.booking` reads them all.
     """
     tokens = "".join(f", {name} VARCHAR" for name in contract.landing.tokens)
     temp_table(
@@ -61,7 +61,7 @@ def judge(
     typed = ", ".join(f"{c.expression} AS {value(c.name)}" for c in columns)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE judged AS SELECT row_id, file_id, batch_no, line, extra, "
-        "row_id IN (SELECT row_id FROM twins) AS twin, "
+        "row_id IN (SELECT row_id FROM twins) AS twin, false AS erased, false AS emptied, "
         f"fault IS NOT NULL OR {broken(rejecting(contract))} AS rejected, "
         f"fault IS NULL AND {broken(failing(contract))} AS failing, {_numbers(telling(contract))} AS warned, "
         f"{', '.join(value(c.name) for c in columns)} FROM (SELECT *, {typed} FROM records)"

@@ -73,6 +73,10 @@ OPS_TABLES: dict[str, dict[str, str]] = {
         "ingested_at": "TIMESTAMP",
         "superseded_by": "VARCHAR",
         "reason": "VARCHAR",
+        # Of the rows accepted: those that are in bronze no longer because they were about a person who was erased, and
+        # those that are there without the person.
+        "rows_erased": "BIGINT",
+        "rows_emptied": "BIGINT",
     },
     # One row per batch and gate that only tells: the rule, how many rows, where the first of them is.
     "warnings": {
@@ -141,6 +145,24 @@ OPS_TABLES: dict[str, dict[str, str]] = {
         "sha256": "VARCHAR",
         "rows": "BIGINT",
     },
+    # One row per person who was erased, or is being: a keyed hash of the id, never the id (sluice.erasure.register).
+    # `snapshot_id` is the lake before it began.
+    "erasures": {
+        "subject": "VARCHAR",
+        "subject_hash": "VARCHAR",
+        "key_id": "VARCHAR",
+        "state": "VARCHAR",
+        "snapshot_id": "BIGINT",
+        "rows_removed": "BIGINT",
+        "rows_emptied": "BIGINT",
+        "letters_emptied": "BIGINT",
+        "requested_by": "VARCHAR",
+        "requested_at": "TIMESTAMP",
+        "completed_at": "TIMESTAMP",
+    },
+    # One row per landing file an erasure has rewritten: its content counts as what was delivered, so that nothing is
+    # loaded again for it.
+    "rewritten_files": {"source": "VARCHAR", "file": "VARCHAR", "sha256": "VARCHAR", "delivered_sha256": "VARCHAR"},
     # One row per source, written by every commit of its batches: two writers of one source then conflict, and the
     # second starts over, where DuckLake alone would take both their inserts.
     "turns": {"source": "VARCHAR", "n": "BIGINT"},
@@ -329,6 +351,12 @@ class Lake:
                 con.execute(f"CREATE SECRET ({given})")
             con.execute(f"ATTACH {literal(attach_path)} AS {LAKE} ({', '.join(options)})")
             con.execute(f"USE {LAKE}")
+            if not read_only:
+                # Whoever writes rows must recognise the erased. Deferred: the register is made of the lake.
+                from sluice.erasure.register import register_key
+                from sluice.pseudonyms import ERASURE
+
+                register_key(settings).put(con, ERASURE)
         except BaseException:
             con.close()
             raise

@@ -85,6 +85,26 @@ def record_audit(
     return lake.write(work, f"audit: {'passed' if not failed else 'failed'}")
 
 
+def publish_as_is(lake: Lake, *, reason: str) -> Publication:
+    """Move readers to the lake's present snapshot, pinned ones too, and hold them there if they were held.
+
+    For changes of how tables are stored, not of what they hold: the caller vouches that nothing was loaded since the
+    newest audit.
+
+    Raises:
+        PublicationError: the newest audit failed, or there is none.
+    """
+
+    def work(con: duckdb.DuckDBPyConnection) -> Publication:
+        audit, current = _audit(con, only_passed=False), _current(con)
+        if audit is None or not audit.passed:
+            raise PublicationError("The newest build did not pass its gates. Readers stay where they are.")
+        _take_turn(con)
+        return _insert(con, lake.current_snapshot(con), audit.run_id, reason, pinned=bool(current and current.pinned))
+
+    return lake.write(work, "publish")
+
+
 def is_built(lake: Lake, code: str) -> bool:
     """Whether the newest build passed, used this code, and read the very batches that are current now."""
     with lake.reading() as con:
@@ -96,7 +116,9 @@ def _fingerprint(con: duckdb.DuckDBPyConnection, code: str) -> str:
     """Identifies what a build is made of: its code, and the batches in the books."""
     row = con.execute(
         # A replay of dead letters brings rows into a batch: the batch alone does not say what is in bronze.
-        "SELECT md5(? || coalesce(string_agg(batch_id || ':' || rows_accepted, ',' ORDER BY batch_id), '')) "
+        # An erasure takes some away, or what they say.
+        "SELECT md5(? || coalesce(string_agg(concat(batch_id, ':', rows_accepted, "
+        "'-' || nullif(coalesce(rows_erased, 0) + coalesce(rows_emptied, 0), 0)), ',' ORDER BY batch_id), '')) "
         "FROM ops.ledger WHERE superseded_by IS NULL",
         [code],
     ).fetchone()

@@ -21,6 +21,7 @@ from sluice.bronze import create_bronze
 from sluice.contracts import Contract
 from sluice.dead_letters import POISON, Choice
 from sluice.drift import reject_rows
+from sluice.erasure.register import leave_out
 from sluice.errors import DeadLetterError
 from sluice.inventory import PARTITION_KEY as UNROUTABLE
 from sluice.judging import judge
@@ -167,6 +168,7 @@ def _take_again(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Mean
     judge(con, contract, batches, [f.origin for f in files], faults)
     # The batch's gates were for all of it; of its worst rows alone they would say nothing.
     reject_rows(con, contract)
+    leave_out(con, contract)
     _judge_against_bronze(con, contract)
     temp_table(
         con,
@@ -298,14 +300,17 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> 
     now = datetime.now(UTC).replace(tzinfo=None)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE settled AS SELECT c.*, j.row_id AS judged_row, "
+        "coalesce(j.erased OR j.emptied, false) AS theirs, "
         "CASE WHEN j.row_id IS NULL OR j.rejected THEN 'failed' WHEN j.twin THEN 'duplicate' ELSE 'accepted' END "
         "AS outcome FROM chosen_letters AS c LEFT JOIN judged AS j USING (file_id, line)"
     )
     insert_accepted(con, contract, now)
     con.execute(
-        "UPDATE ops.dead_letters AS d SET status = 'replayed', corrected = s.correction, contract_version = $version, "
+        "UPDATE ops.dead_letters AS d SET status = 'replayed', contract_version = $version, "
         "decided_by = coalesce(nullif($by, ''), d.decided_by, nullif($run, '')), decided_at = $now, "
-        "decided_why = CASE s.outcome WHEN 'duplicate' THEN 'replayed: the row is there already' ELSE 'replayed' END "
+        "decided_why = CASE s.outcome WHEN 'duplicate' THEN 'replayed: the row is there already' ELSE 'replayed' END, "
+        # What was supplied may name somebody who has been erased.
+        "raw = CASE WHEN NOT s.theirs THEN d.raw END, corrected = CASE WHEN NOT s.theirs THEN s.correction END "
         "FROM settled AS s WHERE d.dead_letter_id = s.dead_letter_id AND s.outcome <> 'failed'",
         {"by": meant.by, "run": meant.run_id, "now": now, "version": contract.version},
     )
@@ -330,9 +335,14 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> 
     con.execute(
         "UPDATE ops.ledger AS l SET rows_accepted = l.rows_accepted + m.accepted, "
         "rows_duplicate = l.rows_duplicate + m.duplicate, "
-        "rows_dead_lettered = l.rows_dead_lettered - m.accepted - m.duplicate FROM (SELECT batch_id, "
-        "count(*) FILTER (outcome = 'accepted') AS accepted, count(*) FILTER (outcome = 'duplicate') AS duplicate "
-        "FROM settled GROUP BY batch_id) AS m WHERE l.batch_id = m.batch_id"
+        "rows_dead_lettered = l.rows_dead_lettered - m.accepted - m.duplicate, "
+        "rows_erased = coalesce(l.rows_erased, 0) + m.erased, rows_emptied = coalesce(l.rows_emptied, 0) + m.emptied "
+        "FROM (SELECT s.batch_id, "
+        "count(*) FILTER (outcome = 'accepted') AS accepted, count(*) FILTER (outcome = 'duplicate') AS duplicate, "
+        "count(*) FILTER (outcome = 'accepted' AND j.erased) AS erased, "
+        "count(*) FILTER (outcome = 'accepted' AND j.emptied) AS emptied "
+        "FROM settled AS s LEFT JOIN judged AS j ON j.row_id = s.judged_row GROUP BY s.batch_id) AS m "
+        "WHERE l.batch_id = m.batch_id"
     )
     balanced(con, contract.name)
     row = con.execute(

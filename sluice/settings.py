@@ -24,6 +24,9 @@ HOME_SETTINGS = "settings.env"
 
 _POSTGRES = "postgres:"
 
+# 32 hexadecimal digits are 128 bits, which nobody tries out.
+_KEY_CHARACTERS = 32
+
 
 class Settings(BaseSettings):
     """Where things lie and how they run. Paths given relative are relative to the project folder."""
@@ -71,6 +74,14 @@ class Settings(BaseSettings):
         ge=0,
         description="Days for which maintenance keeps readable what readers saw (`sluice.connect(as_of=...)`).",
     )
+    pseudonym_key: SecretStr = Field(
+        SecretStr(""),
+        description="Key of the pseudonyms in silver and gold, 32 characters or more; without one they are masked.",
+    )
+    erasure_key: SecretStr = Field(
+        SecretStr(""),
+        description="Key by which erased people are recognised; empty for one made and kept in home/erasure.key.",
+    )
     alert_command: str = Field(
         "", description="Command run on a failed run, its message on standard input; empty for none."
     )
@@ -89,6 +100,16 @@ class Settings(BaseSettings):
         wrong = problem(catalog.removeprefix(_POSTGRES))
         if wrong:
             raise ValueError(f"after postgres: comes a libpq connection string, and {wrong}")
+        return value
+
+    @field_validator("pseudonym_key", "erasure_key")
+    @classmethod
+    def _hard_to_guess(cls, value: SecretStr) -> SecretStr:
+        # Whoever can guess the key can make the pseudonym of every address there is, and compare.
+        if value.get_secret_value() and len(value.get_secret_value()) < _KEY_CHARACTERS:
+            raise ValueError(
+                f"is shorter than {_KEY_CHARACTERS} characters and could be guessed; `openssl rand -hex 32` makes one"
+            )
         return value
 
     @model_validator(mode="after")
@@ -134,6 +155,11 @@ class Settings(BaseSettings):
         """Where the lake's Parquet files lie, ending in a slash."""
         path = self.data_path or str(self.home / "lake" / "data")
         return path.rstrip("/") + "/"
+
+    @property
+    def erasure_key_path(self) -> Path:
+        """Where the key is kept by which the erased are recognised, unless it comes from the environment."""
+        return self.home / "erasure.key"
 
     @property
     def temp_path(self) -> Path:

@@ -12,7 +12,9 @@ with booked as (
         coalesce(sum(rows_read), 0) as rows_read,
         coalesce(sum(rows_accepted), 0) as rows_accepted,
         coalesce(sum(rows_dead_lettered), 0) as rows_dead_lettered,
-        coalesce(sum(rows_duplicate), 0) as rows_duplicate
+        coalesce(sum(rows_duplicate), 0) as rows_duplicate,
+        -- Accepted, and gone with the people they were about.
+        coalesce(sum(rows_erased), 0) as rows_erased
     from {{ source('ops', 'ledger') }}
     where
         status = 'accepted'
@@ -50,5 +52,5 @@ from booked
 cross join counted
 where
     booked.rows_read != booked.rows_accepted + booked.rows_dead_lettered + booked.rows_duplicate
-    or booked.rows_accepted != counted.rows_in_bronze
+    or booked.rows_accepted != counted.rows_in_bronze + booked.rows_erased
     or booked.rows_dead_lettered != counted.rows_in_dead_letters

@@ -59,6 +59,8 @@ compared as (
         booked.rows_accepted,
         booked.rows_dead_lettered,
         booked.rows_duplicate,
+        -- Accepted, and gone with the people they were about.
+        coalesce(booked.rows_erased, 0) as rows_erased,
         coalesce(bronze_batches.rows_found, 0) as rows_in_bronze,
         coalesce(dead_batches.rows_found, 0) as rows_in_dead_letters,
         booked.is_current
@@ -77,7 +79,7 @@ where
         is_current
         and (
             rows_read is distinct from rows_accepted + rows_dead_lettered + rows_duplicate
-            or rows_accepted is distinct from rows_in_bronze
+            or rows_accepted is distinct from rows_in_bronze + rows_erased
             or rows_dead_lettered is distinct from rows_in_dead_letters
         )
     )

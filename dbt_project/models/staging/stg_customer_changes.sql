@@ -50,4 +50,6 @@ deduplicated as (
 
 )
 
-select * from deduplicated
+-- Last: two changes are told apart by what was sent, whatever is shown of it.
+select * replace ({{ personal('customers', 'email') }} as email)
+from deduplicated

@@ -1,0 +1,148 @@
+"""`sluice erase`: arguments and output. What is done belongs to `sluice.erasure`.
+
+The build of the warehouse is the very job the UI runs, as a process of its own: the engine knows no orchestrator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+
+from sluice.commands import me
+from sluice.errors import ErasureError
+from sluice.settings import PROJECT, Settings
+
+# Of a long list of places the first say enough.
+_SHOWN = 30
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser of `sluice`."""
+    command = commands.add_parser("erase", help="remove a person from every layer, and prove it")
+    who = command.add_mutually_exclusive_group()
+    who.add_argument("--customer", metavar="ID", help="short for --subject customer --id ID")
+    who.add_argument("--id", metavar="ID", help="of the person; - reads it from standard input")
+    who.add_argument("--list", action="store_true", help="who was erased when, without saying who")
+    command.add_argument("--subject", default="customer", help="what kind of person, as the contracts say (customer)")
+    command.add_argument("--find", action="store_true", help="only search; exit 1 if the person is anywhere")
+    command.add_argument("--by", default=me(), help="who asks for it, kept in the list of the erased (you)")
+    command.set_defaults(run=_erase)
+
+
+def _erase(settings: Settings, chosen: argparse.Namespace) -> int:
+    from sluice.contracts import load_contracts
+    from sluice.erasure.run import erase, find
+    from sluice.lake import Lake
+
+    lake = Lake(settings)
+    if chosen.list:
+        return _list(lake)
+    person = chosen.customer if chosen.customer is not None else chosen.id
+    if person is None:
+        raise ErasureError("Say who: --customer ID, or --subject KIND --id ID.")
+    if person == "-":
+        person = sys.stdin.readline().strip()
+    subject = "customer" if chosen.customer is not None else chosen.subject
+    contracts = list(load_contracts(settings.contracts).values())
+    logs = [PROJECT / "dbt_project" / name for name in ("logs", "target")]
+    if chosen.find:
+        return _tell(find(lake, contracts, subject, person, logs))
+    done = erase(
+        lake,
+        contracts,
+        subject,
+        person,
+        rebuild=lambda: _build(settings),
+        by=chosen.by,
+        logs=logs,
+        tell=lambda step: print(f"{step} …", flush=True),
+    )
+    print(
+        f"bronze: {done.rows.rows_removed:,} rows removed, {done.rows.rows_emptied:,} rows kept without the person; "
+        f"{done.rows.letters_emptied:,} dead letters emptied\n"
+        f"{done.landing_files:,} landing files rewritten, {done.logs:,} logs blanked\n"
+        f"{done.snapshots:,} snapshots expired, {done.files:,} data files deleted"
+    )
+    if done.again:
+        print("The person had been erased before, or an erasure had been cut short: what was left is done now.")
+    if done.values_shared:
+        print(
+            f"{done.values_shared} personal values were not searched for: others have them too, or they are too short."
+        )
+    if settings.uses_postgres:
+        print(
+            "PostgreSQL keeps deleted rows of the catalog until VACUUM FULL, and in its write-ahead log and replicas "
+            "(docs/privacy.md)."
+        )
+    return _tell(done.findings)
+
+
+def _tell(findings) -> int:  # type: ignore[no-untyped-def]
+    print(
+        f"searched {findings.files:,} files ({findings.bytes:,} bytes, packed and unpacked) and {findings.rows:,} rows "
+        f"in them for the id and {findings.values - 1} personal values"
+    )
+    for title, places in (
+        ("the same digits with another meaning", findings.elsewhere),
+        ("FOUND", findings.found),
+    ):
+        for number, (place, hits) in enumerate(sorted(places.items())):
+            if number == _SHOWN:
+                print(f"  {title}: {len(places) - _SHOWN} more places")
+                break
+            print(f"  {title}: {place} ({hits:,})")
+    print("The person is still there." if findings.found else "Nothing was found.")
+    return 1 if findings.found else 0
+
+
+def _list(lake) -> int:  # type: ignore[no-untyped-def]
+    lake.create()
+    with lake.reading() as con:
+        rows = con.execute(
+            "SELECT requested_at, subject, left(subject_hash, 12), state, rows_removed, rows_emptied, letters_emptied, "
+            "coalesce(requested_by, '-') FROM ops.erasures ORDER BY requested_at"
+        ).fetchall()
+    for at, subject, digest, state, removed, emptied, letters, by in rows:
+        print(
+            f"{at:%Y-%m-%d %H:%M:%S}  {subject} {digest}…  {state}  {removed:,} rows removed, {emptied:,} emptied, "
+            f"{letters:,} dead letters  {by}"
+        )
+    unfinished = sum(row[3] != "done" for row in rows)
+    print(f"{len(rows)} erasures, {unfinished} unfinished" + (": run them again" if unfinished else ""))
+    return 1 if unfinished else 0
+
+
+def _build(settings: Settings) -> None:
+    """Build, test, audit and publish silver and gold.
+
+    Raises:
+        ErasureError: it failed.
+    """
+    environment = {
+        **os.environ,
+        "SLUICE_HOME": str(settings.home),
+        "DAGSTER_HOME": str(settings.home / "dagster"),
+    }
+    for arguments in (
+        ["resources.instance"],
+        ["dagster", "job", "execute", "-m", "definitions", "-j", "build_warehouse"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=PROJECT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip()
+            # What the job says of itself; else the end of what it printed.
+            told = re.search(r"\d+ of the warehouse's models or checks failed.*?(?=\n\s*\n|\n\s*Stack|\Z)", said, re.S)
+            raise ErasureError(
+                "The build after the erasure failed; run the same command again when it is mended.\n"
+                + (told.group() if told else "\n".join(said.splitlines()[-15:]))
+            )

@@ -1,0 +1,195 @@
+"""Landing files without the person: rewritten in place, line by line, with the same number of lines.
+
+A rewritten file counts as the one that was delivered (`ops.rewritten_files`), so its batch is the one in the books and
+nothing is loaded again. Files of no partition are blanked wherever the person stands in them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from sluice.contracts import Contract
+from sluice.erasure.lines import Line, header_of, may_hold, without
+from sluice.erasure.person import Person, Place
+from sluice.lake import Lake, literal, quoted, temp_table
+from sluice.landing import GZIP_SUFFIX, scan
+from sluice.records.shape import no_glob
+
+# In flight by its name: nobody takes a copy that is being written for a delivery.
+_COPY = ".erasing.tmp"
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A file about to be replaced: its path below the landing folder, the copy, and both fingerprints."""
+
+    source: str | None
+    path: str
+    copy: Path
+    before: str
+    after: str
+
+
+def clean(lake: Lake, contracts: Iterable[Contract], where: Iterable[Place], person: Person) -> int:
+    """Rewrite every landing file that holds the person; returns how many. May be run again at any time.
+
+    The books learn of the new content before it is there, so that a file never looks new: where this is cut short, a
+    file that was not replaced yet is still the one in the books.
+    """
+    folder = lake.settings.landing_path
+    if not folder.is_dir():
+        return 0
+    by_source = {place.contract.name: place for place in where}
+    routed: dict[str, tuple[Contract, str]] = {}
+    for contract in contracts:
+        for file in scan(contract, folder, lake.settings.start_date, lake.settings.end_date).files:
+            routed[file.path] = (contract, file.format)
+    for left in folder.rglob(f".*{_COPY}"):
+        left.unlink()  # of a try that was cut short
+    made = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        contract_, form = routed.get(name, (None, ""))
+        place = by_source.get(contract_.name) if contract_ else None
+        copy = rewrite(path, place, form, person)
+        if copy is not None:
+            made.append(Rewritten(contract_.name if contract_ else None, name, copy, _sha256(path), _sha256(copy)))
+    if made:
+        lake.write(lambda con: _note(con, folder, made), "erasure: landing files rewritten")
+    for item in made:
+        target = (folder / item.path).resolve()
+        stat = target.stat()
+        item.copy.chmod(stat.st_mode)
+        os.utime(item.copy, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        item.copy.replace(target)
+    return len(made)
+
+
+def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Path | None:
+    """Write a copy of a file without the person beside it; None if they are not in it.
+
+    Args:
+        path: of the file.
+        place: its source; None for a file of no partition, or of a source that does not name such people.
+        form: its format; empty where it is of no partition.
+        person: who.
+    """
+    copy = path.with_name(f".{path.name}{_COPY}")
+    if form == "parquet" or (not form and path.suffix == ".parquet"):
+        return copy if place is not None and _rewrite_parquet(path, place, person, copy) else None
+    data = path.read_bytes()
+    packed = path.name.endswith(GZIP_SUFFIX)
+    if packed:
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error):
+            return None  # nothing can be read of it; the search says so
+    encoding = place.contract.landing.csv.encoding if place is not None and form == "csv" else "utf-8"
+    text = data.decode(encoding, "surrogateescape")
+    if not may_hold(person, text, form):
+        return None
+    if place is not None:
+        out = "".join(line.text + end for line, end in records(text, place, form, person))
+    elif form:
+        # Of a source that names no such person: an equal id is something else there, a value of theirs is not.
+        if person.value_pattern is None:
+            return None
+        out = person.value_pattern.sub(lambda m: b"*" * len(m.group()), data).decode(encoding, "surrogateescape")
+    else:
+        out = person.mask(data).decode(encoding, "surrogateescape")
+    if out == text:
+        return None
+    written = out.encode(encoding, "surrogateescape")
+    copy.write_bytes(gzip.compress(written, mtime=0) if packed else written)
+    return copy
+
+
+def records(text: str, place: Place, form: str, person: Person) -> Iterator[tuple[Line, str]]:
+    """Each record of a text file without the person, and its line end."""
+    dialect = place.contract.landing.csv
+    parts = text.split("\n")
+    header = header_of(place, parts[0].removesuffix("\r")) if form == "csv" else None
+    joined: list[str] = []
+    for number, part in enumerate(parts):
+        end = "" if number == len(parts) - 1 else "\n"
+        if form == "csv" and dialect.header and number == 0:
+            yield Line("other", part), end
+            continue
+        joined.append(part)
+        open_ = form == "csv" and dialect.multiline and "\n".join(joined).count(dialect.quote) % 2
+        if open_ and end:
+            continue
+        record = "\n".join(joined)
+        joined = []
+        bare = record.removesuffix("\r")
+        line = without(place, person, bare, form, header)
+        yield Line(line.verdict, line.text + record[len(bare) :]), end
+
+
+def _rewrite_parquet(path: Path, place: Place, person: Person, copy: Path) -> bool:
+    """Parquet: rows about the person are left out, others lose them."""
+    with duckdb.connect() as con:
+        con.execute("SET TimeZone = 'UTC'")
+        read = f"read_parquet({literal(no_glob(str(path)))}, hive_partitioning = false)"
+        try:
+            present = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {read}").fetchall()]
+        except duckdb.Error:
+            return False
+        ids = [c.source_name for c in place.ids if c.source_name in present]
+        if not ids:
+            return False
+        theirs = "(" + " OR ".join(f"CAST({quoted(n)} AS VARCHAR) IS NOT DISTINCT FROM $id" for n in ids) + ")"
+        given = {"id": person.id}
+        if not (con.execute(f"SELECT 1 FROM {read} WHERE {theirs} LIMIT 1", given).fetchone()):
+            return False
+        known = {c.source_name for c in place.contract.columns}
+        emptied = [n for n in present if n in ids or n not in known or n in {c.source_name for c in place.personal}]
+        replaced = ", ".join(f"CASE WHEN NOT {theirs} THEN {quoted(n)} END AS {quoted(n)}" for n in emptied)
+        rows = f"FROM {read} WHERE NOT {theirs}" if place.about else f"SELECT * REPLACE ({replaced}) FROM {read}"
+        con.execute(f"CREATE TEMP TABLE kept AS {rows}", given)
+        con.execute(f"COPY kept TO {literal(str(copy))} (FORMAT parquet)")
+    return True
+
+
+def _note(con: duckdb.DuckDBPyConnection, folder: Path, made: list[Rewritten]) -> None:
+    """Tell the books of the new sizes, and that these contents are the ones delivered."""
+    temp_table(
+        con,
+        "rewritten",
+        "source VARCHAR, file VARCHAR, size BIGINT, before VARCHAR, after VARCHAR",
+        [(m.source, m.path, m.copy.stat().st_size, m.before, m.after) for m in made if m.source],
+    )
+    con.execute(
+        # A file that was rewritten for somebody else before.
+        "CREATE OR REPLACE TEMP TABLE delivered AS SELECT r.source, r.file, r.after, "
+        "coalesce(f.delivered_sha256, r.before) AS delivered FROM rewritten AS r LEFT JOIN ops.rewritten_files AS f "
+        "ON f.source = r.source AND f.file = r.file AND f.sha256 = r.before"
+    )
+    con.execute(
+        "INSERT INTO ops.rewritten_files SELECT source, file, after, delivered FROM delivered "
+        "WHERE (source, file, after) NOT IN (SELECT (source, file, sha256) FROM ops.rewritten_files)"
+    )
+    con.execute(
+        "UPDATE ops.positions AS p SET size = r.size FROM rewritten AS r WHERE p.source = r.source AND p.file = r.file"
+    )
+
+
+def delivered(con: duckdb.DuckDBPyConnection, source: str) -> dict[tuple[str, str], str]:
+    """Of each file that was rewritten, by path and present fingerprint: the fingerprint of what was delivered."""
+    rows = con.execute(
+        "SELECT file, sha256, delivered_sha256 FROM ops.rewritten_files WHERE source = ?", [source]
+    ).fetchall()
+    return {(file, after): before for file, after, before in rows}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

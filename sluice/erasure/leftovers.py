@@ -1,0 +1,120 @@
+"""Logs and Dagster's own storage without the person: blanked in place, as long as before.
+
+Nothing here is read by a pipeline. In a text that is no record a number alone says little: a process or a count of rows
+may have the digits of an id. It is blanked all the same, but for a bare number that is a value of JSON, which no id is
+here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sluice.erasure.person import BLANK, Person
+from sluice.erasure.purge import wipe_sqlite
+
+SQLITE = b"SQLite format 3\0"
+PARQUET = b"PAR1"
+GZIP = b"\x1f\x8b"
+
+# Before a bare number that is a value of JSON: an unescaped quote ends the key.
+_KEY = re.compile(rb'(?<!\\)"\s*:\s*$')
+_AFTER = re.compile(rb"\s*[,}]")
+
+
+def tokens(person: Person, text: bytes) -> Iterator[re.Match[bytes]]:
+    """Where the person stands in a log: every token, but for bare numbers of JSON."""
+    for match in person.pattern.finditer(text):
+        bare = match.group().isdigit() and _KEY.search(text, max(0, match.start() - 8), match.start())
+        if not (bare and _AFTER.match(text, match.end())):
+            yield match
+
+
+def blanked(person: Person, text: bytes) -> bytes:
+    """The text with those blanked."""
+    out = bytearray(text)
+    for match in tokens(person, text):
+        out[match.start() : match.end()] = BLANK * len(match.group())
+    return bytes(out)
+
+
+def files_of(folders: Iterable[Path], *without: Path) -> list[Path]:
+    """All files below the folders, but for those below `without`; no links."""
+    found = []
+    for folder in folders:
+        for root, _, names in os.walk(folder):
+            for name in names:
+                path = Path(root) / name
+                if not path.is_symlink() and path.is_file() and not any(path.is_relative_to(w) for w in without):
+                    found.append(path)
+    return sorted(set(found))
+
+
+def clean_logs(paths: Iterable[Path], person: Person) -> int:
+    """Blank the person in text files and SQLite databases; returns in how many files they were."""
+    changed = 0
+    for path in paths:
+        try:
+            head = path.open("rb").read(16)
+            if head.startswith(SQLITE):
+                changed += clean_sqlite(path, person)
+            elif not head.startswith((PARQUET, GZIP)):
+                changed += _clean_text(path, person)
+        except FileNotFoundError:  # a log may be rotated away, or a run end and take its files along
+            continue
+    return changed
+
+
+def _clean_text(path: Path, person: Person) -> bool:
+    data = path.read_bytes()
+    out = blanked(person, data)
+    if out == data:
+        return False
+    with path.open("r+b") as file:
+        # In place: whoever writes the log goes on in the same file. Not beyond what was read: it may have grown.
+        file.write(out)
+    return True
+
+
+def clean_sqlite(path: Path, person: Person) -> bool:
+    """Blank the person in every text of a database, and wipe what was there."""
+    con = sqlite3.connect(path, timeout=30)
+    found = False
+    try:
+        con.text_factory = bytes
+        for table, columns in sqlite_columns(con):
+            for column in columns:
+                rows = con.execute(
+                    f'SELECT rowid, "{column}" FROM "{table}" WHERE typeof("{column}") = \'text\''
+                ).fetchall()
+                for rowid, text in rows:
+                    out = blanked(person, text)
+                    if out != text:
+                        con.execute(f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = ?', [out.decode(), rowid])
+                        found = True
+        con.commit()
+    finally:
+        con.close()
+    if found:
+        wipe_sqlite(path)
+    return found
+
+
+def sqlite_columns(con: sqlite3.Connection) -> list[tuple[str, list[str]]]:
+    """Tables that have a rowid, and their columns."""
+    rows = con.execute(
+        "SELECT t.name, c.name FROM pragma_table_list AS t, pragma_table_info(t.name) AS c "
+        "WHERE t.schema = 'main' AND t.type = 'table' AND NOT t.wr AND t.name NOT LIKE 'sqlite_%' "
+        "ORDER BY t.name, c.cid"
+    ).fetchall()
+    found: dict[str, list[str]] = {}
+    for table, column in rows:
+        found.setdefault(_text(table), []).append(_text(column))
+    return list(found.items())
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,143 @@
+"""Who is meant: an id, what contracts call it, the person's values, and how a text is searched for either.
+
+Pure but for reading the values from bronze. Nothing here is ever written down or logged.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import duckdb
+
+from sluice.contracts import Column, Contract
+from sluice.lake import LAKE, quoted
+
+# Shorter values (a title, a letter for the gender) stand in too many texts to tell a person by.
+SHORTEST_VALUE = 4
+
+# Stands for what was erased where a text must keep its length.
+BLANK = b"*"
+
+_WORD = b"0-9A-Za-z_"
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person. `values` are what personal columns hold of them and of nobody else."""
+
+    subject: str
+    id: str = field(repr=False)
+    values: tuple[str, ...] = field(default=(), repr=False)
+
+    @cached_property
+    def pattern(self) -> re.Pattern[bytes]:
+        """Finds the id or a value, in UTF-8 or as JSON escapes it, as a token: no letter, digit or _ on either side.
+
+        A number's digits before or after its point are no token: 12345 is not in 12345.67.
+        """
+        texts = {form for text in (self.id, *self.values) for form in _forms(text)}
+        listed = b"|".join(re.escape(t) for t in sorted(texts, key=lambda t: (-len(t), t)))
+        return re.compile(b"(?<![" + _WORD + rb"])(?<![0-9]\.)(?:" + listed + b")(?![" + _WORD + rb"])(?!\.[0-9])")
+
+    @cached_property
+    def value_pattern(self) -> re.Pattern[bytes] | None:
+        """Likewise, the values alone; None if there are none."""
+        return Person(self.subject, self.values[0], self.values[1:]).pattern if self.values else None
+
+    @cached_property
+    def sql_pattern(self) -> str:
+        """The same for DuckDB's regular expressions, which cannot look around."""
+        listed = "|".join(re.escape(t) for t in (self.id, *self.values))
+        return f"(^|[^0-9A-Za-z_])({listed})($|[^0-9A-Za-z_])"
+
+    def is_in(self, text: str) -> bool:
+        """Whether a text holds the id or a value as a token."""
+        return self.pattern.search(text.encode("utf-8", "surrogateescape")) is not None
+
+    def mask(self, data: bytes) -> bytes:
+        """The same bytes with every token of the person blanked, as long as before."""
+        return self.pattern.sub(lambda m: BLANK * len(m.group()), data)
+
+
+def _forms(text: str) -> set[bytes]:
+    escaped = json.dumps(text)[1:-1]
+    return {text.encode(), escaped.encode()}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A source whose rows name this kind of person."""
+
+    contract: Contract
+    ids: tuple[Column, ...]
+    personal: tuple[Column, ...]
+
+    @property
+    def about(self) -> bool:
+        """Whether its rows are about the person and go; otherwise they count something, and stay without the person."""
+        return any(c.primary_key for c in self.ids)
+
+    @property
+    def table(self) -> str:
+        """The bronze table, quoted."""
+        return f"bronze.{quoted(self.contract.name)}"
+
+    def is_theirs(self) -> str:
+        """SQL of whether a row of bronze names the person `$id`."""
+        return " OR ".join(f"CAST({quoted(c.name)} AS VARCHAR) = $id" for c in self.ids)
+
+
+def places(contracts: Iterable[Contract], subject: str) -> list[Place]:
+    """The sources that name this kind of person."""
+    found = []
+    for contract in contracts:
+        ids = tuple(c for c in contract.columns if c.subject == subject)
+        if ids:
+            found.append(Place(contract, ids, tuple(c for c in contract.columns if c.personal and c not in ids)))
+    return found
+
+
+def values_of(
+    con: duckdb.DuckDBPyConnection, where: Iterable[Place], person_id: str, snapshot: int | None
+) -> tuple[tuple[str, ...], int]:
+    """What personal columns hold of a person, now and at a snapshot (where it is still kept).
+
+    Returns:
+        The values that nobody else has, and how many are left out because somebody has them too or for being short.
+    """
+    kept = {row[0] for row in con.execute("SELECT snapshot_id FROM ducklake_snapshots(?)", [LAKE]).fetchall()}
+    own: set[str] = set()
+    shared: set[str] = set()
+    for place in where:
+        if not table_exists(con, place.contract.name):
+            continue
+        for column in place.personal:
+            value = f"CAST({quoted(column.name)} AS VARCHAR)"
+            sources = [place.table]
+            if snapshot in kept:
+                sources.append(f"(SELECT * FROM {place.table} AT (VERSION => {int(snapshot or 0)}))")
+            for source in sources:
+                rows = con.execute(
+                    f"WITH own AS (SELECT DISTINCT {value} AS v FROM {source} AS t WHERE ({place.is_theirs()}) "
+                    f"AND {value} IS NOT NULL) SELECT v, EXISTS (SELECT 1 FROM {source} AS t WHERE {value} = v "
+                    f"AND ({place.is_theirs()}) IS NOT TRUE) FROM own",
+                    {"id": person_id},
+                ).fetchall()
+                own |= {v for v, _ in rows}
+                shared |= {v for v, others in rows if others or len(v) < SHORTEST_VALUE}
+    # The id itself may stand in a personal column.
+    return tuple(sorted(own - shared - {person_id})), len(shared - {person_id})
+
+
+def table_exists(con: duckdb.DuckDBPyConnection, name: str) -> bool:
+    """Whether a source has a bronze table yet."""
+    return bool(
+        con.execute(
+            "SELECT 1 FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'bronze' AND table_name = ?",
+            [LAKE, name],
+        ).fetchone()
+    )

@@ -1,0 +1,148 @@
+"""The list of the erased: by a keyed hash of each id, never the id; and keeping to it when rows of theirs arrive later.
+
+The key lies outside the lake: whoever has the lake alone cannot tell who was erased, though ids are few enough to try.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from datetime import UTC, datetime
+
+import duckdb
+
+from sluice.contracts import Contract
+from sluice.errors import ErasureError
+from sluice.lake import quoted
+from sluice.pseudonyms import ERASURE, Key, digest_sql
+from sluice.rules import value
+from sluice.settings import Settings
+
+# The checksum of a letter whose text was erased begins so, and goes on with its line.
+ERASED = "erased"
+
+# What such a letter says instead of its reasons, which quote what was wrong.
+ERASED_REASONS = (
+    "[{'rule': 'erased', 'column': NULL::VARCHAR, 'value': NULL::VARCHAR, 'detail': 'the person it was of was erased'}]"
+)
+
+
+def register_key(settings: Settings, *, create: bool = False) -> Key:
+    """The key of the list: from SLUICE_ERASURE_KEY, or from the home folder, where `create` makes one.
+
+    Without one the key is empty.
+    """
+    given = settings.erasure_key.get_secret_value()
+    if given:
+        return Key(given.encode())
+    path = settings.erasure_key_path
+    if create and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32) + "\n")
+    return Key(path.read_text().strip().encode()) if path.exists() else Key(b"")
+
+
+def note(
+    con: duckdb.DuckDBPyConnection, subject: str, digest: str, key_id: str, snapshot: int, by: str
+) -> tuple[int, bool]:
+    """Enter a person into the list, or find them there: the body of a transaction.
+
+    Returns:
+        The snapshot before their erasure began, and whether they were in the list.
+    """
+    check_key(con, key_id)
+    row = con.execute(
+        "SELECT state, snapshot_id FROM ops.erasures WHERE subject = ? AND subject_hash = ?", [subject, digest]
+    ).fetchone()
+    if row is not None and row[0] != "done":
+        return int(row[1]), True
+    con.execute("DELETE FROM ops.erasures WHERE subject = ? AND subject_hash = ?", [subject, digest])
+    con.execute(
+        "INSERT INTO ops.erasures (subject, subject_hash, key_id, state, snapshot_id, requested_by, requested_at, "
+        "rows_removed, rows_emptied, letters_emptied) VALUES (?, ?, ?, 'begun', ?, ?, ?, 0, 0, 0)",
+        [subject, digest, key_id, snapshot, by, _now()],
+    )
+    return snapshot, row is not None
+
+
+def reach(con: duckdb.DuckDBPyConnection, subject: str, digest: str, state: str, **counts: int) -> None:
+    """Note how far an erasure has come, and what it has done; counts add up over tries."""
+    added = "".join(f", {quoted(name)} = coalesce({quoted(name)}, 0) + {int(n)}" for name, n in counts.items())
+    con.execute(
+        f"UPDATE ops.erasures SET state = $state{added}, completed_at = CASE WHEN $state = 'done' THEN $now END "
+        "WHERE subject = $subject AND subject_hash = $digest",
+        {"state": state, "now": _now(), "subject": subject, "digest": digest},
+    )
+
+
+def check_key(con: duckdb.DuckDBPyConnection, key_id: str) -> None:
+    """Refuse to go on with a key the list was not made with: nobody on it would be recognised.
+
+    Raises:
+        ErasureError: it is another, or there is none.
+    """
+    other = con.execute("SELECT count(*) FROM ops.erasures WHERE key_id IS DISTINCT FROM ?", [key_id]).fetchone()
+    if other and other[0]:
+        raise ErasureError(
+            f"{other[0]} erased people cannot be recognised, so their rows could come back: the list was made with "
+            "another key. Put erasure.key back into the home folder, or the former SLUICE_ERASURE_KEY into the "
+            "environment. Nothing was written."
+        )
+
+
+def leave_out(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Take the erased out of the records in `judged`, before anything of them is written. Repeatable.
+
+    Rows about an erased person are marked `erased`, and nobody writes them; other rows of theirs lose what says whose
+    they are. Makes `erased_letters`, the rejected rows of which no text may be kept.
+    """
+    con.execute("CREATE OR REPLACE TEMP TABLE erased_letters (row_id BIGINT)")
+    if not contract.subjects:
+        return
+    listed = con.execute(
+        "SELECT count(*) FROM ops.erasures WHERE subject IN (SELECT unnest(?))", [list(contract.subjects)]
+    ).fetchone()
+    if not listed or not listed[0]:
+        return
+    row = con.execute(f"SELECT coalesce(CAST(getvariable('{ERASURE}_id') AS VARCHAR), '')").fetchone()
+    check_key(con, row[0] if row else "")
+    emptied = {c.name for c in contract.columns if c.personal}
+    for column in contract.columns:
+        if column.subject is None:
+            continue
+        name = f"CAST({value(column.name)} AS VARCHAR)"
+        con.execute(
+            "CREATE OR REPLACE TEMP TABLE erased_ids AS SELECT id FROM "
+            f"(SELECT DISTINCT {name} AS id FROM judged WHERE {name} IS NOT NULL) AS given "
+            f"JOIN ops.erasures AS e ON e.subject = $subject AND e.subject_hash = {digest_sql('given.id', ERASURE)}",
+            {"subject": column.subject},
+        )
+        theirs = f"{name} IN (SELECT id FROM erased_ids)"
+        con.execute(f"INSERT INTO erased_letters SELECT row_id FROM judged WHERE rejected AND {theirs}")
+        if any(c.subject == column.subject and c.primary_key for c in contract.columns):
+            con.execute(f"UPDATE judged SET erased = true WHERE {theirs}")
+        else:
+            own = sorted({column.name} | emptied)
+            con.execute(
+                f"UPDATE judged SET emptied = true, extra = NULL, {', '.join(f'{value(n)} = NULL' for n in own)} "
+                f"WHERE {theirs}"
+            )
+    _leave_out_of_letters(con, sorted(contract.subjects))
+
+
+def _leave_out_of_letters(con: duckdb.DuckDBPyConnection, subjects: list[str]) -> None:
+    """Rejected rows that could not be taken apart: an erased id may be any token of their text."""
+    con.execute(
+        "INSERT INTO erased_letters SELECT DISTINCT row_id FROM (SELECT row_id, unnest(list_distinct(list_concat("
+        "regexp_extract_all(raw, '[0-9A-Za-z_]+'), regexp_extract_all(raw, '[^\\s,;|\"]+')))) AS token FROM records "
+        "WHERE fault IS NOT NULL AND raw_encoding = 'utf-8') AS words "
+        f"JOIN ops.erasures AS e ON e.subject_hash = {digest_sql('words.token', ERASURE)} "
+        "AND e.subject IN (SELECT unnest(?))",
+        [subjects],
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)

@@ -1,0 +1,117 @@
+"""Bronze and dead letters without the person, and the books that say so: one transaction.
+
+Rows about the person go. Rows that count something stay, with the id and the personal columns null, so that sums by
+day, product or region are what they were. Silver and gold are built of that.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import duckdb
+
+from sluice.booking import take_turn
+from sluice.bronze import evolved_columns
+from sluice.erasure.lines import header_of, without
+from sluice.erasure.person import Person, Place, table_exists
+from sluice.erasure.register import ERASED, ERASED_REASONS
+from sluice.lake import literal, quoted, temp_table
+from sluice.landing import format_of
+
+
+@dataclass(frozen=True)
+class Emptied:
+    """What was done: rows of bronze removed, rows that lost the person, dead letters that lost their text."""
+
+    rows_removed: int
+    rows_emptied: int
+    letters_emptied: int
+
+
+def erase_rows(con: duckdb.DuckDBPyConnection, where: Iterable[Place], person: Person) -> Emptied:
+    """The body of the transaction. Repeatable."""
+    removed = emptied = 0
+    by_source = {place.contract.name: place for place in where}
+    for name, place in by_source.items():
+        if not table_exists(con, name):
+            continue
+        take_turn(con, name)
+        given = {"id": person.id}
+        con.execute(
+            f"CREATE OR REPLACE TEMP TABLE of_person AS SELECT _batch_id, count(*) AS n FROM {place.table} "
+            f"WHERE {place.is_theirs()} GROUP BY ALL",
+            given,
+        )
+        found = con.execute("SELECT coalesce(sum(n), 0)::BIGINT FROM of_person").fetchone()
+        if not found or not found[0]:
+            continue
+        if place.about:
+            con.execute(f"DELETE FROM {place.table} WHERE {place.is_theirs()}", given)
+            removed += found[0]
+        else:
+            # What no contract has classified may be about the person, too.
+            unknown = [*evolved_columns(con, name).values(), "_extra"]
+            names = [quoted(n) for n in (*(c.name for c in (*place.ids, *place.personal)), *unknown)]
+            con.execute(
+                f"UPDATE {place.table} SET {', '.join(f'{n} = NULL' for n in names)} WHERE {place.is_theirs()}", given
+            )
+            emptied += found[0]
+        column = "rows_erased" if place.about else "rows_emptied"
+        con.execute(
+            f"UPDATE ops.ledger AS l SET {column} = coalesce(l.{column}, 0) + p.n FROM of_person AS p "
+            "WHERE l.batch_id = p._batch_id"
+        )
+    letters = letters_of(con, by_source, person)
+    temp_table(con, "their_letters", "dead_letter_id VARCHAR", [(letter,) for letter in letters])
+    con.execute(
+        "UPDATE ops.dead_letters SET raw = NULL, corrected = NULL, header = CASE WHEN NOT "
+        f"regexp_matches(coalesce(header, ''), $pattern) THEN header END, reasons = {ERASED_REASONS}, "
+        f"checksum = {literal(ERASED)} || coalesce(line::VARCHAR, ''), "
+        "status = CASE WHEN status = 'open' THEN 'discarded' ELSE status END, decided_why = 'erased on request' "
+        "WHERE dead_letter_id IN (SELECT dead_letter_id FROM their_letters)",
+        {"pattern": person.sql_pattern},
+    )
+    return Emptied(removed, emptied, len(letters))
+
+
+def letters_of(con: duckdb.DuckDBPyConnection, by_source: dict[str, Place], person: Person) -> list[str]:
+    """Ids of the dead letters whose text names the person, or may."""
+    texts = "concat_ws(chr(10), raw, corrected, header, CAST(reasons AS VARCHAR), decided_why)"
+    rows = con.execute(
+        "SELECT dead_letter_id, source, file, raw, raw_encoding, corrected, header, CAST(reasons AS VARCHAR), "
+        f"decided_why FROM ops.dead_letters WHERE raw_encoding = 'base64' OR regexp_matches({texts}, ?)",
+        [person.sql_pattern],
+    ).fetchall()
+    return [row[0] for row in rows if names_them(by_source.get(row[1]), person, *row[2:])]
+
+
+def names_them(
+    place: Place | None,
+    person: Person,
+    file: str,
+    raw: str | None,
+    raw_encoding: str | None,
+    corrected: str | None,
+    header: str | None,
+    reasons: str | None,
+    why: str | None,
+) -> bool:
+    """Whether a dead letter names the person: by its contract where its text can be taken apart by it, else at all."""
+    values = person.value_pattern
+    loose = " ".join(filter(None, (header, why, reasons)))
+    if raw_encoding == "base64" and raw:
+        loose += " " + base64.b64decode(raw).decode("utf-8", "surrogateescape")
+        raw = None
+    if place is None:
+        loose = " ".join(filter(None, (loose, raw, corrected)))
+        return bool(values and values.search(loose.encode("utf-8", "surrogateescape")))
+    form = format_of(place.contract, file) or "jsonl"
+    names = header_of(place, header) if form == "csv" else None
+    for text in filter(None, (raw, corrected)):
+        if without(place, person, text, form, names).verdict != "other":
+            return True
+    # Of a record that was taken apart, what its reasons quote is in it; they name a column of another meaning, then.
+    taken = bool(raw) and without(place, person, raw or "", form, names).verdict == "other" and not corrected
+    return person.is_in(loose) and not (taken and not (values and values.search(loose.encode("utf-8", "ignore"))))

@@ -1,0 +1,211 @@
+"""All of an erasure, in an order in which it can be cut short anywhere and run again.
+
+First the person is entered into the list, so that from then on no load brings them in. Every step after that finds
+nothing to do where it has been done before. What was personal is read from the snapshot before the first try for as
+long as that is kept, so that a second try knows what to look for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from sluice.contracts import Contract
+from sluice.erasure import landing, leftovers, purge, register
+from sluice.erasure.person import Person, Place, places, values_of
+from sluice.erasure.rows import Emptied, erase_rows
+from sluice.erasure.search import Findings, in_parquet, search
+from sluice.errors import ErasureError
+from sluice.lake import Lake
+from sluice.publication import current_publication, latest_audit, publish_as_is
+
+# A load that comes between the build and the publication is built, too; one after the other cannot always come.
+_BUILDS = 3
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What an erasure did, and what the search after it found."""
+
+    rows: Emptied
+    landing_files: int
+    logs: int
+    snapshots: int
+    files: int
+    values_shared: int
+    again: bool
+    findings: Findings
+
+
+def find(
+    lake: Lake, contracts: Sequence[Contract], subject: str, person_id: str, logs: Sequence[Path] = ()
+) -> Findings:
+    """Look for a person everywhere, and change nothing."""
+    where = _places(contracts, subject)
+    with lake.reading() as con:
+        values, _ = values_of(con, where, person_id, None)
+    return search(lake, contracts, where, Person(subject, person_id, values), _logs(logs))
+
+
+def erase(
+    lake: Lake,
+    contracts: Sequence[Contract],
+    subject: str,
+    person_id: str,
+    *,
+    rebuild: Callable[[], None],
+    by: str = "",
+    logs: Sequence[Path] = (),
+    tell: Callable[[str], None] = lambda _: None,
+) -> Erased:
+    """Erase a person, and look for them afterwards.
+
+    Args:
+        lake: where they are.
+        contracts: all there are.
+        subject: what kind of person, as the contracts call it.
+        person_id: their id, as the sources write it.
+        rebuild: builds, tests and audits silver and gold.
+        by: who asked for it; kept with the entry in the list.
+        logs: folders outside the home folder with logs, which are cleaned and searched, too.
+        tell: is told each step.
+
+    Raises:
+        ErasureError: no contract names such people, the build failed, or somebody holds the catalog. Run it again.
+        LakeUnavailableError, StorageFullError: as `Lake`.
+    """
+    where = _places(contracts, subject)
+    if not person_id.strip():
+        raise ErasureError("The id is empty. Give that of one person.")
+    lake.create()
+    key = register.register_key(lake.settings, create=True)
+    digest = key.digest(person_id)
+    with lake.reading() as con:
+        now = lake.current_snapshot(con)
+    before, again = lake.write(
+        lambda con: register.note(con, subject, digest, key.id, now, by), f"erasure of a {subject}: begun"
+    )
+    with lake.reading() as con:
+        values, shared = values_of(con, where, person_id, before)
+    person = Person(subject, person_id, values)
+
+    def reached(state: str, **counts: int) -> None:
+        lake.write(
+            lambda con: register.reach(con, subject, digest, state, **counts), f"erasure of a {subject}: {state}"
+        )
+
+    tell("landing files")
+    files = landing.clean(lake, contracts, where, person)
+    tell("bronze and dead letters")
+
+    def work(con: duckdb.DuckDBPyConnection) -> Emptied:
+        done = erase_rows(con, where, person)
+        counts = {"rows_removed": done.rows_removed, "rows_emptied": done.rows_emptied}
+        register.reach(con, subject, digest, "bronze", **counts, letters_emptied=done.letters_emptied)
+        return done
+
+    rows = lake.write(work, f"erasure of a {subject}: bronze and dead letters")
+    tell("silver, gold and their gates")
+    _build(lake, rebuild)
+    tell("logs")
+    cleaned = leftovers.clean_logs(_unread(lake, logs), person)
+    tell("old snapshots and their files")
+    reached("built")
+    expired, removed = _forget(lake)
+    if not lake.settings.uses_postgres:
+        purge.wipe_sqlite(lake.settings.catalog_path)
+    tell("the search")
+    findings = search(lake, contracts, where, person, _logs(logs))
+    findings = _without_orphans(lake, contracts, where, person, logs, findings)
+    if not findings.found:
+        reached("done")
+    return Erased(rows, files, cleaned, expired, removed, shared, again, findings)
+
+
+def _places(contracts: Iterable[Contract], subject: str) -> list[Place]:
+    contracts = list(contracts)
+    where = places(contracts, subject)
+    if not where:
+        known = sorted({s for c in contracts for s in c.subjects})
+        raise ErasureError(
+            f"No contract has a column that names a {subject}. "
+            + (f"They name: {', '.join(known)}." if known else "Give such columns the customProperty `subject`.")
+        )
+    return where
+
+
+def _build(lake: Lake, rebuild: Callable[[], None]) -> None:
+    """Build, and publish what was built, pinned readers as well: what they see is about to go.
+
+    Raises:
+        ErasureError: a gate failed.
+    """
+    with lake.reading() as con:
+        built = con.execute(
+            "SELECT 1 FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = 'gold' LIMIT 1"
+        ).fetchone()
+    if not built:
+        purge.compact(lake)
+        return
+    for _ in range(_BUILDS):
+        begun = datetime.now(UTC).replace(tzinfo=None)
+        rebuild()
+        audit = latest_audit(lake)
+        if audit is None or not audit.passed:
+            failed = ", ".join(audit.failed[:5]) if audit else "there is no audit"
+            raise ErasureError(
+                f"The build after the erasure did not pass its gates ({failed}). The person is out of bronze, not yet "
+                "out of what readers see. Mend it and run the same command again."
+            )
+        # Written anew, no file holds a row that is only marked as deleted; content does not change by it.
+        purge.compact(lake)
+        with lake.reading() as con:
+            later = con.execute("SELECT 1 FROM ops.ledger WHERE ingested_at >= ? LIMIT 1", [begun]).fetchone()
+        if not later:
+            break
+    if current_publication(lake) is not None:
+        publish_as_is(lake, reason="erasure of a person")
+
+
+def _forget(lake: Lake) -> tuple[int, int]:
+    current = current_publication(lake)
+    return purge.forget_the_past(lake, [current.snapshot_id] if current else [])
+
+
+def _unread(lake: Lake, logs: Sequence[Path]) -> list[Path]:
+    """Files no pipeline reads: the home folder without the lake, what is delivered, and files of work under way."""
+    settings = lake.settings
+    own = [settings.home / "lake", settings.landing_path, settings.temp_path, settings.erasure_key_path]
+    if "://" not in settings.lake_data_path:
+        own.append(Path(settings.lake_data_path))
+    return [*leftovers.files_of([settings.home], *own), *_logs(logs)]
+
+
+def _logs(folders: Iterable[Path]) -> list[Path]:
+    """What dbt leaves beside its project: logs and results. The rest is made of the project, not of data."""
+    return [p for p in leftovers.files_of(folders) if p.suffix == ".log" or p.name == "run_results.json"]
+
+
+def _without_orphans(
+    lake: Lake,
+    contracts: Sequence[Contract],
+    where: Sequence[Place],
+    person: Person,
+    logs: Sequence[Path],
+    findings: Findings,
+) -> Findings:
+    """Where the person is found in data files of transactions that were cut short, remove those and look once more."""
+    if not findings.found or "://" in lake.settings.lake_data_path:
+        return findings
+    with lake.connect() as con:
+        names = [Path(name) for name in purge.orphans(con)]
+    if not names:
+        return findings
+    theirs = [path for path in names if path.exists() and in_parquet(lake, contracts, where, person, path)]
+    for path in theirs:
+        path.unlink()
+    return search(lake, contracts, where, person, _logs(logs)) if theirs else findings

@@ -1,0 +1,376 @@
+"""The proof: every file under the home folder and the landing area is read, and the person looked for.
+
+Twice: as bytes, and as what the bytes hold, for Parquet and gzip hide their content. An id such as 15036 may be a
+product's code or a count elsewhere; what decides is said with each kind of file below. Places where the same digits
+have another meaning are counted and told, so that somebody can judge; a value only the person has counts anywhere.
+"""
+
+from __future__ import annotations
+
+import gzip
+import mmap
+import sqlite3
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import duckdb
+
+from sluice.contracts import Contract
+from sluice.erasure.landing import records
+from sluice.erasure.leftovers import GZIP, PARQUET, SQLITE, files_of, sqlite_columns, tokens
+from sluice.erasure.person import Person, Place
+from sluice.erasure.rows import names_them
+from sluice.lake import LAKE, Lake, literal, quoted
+from sluice.landing import scan
+from sluice.records.shape import no_glob
+
+
+@dataclass
+class Findings:
+    """What was searched and found. `found` and `elsewhere` are places with a number of hits."""
+
+    files: int = 0
+    bytes: int = 0
+    values: int = 0
+    rows: int = 0
+    found: dict[str, int] = field(default_factory=dict)
+    elsewhere: dict[str, int] = field(default_factory=dict)
+
+    def hit(self, place: str, count: int, *, other: bool = False) -> None:
+        """Note hits; `other`: the same digits with another meaning."""
+        if count:
+            into = self.elsewhere if other else self.found
+            into[place] = into.get(place, 0) + count
+
+
+def search(
+    lake: Lake, contracts: Sequence[Contract], where: Sequence[Place], person: Person, logs: Iterable[Path] = ()
+) -> Findings:
+    """Look for a person everywhere.
+
+    Args:
+        lake: with its home folder.
+        contracts: all there are: what a column means is theirs to say.
+        where: the sources that name such people.
+        person: who.
+        logs: files outside the home folder that are searched as well.
+    """
+    settings = lake.settings
+    data = None if "://" in settings.lake_data_path else Path(settings.lake_data_path)
+    seeker = _Seeker(lake, contracts, where, person)
+    own = [settings.catalog_path, settings.erasure_key_path]
+    landing = settings.landing_path
+    folders = [settings.home, landing, *([data] if data else [])]
+    routed = {
+        (landing / f.path).resolve(): (c, f.format)
+        for c in contracts
+        if landing.is_dir()
+        for f in scan(c, landing, settings.start_date, settings.end_date).files
+    }
+    parquet = []
+    for path in sorted({*files_of(folders), *logs}):
+        try:
+            head = path.open("rb").read(16)
+            seeker.findings.files += 1
+            seeker.findings.bytes += path.stat().st_size
+            if path.resolve() in routed:
+                seeker.landing_file(path, *routed[path.resolve()])
+            elif head.startswith(PARQUET):
+                parquet.append(path)
+            elif head.startswith(SQLITE):
+                seeker.sqlite(path, catalog=path in own)
+            else:
+                seeker.log(path, head)
+        except FileNotFoundError:  # a run has ended and taken its files along
+            continue
+    for folder, group in groupby(parquet, key=lambda p: p.parent):
+        seeker.parquet(folder, list(group))
+    if data is None:
+        seeker.bucket()
+    seeker.tables()
+    return seeker.findings
+
+
+def in_parquet(lake: Lake, contracts: Sequence[Contract], where: Sequence[Place], person: Person, path: Path) -> bool:
+    """Whether one Parquet file holds the person."""
+    seeker = _Seeker(lake, contracts, where, person)
+    seeker.parquet(path.parent, [path])
+    return bool(seeker.findings.found)
+
+
+class _Seeker:
+    """One search."""
+
+    def __init__(self, lake: Lake, contracts: Sequence[Contract], where: Sequence[Place], person: Person) -> None:
+        self.lake, self.person = lake, person
+        self.places = {p.contract.name: p for p in where}
+        self._letters_of_others: list[bytes] | None = None
+        self.findings = Findings(values=1 + len(person.values))
+        named = {c.name for p in where for c in (*p.ids, *p.personal)} | {
+            c.source_name for p in where for c in (*p.ids, *p.personal)
+        }
+        # By these names the contracts call something else, which may have the digits of an id.
+        self.others = {n for c in contracts for k in c.columns for n in (k.name, k.source_name)} - named
+        self.ids = {n for p in where for c in p.ids for n in (c.name, c.source_name)}
+
+    def landing_file(self, path: Path, contract: Contract, form: str) -> None:
+        """A landing file: record by record, as its contract takes it apart."""
+        if form == "parquet":
+            self.parquet(path.parent, [path])
+            return
+        data = path.read_bytes()
+        if path.name.endswith(".gz"):
+            data = self._unpacked(path, data)
+        hits = sum(1 for _ in self.person.pattern.finditer(data))
+        place = self.places.get(contract.name)
+        if not hits and not (place and form == "jsonl" and b"\\u" in data):
+            return
+        if place is None:
+            values = self.person.value_pattern
+            theirs = sum(1 for _ in values.finditer(data)) if values else 0
+        else:
+            encoding = contract.landing.csv.encoding if form == "csv" else "utf-8"
+            text = data.decode(encoding, "surrogateescape")
+            theirs = sum(1 for line, _ in records(text, place, form, self.person) if line.verdict != "other")
+        self.findings.hit(str(path), theirs)
+        if not theirs:
+            self.findings.hit(f"{contract.name}: landing files, in other columns", hits, other=True)
+
+    def log(self, path: Path, head: bytes) -> None:
+        """Any other file: its bytes, unpacked."""
+        if head.startswith(GZIP):
+            self.findings.hit(str(path), sum(1 for _ in tokens(self.person, self._unpacked(path, path.read_bytes()))))
+        elif path.stat().st_size:
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                if self.person.pattern.search(data):
+                    self.findings.hit(str(path), sum(1 for _ in tokens(self.person, data[:])))
+
+    def _unpacked(self, path: Path, data: bytes) -> bytes:
+        try:
+            out = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error):
+            # Nobody can say what is in it: not to be passed over.
+            self.findings.hit(f"{path} (cannot be unpacked, so not searched)", 1)
+            return b""
+        self.findings.bytes += len(out)
+        return out
+
+    def sqlite(self, path: Path, *, catalog: bool) -> None:
+        """A database: every value, then its bytes, in which freed pages show."""
+        con = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
+        explained = 0
+        try:
+            con.text_factory = bytes
+            kinds = _catalog_columns(con) if catalog else {}
+            letters = _inlined_letters(con) if catalog else set()
+            for table, columns in sqlite_columns(con):
+                for row in con.execute(f'SELECT * FROM "{table}"'):
+                    self.findings.rows += 1
+                    if table in letters:
+                        explained += self._inlined_letter(f"{path.name}: {table} (dead letters)", columns, row)
+                        continue
+                    meaning = kinds.get(_of_stats(table, columns, row))
+                    for column, value in zip(columns, row, strict=True):
+                        hits, other = self._catalog_value(table, column, value, meaning, catalog=catalog)
+                        self.findings.hit(f"{path.name}: {table}.{column}", hits)
+                        explained += other
+                        if other and catalog:
+                            self.findings.hit(f"{path.name}: {table}.{column}", other, other=True)
+        finally:
+            con.close()
+        for file in (path, path.with_name(path.name + "-wal")):
+            if file.exists() and file.stat().st_size:
+                raw = file.read_bytes()
+                left = sum(1 for _ in tokens(self.person, raw))
+                # What the values do not account for stands in a freed page.
+                if left > explained:
+                    self.findings.hit(f"{file} (bytes)", left - explained)
+
+    def _inlined_letter(self, place: str, columns: Sequence[str], row: Sequence[object]) -> int:
+        """A dead letter the catalog holds itself; returns the hits that mean something else."""
+        hits = sum(1 for value in row if isinstance(value, bytes) for _ in tokens(self.person, value))
+        if not hits:
+            return 0
+        given = dict(zip(columns, (v.decode() if isinstance(v, bytes) else v for v in row), strict=True))
+        texts = [given.get(n) for n in ("file", "raw", "raw_encoding", "corrected", "header", "reasons", "decided_why")]
+        theirs = names_them(self.places.get(str(given.get("source"))), self.person, *texts)  # type: ignore[arg-type]
+        self.findings.hit(place, hits, other=not theirs)
+        return 0 if theirs else hits
+
+    def _catalog_value(
+        self, table: str, column: str, value: object, meaning: tuple[str, str, str] | None, *, catalog: bool
+    ) -> tuple[int, int]:
+        """Hits in one value, and those of them that mean something else."""
+        if not isinstance(value, bytes):
+            theirs = str(value) == self.person.id and column in self.ids
+            return int(theirs), 0
+        hits = sum(1 for _ in tokens(self.person, value))
+        if not hits or not catalog:
+            return hits, 0
+        values = self.person.value_pattern
+        if values and values.search(value):
+            return hits, 0
+        name, kind, owner = meaning or (column, "varchar", "")
+        if owner == "dead_letters" and any(text.startswith(value) for text in self._other_letters()):
+            return 0, hits
+        if name in self.others or (kind != "varchar" and name not in self.ids):
+            return 0, hits
+        return hits, 0
+
+    def _other_letters(self) -> list[bytes]:
+        """Texts of the dead letters that do not name the person, though their digits may stand in them."""
+        if self._letters_of_others is None:
+            with self.lake.reading() as con:
+                rows = con.execute(
+                    "SELECT source, file, raw, raw_encoding, corrected, header, CAST(reasons AS VARCHAR), decided_why "
+                    "FROM ops.dead_letters WHERE raw IS NOT NULL"
+                ).fetchall()
+            self._letters_of_others = [
+                row[2].encode() for row in rows if not names_them(self.places.get(row[0]), self.person, *row[1:])
+            ]
+        return self._letters_of_others
+
+    def parquet(self, folder: Path, paths: Sequence[Path]) -> None:
+        """Parquet of one folder: every column as text; then the bytes, where the columns did not account for them."""
+        named = [str(p) for p in paths]
+        with duckdb.connect() as con:
+            try:
+                explained = self._columns(con, named, self._label(folder))
+            except duckdb.Error:
+                # Of different shapes; or one is no Parquet after all.
+                explained = {}
+                for name in named:
+                    try:
+                        explained.update(self._columns(con, [name], self._label(folder)))
+                    except duckdb.Error:
+                        self.findings.hit(f"{name} (cannot be read, so not searched)", 1)
+        for path in paths:
+            raw = path.read_bytes()
+            hits = sum(1 for _ in self.person.pattern.finditer(raw))
+            values = self.person.value_pattern
+            if hits and (not explained.get(str(path)) or (values and values.search(raw))):
+                self.findings.hit(f"{path} (bytes)", hits)
+
+    def _label(self, folder: Path) -> str:
+        root = Path(self.lake.settings.lake_data_path)
+        return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else str(folder)
+
+    def _columns(self, con: duckdb.DuckDBPyConnection, paths: list[str], label: str) -> dict[str, int]:
+        """Search the columns of some files; returns of each file the hits that mean something else."""
+        explained: dict[str, int] = {}
+        read = (
+            f"read_parquet([{', '.join(literal(no_glob(p)) for p in paths)}], union_by_name = true, "
+            "filename = '_searched', hive_partitioning = false)"
+        )
+        shape = con.execute(f"DESCRIBE SELECT * EXCLUDE (_searched) FROM {read}").fetchall()
+        names = [
+            row[0] for row in shape if "VARCHAR" in row[1] or row[1] in ("JSON", "BLOB", "UUID") or row[0] in self.ids
+        ]
+        counted = con.execute(f"SELECT count(*) FROM {read}").fetchone()
+        self.findings.rows += counted[0] if counted else 0
+        if not names:
+            return explained
+        counts = ", ".join(f"count(*) FILTER ({self._test(n)})" for n in names)
+        grouped = con.execute(
+            f"SELECT _searched, {counts} FROM {read} GROUP BY _searched",
+            {"id": self.person.id, "pattern": self.person.sql_pattern},
+        ).fetchall()
+        rows = [(path, n, c) for path, *found in grouped for n, c in zip(names, found, strict=True) if c]
+        letters = None
+        for path, column, count in rows:
+            if {"raw", "raw_encoding", "reasons"} <= {s[0] for s in shape} and column != "decided_by":
+                letters = self._letters(con, path) if letters is None else letters
+                other = not letters
+            else:
+                other = column in self.others and not self._values_in(con, path, column)
+            self.findings.hit(f"{label}: {column}", count, other=other)
+            if other:
+                explained[path] = explained.get(path, 0) + count
+        return explained
+
+    def _test(self, name: str) -> str:
+        text = f"CAST({quoted(name)} AS VARCHAR)"
+        # The cheap test first.
+        wanted = " OR ".join(f"contains({text}, {literal(v)})" for v in (self.person.id, *self.person.values))
+        return f"CASE WHEN {wanted} THEN regexp_matches({text}, $pattern) OR {text} = $id ELSE false END"
+
+    def _values_in(self, con: duckdb.DuckDBPyConnection, path: str, column: str) -> bool:
+        if not self.person.values:
+            return False
+        values = Person(self.person.subject, self.person.values[0], self.person.values[1:])
+        return bool(
+            con.execute(
+                f"SELECT 1 FROM read_parquet({literal(no_glob(path))}, hive_partitioning = false) "
+                f"WHERE regexp_matches(CAST({quoted(column)} AS VARCHAR), ?) LIMIT 1",
+                [values.sql_pattern],
+            ).fetchone()
+        )
+
+    def _letters(self, con: duckdb.DuckDBPyConnection, path: str) -> int:
+        """Dead letters in a file that name the person; their texts are taken apart by their contracts."""
+        rows = con.execute(
+            "SELECT source, file, raw, raw_encoding, corrected, header, CAST(reasons AS VARCHAR), decided_why "
+            f"FROM read_parquet({literal(no_glob(path))}, hive_partitioning = false)"
+        ).fetchall()
+        return sum(names_them(self.places.get(source), self.person, *rest) for source, *rest in rows)
+
+    def bucket(self) -> None:
+        """Data files in a bucket: what their columns hold, not their bytes."""
+        with self.lake.reading() as con:
+            pattern = literal(self.lake.settings.lake_data_path + "**/*.parquet")
+            names = [row[0] for row in con.execute(f"SELECT file FROM glob({pattern})").fetchall()]
+            self.findings.files += len(names)
+            for name in names:
+                self._columns(con, [name], name.removeprefix(self.lake.settings.lake_data_path).rpartition("/")[0])
+
+    def tables(self) -> None:
+        """Every table and view of the lake as it is now, where the columns that name people are numbers as well."""
+        with self.lake.reading() as con:
+            shape = con.execute(
+                "SELECT schema_name, table_name, column_name FROM duckdb_columns() WHERE database_name = ? "
+                "AND (data_type LIKE '%VARCHAR%' OR list_contains(?, column_name)) ORDER BY ALL",
+                [LAKE, sorted(self.ids)],
+            ).fetchall()
+            for (schema, table), group in groupby(shape, key=lambda row: (row[0], row[1])):
+                names = [row[2] for row in group]
+                row = con.execute(
+                    f"SELECT {', '.join(f'count(*) FILTER ({self._test(n)})' for n in names)} "
+                    f"FROM {quoted(schema)}.{quoted(table)}",
+                    {"id": self.person.id, "pattern": self.person.sql_pattern},
+                ).fetchone()
+                assert row is not None, "an aggregate has a row"
+                for name, count in zip(names, row, strict=True):
+                    if (schema, table) != ("ops", "dead_letters"):
+                        self.findings.hit(f"{schema}.{table}: {name}", count, other=name in self.others)
+
+
+def _catalog_columns(con: sqlite3.Connection) -> dict[tuple[object, object], tuple[str, str, str]]:
+    """Name, type and table of each column of the lake, by table and column id."""
+    return {
+        (table, column): (name.decode(), kind.decode(), owner.decode())
+        for table, column, name, kind, owner in con.execute(
+            "SELECT c.table_id, c.column_id, c.column_name, c.column_type, t.table_name FROM ducklake_column AS c "
+            "JOIN ducklake_table AS t USING (table_id)"
+        ).fetchall()
+    }
+
+
+def _inlined_letters(con: sqlite3.Connection) -> set[str]:
+    """Tables of the catalog with dead letters that are in no data file yet."""
+    return {
+        row[0].decode()
+        for row in con.execute(
+            "SELECT i.table_name FROM ducklake_inlined_data_tables AS i JOIN ducklake_table AS t USING (table_id) "
+            "WHERE t.table_name = 'dead_letters'"
+        ).fetchall()
+    }
+
+
+def _of_stats(table: str, columns: Sequence[str], row: Sequence[object]) -> tuple[object, object]:
+    """The column of the lake a row of the catalog's statistics is about."""
+    if "stats" in table and {"table_id", "column_id"} <= set(columns):
+        return row[columns.index("table_id")], row[columns.index("column_id")]
+    return None, None

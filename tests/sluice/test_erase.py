@@ -1,0 +1,340 @@
+"""Erasing a person from bronze, dead letters, landing files, old snapshots and logs; without silver and gold.
+
+What the warehouse makes of it is in tests/test_erase.py. Every test first proves that the search finds the person.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from sluice.books import books
+from sluice.contracts import Contract
+from sluice.erasure import run
+from sluice.erasure.run import Erased, erase, find
+from sluice.errors import ErasureError
+from tests.conftest import ORDERS_HEADER, Bench
+
+ANN, BOB = "15036", "12345"
+MAIL = "ann@shop.example"
+DAY = "2026-01-02"
+
+
+def change(customer: str, mail: str | None, lsn: int, op: str = "c") -> str:
+    image = {"customer_id": customer, "country": "France", "segment": "retail", "email": mail}
+    before, after = (image, None) if op == "d" else (None if op == "c" else image, image)
+    source = {"lsn": lsn, "ts_ms": 1767225600000 + lsn}
+    return json.dumps({"op": op, "before": before, "after": after, "source": source}, separators=(",", ":"))
+
+
+def event(number: int, customer: str | None, **more: Any) -> str:
+    given = {"event_id": f"e{number}", "event_type": "view", "event_ts": f"{DAY}T10:00:00Z", "visitor_id": f"v{number}"}
+    return json.dumps({**given, "customer_id": customer, "stock_code": "85048", "channel": "web", **more})
+
+
+def order(number: int, customer: str, *, stock: str = "85048", quantity: object = 2) -> str:
+    return f"{500000 + number},{stock},CUP,{quantity},{DAY} 10:00:00,2.50,{customer},France"
+
+
+class Planted:
+    """A small shop in which Ann (to be erased) and Bob (to stay) are everywhere."""
+
+    def __init__(self, bench: Bench, contracts: dict[str, Contract]) -> None:
+        self.bench = bench
+        self.contracts = [dataclasses.replace(c, max_rejected_share=1.0) for c in contracts.values()]
+        self.deliver()
+        self.ingest()
+        home = bench.settings.home
+        (home / "dagster" / "storage").mkdir(parents=True)
+        (home / "dagster" / "run.log").write_text(f"row of {ANN}, {MAIL}; of {BOB}\n")
+        (home / "packed.txt").write_text("nothing")
+        with sqlite3.connect(home / "dagster" / "storage" / "index.db") as con:
+            con.execute("PRAGMA journal_mode = WAL")
+            con.execute("CREATE TABLE event_logs (event TEXT)")
+            con.executemany(
+                "INSERT INTO event_logs VALUES (?)",
+                [(f'{{"preview": "| {ANN} | France |", "pid": {ANN}}}',), (f'{{"preview": "| {BOB} |"}}',)],
+            )
+        con.close()
+
+    def deliver(self) -> None:
+        bench = self.bench
+        changes = [change(ANN, "old@ann.example", 1), change(BOB, "bob@shop.example", 2), change(ANN, MAIL, 3, "u")]
+        # Twice the same line, and a delete that breaks the envelope and so becomes a dead letter.
+        bad = change(ANN, MAIL, 4, "d").replace('"after":null', '"after":{"customer_id":"15036"}')
+        bench.put(f"cdc/customers/date={DAY}/c.jsonl.gz", "\n".join([*changes, changes[2], bad]) + "\n")
+        bench.put_orders(
+            f"{DAY}|uk",
+            order(1, ANN),
+            order(2, BOB),
+            order(3, BOB, stock=ANN),  # a product with the digits of Ann's id
+            order(4, ANN, quantity="two"),
+            f"500005,{ANN}",
+            order(6, BOB, stock=ANN, quantity="two"),
+            order(7, ANN),
+        )
+        bench.put(
+            f"events/date={DAY}/hour=10/e.jsonl", "\n".join([event(1, ANN), event(2, BOB), event(3, None)]) + "\n"
+        )
+        path = bench.landing / f"events/date={DAY}/hour=11/e.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with duckdb.connect() as con:
+            rows = "\n".join([event(4, ANN), event(5, BOB)])
+            (path.parent / "rows.tmp").write_text(rows)
+            read = f"read_json('{path.parent}/rows.tmp', format = 'newline_delimited', hive_partitioning = false)"
+            con.execute(f"COPY (FROM {read}) TO '{path}'")
+        (path.parent / "rows.tmp").unlink()
+        bench.put("elsewhere/list.csv", f"name,id\nAnn,{ANN}\nBob,{BOB}\n")
+
+    def ingest(self, **options: Any) -> dict[str, Any]:
+        self.bench.close()
+        return {c.name: self.bench.ingest(c, **options) for c in self.contracts}
+
+    def find(self, who: str = ANN) -> dict[str, int]:
+        self.bench.close()
+        return find(self.bench.lake, self.contracts, "customer", who).found
+
+    def erase(self, who: str = ANN) -> Erased:
+        self.bench.close()
+        return erase(self.bench.lake, self.contracts, "customer", who, rebuild=_nothing_to_build, by="a test")
+
+    def everything(self, source: str) -> list[tuple[Any, ...]]:
+        return self.bench.sql(f"SELECT * EXCLUDE (_ingested_at) FROM bronze.{source} ORDER BY _file, _line")
+
+
+def _nothing_to_build() -> None:
+    raise AssertionError("there is no gold to build")
+
+
+@pytest.fixture
+def planted(bench: Bench, contracts: dict[str, Contract]) -> Planted:
+    return Planted(bench, contracts)
+
+
+def test_a_person_is_found_everywhere_and_then_nowhere(planted: Planted) -> None:
+    bench = planted.bench
+    found = planted.find()
+    for place in (
+        "c.jsonl.gz", "orders.csv", "e.jsonl", "elsewhere/list.csv", "run.log", "index.db",
+        "bronze.customers: customer_id", "bronze.customers: email", "bronze.orders: customer_id",
+        "bronze.events: customer_id", "hour=11: customer_id", "dead letters",
+    ):  # fmt: skip
+        assert any(place in where for where in found), (place, found)
+    orders, events = planted.everything("orders"), planted.everything("events")
+
+    done = planted.erase()
+    assert done.findings.found == {}
+    assert planted.find() == {}
+    assert (done.rows.rows_removed, done.rows.rows_emptied, done.rows.letters_emptied) == (2, 4, 3)
+    assert done.landing_files == 5
+    # Not the search, which might be blind: grep.
+    home = bench.settings.home
+    for path in (p for p in home.rglob("*") if p.is_file()):
+        data = path.read_bytes()
+        data = gzip.decompress(data) if path.suffix == ".gz" else data
+        assert MAIL.encode() not in data, path
+        assert b"old@ann.example" not in data, path
+
+    # Bob, and whatever was not Ann's, is as it was; so is what Ann bought, without Ann.
+    def blank(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        return [tuple(None if v == ANN and i != stock_at else v for i, v in enumerate(r)) for r in rows]
+
+    columns = bench.sql("SELECT column_name FROM (DESCRIBE SELECT * EXCLUDE (_ingested_at) FROM bronze.orders)")
+    names = [name for (name,) in columns]
+    stock_at = names.index("stock_code")
+    assert planted.everything("orders") == blank(orders)
+    stock_at = -1
+    assert planted.everything("events") == blank(events)
+    assert bench.sql("SELECT customer_id, email FROM bronze.customers") == [(BOB, "bob@shop.example")]
+    assert planted.find(BOB), "the other person is still there"
+    # Ann's digits as a product are told of, not touched; so is Bob's dead letter about it.
+    assert any("stock_code" in place for place in done.findings.elsewhere)
+    assert [raw for (raw,) in bench.sql("SELECT raw FROM ops.dead_letters WHERE raw IS NOT NULL")] == [
+        order(6, BOB, stock=ANN, quantity="two")
+    ]
+    assert bench.sql("SELECT count(*) FROM ops.dead_letters WHERE status = 'discarded'") == [(3,)]
+    assert all(b.balanced for b in books(bench.lake, ["customers", "orders", "events"]))
+    with sqlite3.connect(home / "dagster/storage/index.db") as con:
+        assert [r[0] for r in con.execute("SELECT event FROM event_logs")] == [
+            f'{{"preview": "| ***** | France |", "pid": {ANN}}}',
+            f'{{"preview": "| {BOB} |"}}',
+        ]
+
+
+def test_nothing_is_loaded_again_for_the_rewritten_files(planted: Planted) -> None:
+    times = {p: p.stat().st_mtime_ns for p in planted.bench.landing.rglob("*") if p.is_file()}
+    planted.erase()
+    for path, before in times.items():
+        assert path.stat().st_mtime_ns == before
+    rows = {source: planted.everything(source) for source in ("customers", "orders", "events")}
+    noted = planted.bench.sql("SELECT file, size, mtime_ns FROM ops.positions ORDER BY file")
+    for file, size, mtime in noted:
+        stat = (planted.bench.landing / file).stat()
+        assert (stat.st_size, stat.st_mtime_ns) == (size, mtime), "to the sensor no file is new"
+    again = planted.ingest()
+    assert all(b.unchanged for result in again.values() for b in result.batches)
+    assert not any(result.problems for result in again.values())
+
+    # Read again by force, the rewritten files give the same rows under the same numbers.
+    forced = planted.ingest(force=True)
+    assert not any(b.unchanged for result in forced.values() for b in result.batches)
+    assert {source: planted.everything(source) for source in rows} == rows
+    assert planted.find() == {}
+    # Somebody else in the same files: what was delivered is still known.
+    planted.erase(BOB)
+    assert all(b.unchanged for result in planted.ingest().values() for b in result.batches)
+
+
+def test_who_was_erased_does_not_come_back(planted: Planted) -> None:
+    planted.erase()
+    planted.deliver()
+    # Not the very files of before: those are in the books.
+    planted.bench.put_orders(
+        f"{DAY}|uk", order(1, ANN), order(2, BOB), order(4, ANN, quantity="two"), f"500005,{ANN}", name="later.csv"
+    )
+    planted.bench.put(f"cdc/customers/date={DAY}/d.jsonl", change(ANN, "new@ann.example", 9, "u") + "\n")
+    result = planted.ingest()
+    (orders,) = [b for b in result["orders"].batches if not b.unchanged]
+    assert (orders.rows_emptied, orders.rows_erased) == (3, 0)
+    (customers,) = [b for b in result["customers"].batches if not b.unchanged]
+    assert (customers.rows_emptied, customers.rows_erased) == (0, 2 + 1)
+    assert all(b.balanced for b in books(planted.bench.lake, ["customers", "orders", "events"]))
+    found = planted.find()
+    # The lake, whose snapshots are all there still, never had them; what was delivered waits for its own erasure.
+    assert [place for place in found if "/landing/" not in place and "hour=11" not in place] == [], found
+    assert any("/landing/" in place for place in found)
+    lake = planted.bench.settings.home / "lake"
+    assert not any(b"new@ann.example" in p.read_bytes() for p in lake.rglob("*") if p.is_file())
+    assert planted.bench.sql("SELECT count(*) FROM bronze.orders WHERE customer_id IS NULL") == [(3,)]
+    again = planted.erase()
+    assert again.again
+    assert again.findings.found == {}
+
+
+def test_cut_short_anywhere_it_goes_on(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    class PulledTheCordError(BaseException):
+        """Neither an error nor anything that is caught on the way."""
+
+    def cord(*_: object, **__: object) -> None:
+        raise PulledTheCordError
+
+    steps = [
+        (run.landing, "_note"),
+        (run.landing.os, "utime"),
+        (run, "erase_rows"),
+        (run.purge, "compact"),
+        (run.leftovers, "clean_logs"),
+        (run.purge, "forget_the_past"),
+        (run.purge, "wipe_sqlite"),
+        (run, "search"),
+    ]
+    for module, name in steps:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, cord)
+            with pytest.raises(PulledTheCordError):
+                planted.erase()
+        # Nobody comes back in between.
+        again = planted.ingest()
+        assert [b for result in again.values() for b in result.batches if not b.unchanged] == [], name
+        assert planted.bench.sql("SELECT count(*) FROM ops.erasures WHERE state <> 'done'") == [(1,)]
+    done = planted.erase()
+    assert done.findings.found == {}
+    assert planted.find() == {}
+    state, removed, emptied, letters, digest = planted.bench.sql(
+        "SELECT state, rows_removed, rows_emptied, letters_emptied, subject_hash FROM ops.erasures"
+    )[0]
+    assert (state, removed, emptied, letters) == ("done", 2, 4, 3)
+    assert ANN not in digest
+    assert all(b.balanced for b in books(planted.bench.lake, ["customers", "orders", "events"]))
+
+
+def test_without_the_key_of_the_list_nothing_is_loaded(planted: Planted) -> None:
+    planted.erase()
+    path = planted.bench.settings.erasure_key_path
+    assert path.stat().st_mode & 0o777 == 0o600
+    key = path.read_text()
+    os.truncate(path, 0)
+    planted.bench.put_orders(f"{DAY}|eu", order(1, ANN))
+    with pytest.raises(ErasureError, match=r"Put erasure\.key back"):
+        planted.ingest()
+    assert planted.bench.sql("SELECT count(*) FROM bronze.orders WHERE region = 'eu'") == [(0,)]
+    path.write_text(key)
+    planted.ingest()
+    assert planted.bench.sql("SELECT customer_id FROM bronze.orders WHERE region = 'eu'") == [(None,)]
+
+
+def test_a_value_others_have_too_is_not_searched_for(bench: Bench, contracts: dict[str, Contract]) -> None:
+    lines = [change(ANN, "family@shop.example", 1), change(BOB, "family@shop.example", 2)]
+    bench.put(f"cdc/customers/date={DAY}/c.jsonl", "\n".join(lines) + "\n")
+    bench.ingest(contracts["customers"])
+    done = erase(bench.lake, list(contracts.values()), "customer", ANN, rebuild=_nothing_to_build)
+    assert (done.values_shared, done.findings.found) == (1, {})
+    bench.close()
+    assert bench.sql("SELECT customer_id, email FROM bronze.customers") == [(BOB, "family@shop.example")]
+
+
+def test_the_search_sees_what_hides(planted: Planted, tmp_path: Path) -> None:
+    """Compressed pages, freed pages of SQLite, packed logs, files of transactions cut short, what cannot be read."""
+    planted.erase()
+    home, data = planted.bench.settings.home, Path(planted.bench.settings.lake_data_path)
+    assert planted.find() == {}
+
+    def hidden(make: Callable[[], Path]) -> None:
+        path = make()
+        assert planted.find(), path
+        path.unlink()
+        assert planted.find() == {}, path
+
+    def orphan() -> Path:
+        with duckdb.connect() as con:
+            path = data / "bronze" / "orders" / "orphan.parquet"
+            con.execute(
+                "COPY (SELECT CAST(10000 + i AS VARCHAR) AS customer_id FROM range(9999) AS r(i)) "
+                f"TO '{path}' (COMPRESSION zstd)"
+            )
+        assert ANN.encode() not in path.read_bytes(), "only its columns tell"
+        return path
+
+    def freed() -> Path:
+        path = home / "some.db"
+        con = sqlite3.connect(path)
+        con.execute("PRAGMA secure_delete = OFF")
+        con.execute("CREATE TABLE t (a TEXT)")
+        con.execute("INSERT INTO t VALUES (?)", [f"of {ANN}."])
+        con.commit()
+        con.execute("DELETE FROM t")
+        con.commit()
+        con.close()
+        return path
+
+    def packed() -> Path:
+        path = home / "old.log.gz"
+        path.write_bytes(gzip.compress(f"row of {ANN}".encode()))
+        return path
+
+    def torn() -> Path:
+        path = home / "torn.log.gz"
+        path.write_bytes(gzip.compress(b"whatever" * 1000)[:-9])
+        return path
+
+    for make in (orphan, freed, packed, torn):
+        hidden(make)
+    orphan()
+    assert planted.erase().findings.found == {}, "a file of no transaction goes with the person"
+
+
+def test_nobody_is_named_by_the_contracts(bench: Bench, contracts: dict[str, Contract]) -> None:
+    with pytest.raises(ErasureError, match="They name: customer"):
+        erase(bench.lake, list(contracts.values()), "employee", "1", rebuild=_nothing_to_build)
+    with pytest.raises(ErasureError, match="The id is empty"):
+        erase(bench.lake, list(contracts.values()), "customer", " ", rebuild=_nothing_to_build)
+    assert ORDERS_HEADER
