@@ -330,6 +330,12 @@ def summary_lines(result: IngestResult) -> list[str]:
     lines += [f"refused: {b.partition_key}, {b.reason}" for b in result.refused]
     lines += [f"schema drift: {each}" for each in result.drift[:_SHOWN]]
     lines += [f"{p.file}: {p.rule}. {p.detail}" for p in result.problems[:_SHOWN]]
+    erased, emptied = result.total("rows_erased"), result.total("rows_emptied")
+    if erased or emptied:
+        lines.append(
+            f"people who have been erased came again: {erased} rows about them were left out, {emptied} rows were kept "
+            "without them. Tell the source; `sluice erase` again clears the landing area (docs/privacy.md)."
+        )
     if result.empty_partitions:
         lines.append(f"no files for {len(result.empty_partitions)} partitions, first {result.empty_partitions[0]}")
     return lines

@@ -25,6 +25,7 @@ from sluice.pseudonyms import Key
 from sluice.publication import current_publication
 from sluice.settings import PROJECT, Settings, load_settings
 from sluice.simulation import generate
+from tests.warehouse import dbt_test, load
 
 pytestmark = pytest.mark.slow
 
@@ -147,3 +148,35 @@ def test_a_customer_is_erased_and_sums_stay(built: Settings, capsys: pytest.Capt
     said = capsys.readouterr().out
     assert "1 erasures, 0 unfinished" in said
     assert customer not in said
+
+
+def test_a_column_that_went_around_the_macro_is_not_published(built: Settings) -> None:
+    gate = "no_personal_value_in_silver_or_gold"
+    lake = Lake(built)
+    load(built, [[]])
+    assert dbt_test(built, gate) == 0
+    ((mail,),) = published("SELECT any_value(email) FROM bronze.customers")
+    key = "SELECT min(customer_key) FROM gold.dim_customer"
+    ((segment,),) = published(f"SELECT segment FROM gold.dim_customer WHERE customer_key = ({key})")
+    sql = f"UPDATE gold.dim_customer SET segment = ? WHERE customer_key = ({key})"
+    lake.write(lambda con: con.execute(sql, [mail]), "sabotage")
+    try:
+        assert dbt_test(built, gate) == 1
+    finally:
+        lake.write(lambda con: con.execute(sql, [segment]), "repaired")
+
+
+def test_another_key_makes_other_pseudonyms_and_none_makes_masks(built: Settings) -> None:
+    emails = "SELECT DISTINCT email FROM gold.dim_customer WHERE email IS NOT NULL"
+
+    def found(key: str) -> set[str]:
+        load(load_settings(pseudonym_key=key), [[]])
+        with Lake(built).reading() as con:
+            return {email for (email,) in con.execute(emails).fetchall()}
+
+    other = "another secret of more than 32 characters"
+    first, second = found(SECRET), found(other)
+    assert len(first) == len(second) > 5
+    assert not first & second
+    assert {len(email) for email in second} == {32}
+    assert found("") == {"***"}

@@ -33,6 +33,31 @@ def overlapping(days: Sequence[str], pieces: int, seed: int) -> list[Sequence[st
     return found
 
 
+def _places(settings: Settings) -> list[str]:
+    """Options of dbt. A target folder of its own: others may be building in the project's."""
+    project = prepare_dbt_project(CONTRACTS, settings)
+    # fmt: off
+    return [
+        "--project-dir", str(project.project_dir), "--profiles-dir", str(project.profiles_dir),
+        "--target-path", str(settings.home / "dbt" / "target"), "--log-path", str(settings.home / "dbt" / "logs"),
+    ]
+    # fmt: on
+
+
+def dbt_test(settings: Settings, name: str) -> int:
+    """Run one test of the dbt project on what is there, in this process; returns how many rows fail it."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.cli.main import dbtRunner
+
+    try:
+        done = dbtRunner().invoke(["--quiet", "test", "--select", name, *_places(settings)])
+        (result,) = done.result.results  # type: ignore[union-attr]
+        assert result.status in ("pass", "fail"), result.message
+        return int(result.failures or 0)
+    finally:
+        DuckDBConnectionManager.close_all_connections()
+
+
 def load(settings: Settings, pieces: Sequence[Sequence[str]]) -> None:
     """Ingest each piece, a list of days, and build the warehouse after it; dbt runs in this process, parsed once."""
     # Deferred: importing dbt takes more than a second.
@@ -40,14 +65,7 @@ def load(settings: Settings, pieces: Sequence[Sequence[str]]) -> None:
     from dbt.cli.main import dbtRunner
 
     lake = Lake(settings)
-    project = prepare_dbt_project(CONTRACTS, settings)
-    # A target folder of its own: others may be building in the project's.
-    # fmt: off
-    places = [
-        "--project-dir", str(project.project_dir), "--profiles-dir", str(project.profiles_dir),
-        "--target-path", str(settings.home / "dbt" / "target"), "--log-path", str(settings.home / "dbt" / "logs"),
-    ]
-    # fmt: on
+    places = _places(settings)
     create_bronze_tables(lake, CONTRACTS)
     keys = {
         contract.name: scan(contract, settings.landing_path, settings.start_date, settings.end_date).by_partition()

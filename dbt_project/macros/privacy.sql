@@ -17,7 +17,7 @@
 -#}
 {% macro personal(table, column) -%}
     {%- set treatment = personal_treatment(table, column) -%}
-    {%- set name = adapter.quote(column) -%}
+    {%- set name = '"' ~ column ~ '"' -%}
     {%- set masked = "case when " ~ name ~ " is not null then '***' end" -%}
     {%- if treatment['privacy'] == 'pseudonymize' -%}
         {%- set key = pseudonym_key_id() -%}

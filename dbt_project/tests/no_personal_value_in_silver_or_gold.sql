@@ -1,5 +1,5 @@
--- No value of a personal column of bronze stands in a text column of silver or gold: whatever way it took there, no
--- macro treated it. Whole values are compared, those of a view as whoever has the key reads it.
+-- No value of a personal column of bronze stands in a text column of silver or gold: whatever way it took
+-- there, no macro treated it. Whole values are compared, those of a view as whoever has the key reads it.
 -- After everything that may hold one:
 -- depends_on: {{ ref('stg_customer_changes') }}, {{ ref('stg_orders') }}, {{ ref('stg_events') }}
 -- depends_on: {{ ref('mart_orders_wide') }}, {{ ref('mart_customer_value') }}, {{ ref('mart_daily_sales') }}
@@ -16,7 +16,7 @@
         "select schema_name, table_name, column_name from duckdb_columns() where database_name = '" ~ target.database
         ~ "' and schema_name in ('silver', 'gold') and data_type = 'VARCHAR' and column_name[1] != '_' order by all"
     ).rows %}
-        {%- set relation = adapter.quote(schema_name) ~ '.' ~ adapter.quote(table_name) %}
+        {%- set relation = [target.database, schema_name, table_name] | map('tojson') | join('.') %}
         {%- do places.setdefault(relation, []).append(column_name) %}
     {%- endfor %}
 {%- endif %}
@@ -49,7 +49,9 @@ found as (
     select
         null as relation,
         null as column_name,
-        0 as row_count
+        count(*) as row_count
+    from personal
+    where false
 
 )
 

@@ -228,14 +228,11 @@ def test_cut_short_anywhere_it_goes_on(planted: Planted, monkeypatch: pytest.Mon
         raise PulledTheCordError
 
     steps = [
-        (run.landing, "_note"),
         (run.landing.os, "utime"),
         (run, "erase_rows"),
         (run.purge, "compact"),
-        (run.leftovers, "clean_logs"),
         (run.purge, "forget_the_past"),
         (run.purge, "wipe_sqlite"),
-        (run, "search"),
     ]
     for module, name in steps:
         with monkeypatch.context() as patch:
