@@ -67,8 +67,8 @@ class Drift:
             "discarded": "is new, and dropped",
             "refused": "is new, and its batch refused"
             if self.kind == "unexpected"
-            else "lacks, and the batch is refused",
-            "null": "lacks; its values are null",
+            else "is missing, and the batch refused",
+            "null": "is missing, and null",
             "declared": "was new, and is in the contract by now",
         }[self.action]
         return f"{self.column!r} {done} (first: {self.file})" + (f". {self.detail}" if self.detail else "")
