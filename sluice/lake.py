@@ -199,10 +199,15 @@ def without_password(connection: str) -> str:
     return _URI_PASSWORD.sub(r"\1@", _PASSWORD.sub("", connection)).strip()
 
 
+def no_room(error: Exception) -> bool:
+    """Whether an error says that a disk is full."""
+    return bool(_FULL.search(str(error)))
+
+
 def explain(error: Exception, settings: Settings) -> SluiceError | None:
     """Turn a low-level error into one that says what to do; None if the error is not about the lake's outside."""
     message = scrub(str(error)).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if _FULL.search(str(error)):
+    if no_room(error):
         free = shutil.disk_usage(settings.home).free if settings.home.exists() else 0
         return StorageFullError(
             f"The disk under {settings.home} is full ({free / 1e6:.0f} MB free): {message}. Nothing of this batch was "
