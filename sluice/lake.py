@@ -247,10 +247,15 @@ def _gist(text: str) -> str:
     return " ".join(dict.fromkeys([*lines[:1], *why]))
 
 
+def no_room(error: Exception) -> bool:
+    """Whether an error says that a disk is full."""
+    return bool(_FULL.search(str(error)))
+
+
 def explain(error: Exception, settings: Settings) -> SluiceError | None:
     """Turn a low-level error into one that says what to do; None if the error is not about the lake's outside."""
     message = _gist(scrub(str(error), settings.connection)) or type(error).__name__
-    if _FULL.search(str(error)):
+    if no_room(error):
         free = shutil.disk_usage(settings.home).free if settings.home.exists() else 0
         return StorageFullError(
             f"The disk under {settings.home} is full ({free / 1e6:.0f} MB free): {message}. Nothing of this batch was "

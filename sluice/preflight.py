@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import base64
 import codecs
-import gzip
 import hashlib
 import io
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from sluice.errors import LandingError
+from sluice.gunzip import Gunzip
 from sluice.landing import LandingFile
 
 # Read size: below the longest line, so that only lines running over a block's edge need measuring.
@@ -36,9 +36,6 @@ KEPT_BYTES = 16 * 1024 * 1024
 # A file with more lines that are no text than this is in another encoding as a whole, and set aside as such: each costs
 # Python 15 microseconds, and no file may hold up the others for hours.
 MOST_BAD_LINES = 200_000
-
-# Optional parts of a gzip header (RFC 1952) that DuckDB takes: more fields (4), the file's name (8).
-_PLAIN_GZIP_FLAGS = 4 | 8
 
 # ASCII unit separator: the delimiter given to DuckDB's reader so that a line is one column. A line that holds it is
 # set aside, for DuckDB would cut it there.
@@ -139,7 +136,8 @@ def inspect(
         facts = _Facts()
         with path.open("rb") as raw:
             hashing = _HashingReader(raw)
-            for block in _blocks(hashing, file.gzipped):
+            blocks = _blocks(hashing.read, file.gzipped)
+            for block in blocks:
                 facts.add(block)
                 if facts.bytes > most_bytes:
                     return Inspected(file, hashing.hexdigest(), facts.lines, facts.bytes, None, "too_large")
@@ -150,25 +148,13 @@ def inspect(
     done = Inspected(file, sha256, facts.lines, facts.bytes, path)
     if facts.head in (b"", codecs.BOM_UTF8):
         return replace(done, readable=None, problem="empty_file")
-    if facts.clean and _is_utf8(encoding) and not (file.gzipped and _unusual_gzip(path, facts.bytes)):
+    if facts.clean and _is_utf8(encoding) and not (isinstance(blocks, Gunzip) and blocks.unusual):
         return done
     copy, bad = _rewrite(path, file, temp / f"{sha256}-{abs(hash(file.path)):x}.txt", encoding)
     if bad and bad.count > MOST_BAD_LINES:
         copy.unlink()
         return replace(done, readable=None, problem="encoding", bad_lines=bad)
     return replace(done, readable=copy, bad_lines=bad)
-
-
-def _unusual_gzip(path: Path, unpacked_bytes: int) -> bool:
-    """Whether a gzip file has what DuckDB cannot read, of which one would stop the scan of all files.
-
-    That is a header with a comment or a checksum of its own, and what follows the first stream: zeros, or another
-    stream. A stream ends with its unpacked size; nothing but the last of its bytes says where it ends.
-    """
-    with path.open("rb") as raw:
-        flags = raw.read(4)[3]
-        raw.seek(-4, io.SEEK_END)
-        return bool(flags & ~_PLAIN_GZIP_FLAGS) or int.from_bytes(raw.read(4), "little") != unpacked_bytes % 2**32
 
 
 def _is_utf8(encoding: str) -> bool:
@@ -200,25 +186,16 @@ def _inspect_parquet(file: LandingFile, path: Path) -> Inspected:
     return Inspected(file, sha256, 0, file.size, path)
 
 
-class _HashingReader(io.RawIOBase):
+class _HashingReader:
     """Passes bytes through and keeps their SHA-256."""
 
     def __init__(self, source: io.BufferedReader) -> None:
         self._source, self._hash = source, hashlib.sha256()
 
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         block = self._source.read(size)
         self._hash.update(block)
         return block
-
-    def readinto(self, buffer: object) -> int:
-        view = memoryview(buffer)  # type: ignore[arg-type]
-        block = self.read(len(view))
-        view[: len(block)] = block
-        return len(block)
 
     def hexdigest(self) -> str:
         """Of all bytes, those behind the last gzip member included."""
@@ -227,10 +204,8 @@ class _HashingReader(io.RawIOBase):
         return self._hash.hexdigest()
 
 
-def _blocks(raw: io.RawIOBase, gzipped: bool) -> Iterator[bytes]:
-    stream = gzip.GzipFile(fileobj=io.BufferedReader(raw, _BLOCK)) if gzipped else raw
-    while block := stream.read(_BLOCK):
-        yield block
+def _blocks(read: Callable[[int], bytes], gzipped: bool) -> Gunzip | Iterator[bytes]:
+    return Gunzip(read, _BLOCK) if gzipped else iter(lambda: read(_BLOCK), b"")
 
 
 class _Facts:
@@ -297,7 +272,7 @@ def _rewrite(path: Path, file: LandingFile, copy: Path, encoding: str) -> tuple[
     count, first = 0, None
     copy.parent.mkdir(parents=True, exist_ok=True)
     with path.open("rb") as raw, copy.open("wb") as out, kept.open("w", encoding="ascii") as beside:
-        for number, (line, size) in enumerate(_lines(_blocks(raw, file.gzipped)), start=1):  # type: ignore[arg-type]
+        for number, (line, size) in enumerate(_lines(_blocks(raw.read, file.gzipped)), start=1):
             rule = detail = ""
             text = b""
             if size > LONGEST_LINE_BYTES:
@@ -325,7 +300,7 @@ def _rewrite(path: Path, file: LandingFile, copy: Path, encoding: str) -> tuple[
     return copy, BadLines(kept, count, first) if first else None
 
 
-def _lines(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, int]]:
+def _lines(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
     """Lines without their ends, `KEPT_BYTES` of each at most, and their sizes; one ends at LF, CR LF or a lone CR."""
     pending: list[bytes] = []
     kept = size = 0

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.lake import literal, quoted, temp_table
+from sluice.lake import literal, no_room, quoted, temp_table
 from sluice.records.json_lines import json_path
 from sluice.records.shape import FileFault, SourceFile, TextColumn, misfit, no_glob, note_columns, unexpected
 
@@ -53,6 +53,17 @@ def insert_parquet(
 
 def _broken_parquet(file: SourceFile, error: duckdb.Error) -> FileFault:
     said = str(error).splitlines()[0]
+    if no_room(error):
+        raise error
+    if isinstance(error, duckdb.OutOfMemoryException):
+        # A damaged file may ask for any amount, and few bytes of a sound one may stand for as many.
+        return FileFault(
+            file.file_id,
+            "too_large",
+            f"The file takes more memory than there is ({said}). Ask for it in parts, or raise SLUICE_MEMORY_LIMIT and "
+            "materialize the partition with force: true.",
+            rows=1,
+        )
     return FileFault(
         file.file_id,
         "unreadable_file",

@@ -30,7 +30,7 @@ def main() -> int:
     print(f"seed {chosen.seed}; again: python -m tests.fuzz --seed {chosen.seed} --files {chosen.files}", flush=True)
     first = chosen.first // TOGETHER * TOGETHER
     count = -(-chosen.files // TOGETHER) * TOGETHER
-    found = run(chosen.seed, range(first, first + count), chosen.kept.resolve(), chosen.jobs)
+    found = run(chosen.seed, range(first, first + count), chosen.kept.resolve(), chosen.jobs, print)
     for line in found.lines():
         print(line)
     return 1 if found.complaints else 0

@@ -84,12 +84,11 @@ def nothing_executed(lake: Lake, folder: Path) -> Iterator[str]:
             yield (f"tables {tables ^ wanted} are missing or new")
         passwd = Path("/etc/passwd").read_text().splitlines()[0]
         for schema, table in wanted:
-            found = con.execute(
-                "SELECT count(*) FROM (SELECT to_json(t)::VARCHAR AS row_text FROM "
-                f"{schema}.{table} AS t) WHERE contains(row_text, ?) OR contains(row_text, ?)",
-                [passwd, poison.SECRET],
-            ).fetchone()
-            if found and found[0]:
+            found = [
+                con.execute(f"SELECT max(contains(COLUMNS(*)::VARCHAR, ?)) FROM {schema}.{table}", [what]).fetchone()
+                for what in (passwd, poison.SECRET)
+            ]
+            if any(column for row in found if row for column in row):
                 yield (f"{schema}.{table} holds what only this machine knows: a file or a variable was read")
 
 

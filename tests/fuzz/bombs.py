@@ -19,7 +19,7 @@ from sluice.books import books
 from sluice.contracts import load_contracts
 from sluice.errors import SluiceError
 from sluice.ingest import ingest
-from sluice.lake import Lake
+from sluice.lake import Lake, literal
 from sluice.settings import load_settings
 from tests.fuzz.round import unchecked
 from tests.fuzz.sources import SOURCES
@@ -58,6 +58,15 @@ def _wide(megabytes: int) -> Iterator[bytes]:
         yield b"%06d" % (100_000 + number) + GOOD.strip()[6:] + b",1" * 10_000 + b"\n"
 
 
+def _write_parquet(path: Path, megabytes: int) -> None:
+    """Rows of one text of 100 kB, which Parquet keeps once."""
+    with duckdb.connect() as con:
+        con.execute(
+            "COPY (SELECT 'e' || i AS event_id, '2026-01-01 10:00:00' AS event_ts, repeat('x', 100000) AS page "
+            f"FROM range({megabytes * 10}) AS r(i)) TO {literal(str(path))} (FORMAT parquet, ROW_GROUP_SIZE 2048)"
+        )
+
+
 # Source, ending, and the unpacked content of so many megabytes.
 BOMBS: dict[str, tuple[str, str, Callable[[int], Iterator[bytes]]]] = {
     # One line that never ends.
@@ -85,6 +94,8 @@ BOMBS: dict[str, tuple[str, str, Callable[[int], Iterator[bytes]]]] = {
         _repeat(CLICK + b"".join(b',"x%d":%d' % (i, i) for i in range(100_000)) + b"}\n"),
     ),
     "a long array": ("clicks", "jsonl", _repeat(CLICK + b',"x":[' + b"1," * 800_000 + b"1]}\n")),
+    # `_write_parquet` makes it.
+    "Parquet": ("clicks", "parquet", lambda megabytes: iter(())),
 }
 
 
@@ -104,11 +115,14 @@ def main(arguments: list[str]) -> int:
         place = settings.landing_path / SOURCES[source].folder.format(date=day, hour="07")
         place.mkdir(parents=True)
         if day == "2026-01-02":
+            if kind == "parquet":
+                _write_parquet(place / "bomb.parquet", megabytes)
+                continue
             with gzip.open(place / f"bomb.{kind}.gz", "wb", compresslevel=1) as file:
                 file.writelines(pieces(megabytes))
         else:
             good = {"tills": HEADER + GOOD, "clicks": CLICK + b"}\n", "notes": b"id;note\n1;x\n"}[source]
-            (place / f"good.{kind}").write_bytes(good)
+            (place / f"good.{kind.replace('parquet', 'jsonl')}").write_bytes(good)
     duckdb.connect = unchecked  # type: ignore[assignment]
     told: dict[str, Any] = {"error": "", "problems": []}
     lake = Lake(settings)

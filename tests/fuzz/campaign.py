@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +55,9 @@ class Outcome:
         yield from self.complaints
 
 
-def run(seed: int, numbers: range, kept: Path, jobs: int = 2) -> Outcome:
+def run(
+    seed: int, numbers: range, kept: Path, jobs: int = 2, tell: Callable[[str], None] = lambda line: None
+) -> Outcome:
     """Run the cases of these numbers.
 
     Args:
@@ -63,14 +65,16 @@ def run(seed: int, numbers: range, kept: Path, jobs: int = 2) -> Outcome:
         numbers: of the cases; whole groups that share a partition.
         kept: folder for what fails.
         jobs: rounds at a time.
+        tell: gets a line after each round.
     """
     started = time.monotonic()
     found = Outcome()
     pieces = [numbers[i : i + ROUND] for i in range(0, len(numbers), ROUND)]
     with ThreadPoolExecutor(jobs) as pool:
-        for told in pool.map(lambda piece: _round(seed, piece), pieces):
+        for piece, told in zip(pieces, pool.map(lambda piece: _round(seed, piece), pieces), strict=True):
             for result in told:
                 _add(found, seed, result, kept)
+            tell(f"{time.monotonic() - started:6.0f} s  cases to {piece[-1]:>6}  {len(found.complaints)} complaints")
     found.seconds = time.monotonic() - started
     return found
 

@@ -72,8 +72,6 @@ def _gunzip(data: bytes) -> bytes | None:
         return b""
     out = []
     while data:
-        # RFC 1952 reserves three flags; readers differ in whether they mind.
-        data = data[:3] + bytes([data[3] & 0x1F]) + data[4:] if len(data) > 3 and not data[3] & 2 else data
         decoder = zlib.decompressobj(31)
         try:
             out.append(decoder.decompress(data))

@@ -24,6 +24,7 @@ DEEP = bool(os.environ.get("FUZZ_FILES"))
 QUICK = {"zeros": 100, "many keys": 4, "delimiters": 4, "deep": 4, "lines that are no text": 2}
 # Blank and short lines cost DuckDB tens of bytes each, whatever they hold.
 LARGE = dict.fromkeys(BOMBS, 100) | {
+    "Parquet": 20_000,
     "zeros": 1000,
     "blank lines": 50,
     "short lines": 30,

@@ -46,6 +46,16 @@ def test_any_gzip_header_is_read(flags: int, make_contract: Callable[..., Contra
     assert [r["t_a"] for r in found.rows] == ["1", "2"]
 
 
+def test_an_empty_member_before_one_duckdb_does_not_read(
+    make_contract: Callable[..., Contract], read_files: Any
+) -> None:
+    """The unpacked size at the end is that of the whole, and the first header plain."""
+    contract = make_contract({"a": {}})
+    data = gzip.compress(b"") + packed(b"a\n1\n", 2)
+    found: Extracted = read_files(contract, {"f.csv.gz": data, "other.csv": b"a\n2\n"})
+    assert [r["t_a"] for r in found.rows] == ["1", "2"]
+
+
 @pytest.mark.parametrize("value", ["}", "{", "a}'b", "\\}", "'x': '"])
 def test_dead_letters_stay_readable_whatever_a_value_holds(
     value: str, bench: Bench, contracts: dict[str, Contract]
