@@ -267,7 +267,10 @@ _TURN = "(publication)"
 
 
 def _take_turn(con: duckdb.DuckDBPyConnection) -> None:
-    """Conflict with whoever else moves readers at the same time: a build must not run over a pin."""
+    """Conflict with whoever else moves readers at the same time: a build must not run over a pin.
+
+    With a SQLite catalog any commit in between is a conflict already; with PostgreSQL both inserts would be taken.
+    """
     row = con.execute("UPDATE ops.turns SET n = n + 1 WHERE source = ?", [_TURN]).fetchone()
     if not row or not row[0]:
         con.execute("INSERT INTO ops.turns VALUES (?, 0)", [_TURN])

@@ -4,6 +4,8 @@ One small shop is loaded and built once through the real definitions; the tests 
 """
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 import sluice
 from definitions import build_definitions
+from resources.dbt import DBT_PROJECT, dbt_environment
 from resources.partitions import run_tags
 from sluice.errors import PublicationError
 from sluice.lake import Lake
@@ -20,6 +23,7 @@ from sluice.publication import current_publication, latest_audit
 from sluice.settings import Settings, load_settings
 from sluice.simulation import Truth, generate
 
+_TRACE = "dagster/column_lineage"
 SOURCES = ("orders", "products", "customers", "events")
 
 
@@ -95,7 +99,14 @@ def test_a_build_that_passes_is_published_with_what_people_want_to_see(shop: Sho
     assert [(d.asset_key.path[-1], d.column_name) for d in lineage["net_amount"]] == [
         ("fct_order_lines", "line_amount")
     ]
-    assert "data:image/png;base64" in str(metadata["mart_daily_sales"]["chart"].value)
+    # Every model but the one of literal rows is traced, and its natural keys come from somewhere.
+    traced = {n: m["dagster/column_lineage"].value.deps_by_column for n, m in metadata.items() if _TRACE in m}
+    assert set(metadata) - set(traced) == {"dim_region", "dead_letters", "published"}
+    keys = {(name, c) for name, deps in traced.items() for c in ("stock_code", "customer_id") if c in deps}
+    assert len(keys) > 10
+    assert [(name, c) for name, c in keys if not traced[name][c]] == []
+    for drawn in ("mart_daily_sales", "dead_letters"):
+        assert "data:image/png;base64" in str(metadata[drawn]["chart"].value)
     assert "@example.com" not in str(metadata["dim_customer"]["preview"].value)
 
 
@@ -115,12 +126,15 @@ def test_a_failed_gate_leaves_readers_where_they_were(shop: Shop) -> None:
         ),
         "sabotage",
     )
+    # And a model is gone that had made a table.
+    shop.lake.write(lambda con: con.execute("CREATE TABLE gold.fct_of_old AS SELECT 1 AS id"), "a model of old")
     result = shop.run("build_warehouse")
     assert not result.success
     assert [e.step_key for e in result.all_events if e.is_step_failure] == ["warehouse"]
     assert "published" not in [e.step_key for e in result.all_events if e.is_step_start]
     message = next(e for e in result.all_events if e.is_step_failure).event_specific_data.error.message
     assert "books_balance" in message
+    assert "every_table_has_its_model" in message
     assert "readers stay where they were" in message
     assert current_publication(shop.lake) == before
     assert order_lines(shop.settings) == shop.truth.facts["order_lines"]
@@ -156,6 +170,14 @@ def test_repaired_it_passes_and_readers_move(shop: Shop) -> None:
         run_config={"ops": {"bronze__orders": {"config": {"force": True}}}},
     )
     assert repaired.success
+    subprocess.run(
+        [Path(sys.executable).with_name("dbt"), "run-operation", "drop_tables_without_model"],
+        cwd=DBT_PROJECT,
+        env={**os.environ, **dbt_environment(shop.settings)},
+        check=True,
+    )
+    with shop.lake.reading() as con:
+        assert con.execute("FROM duckdb_tables() WHERE table_name = 'fct_of_old'").fetchall() == []
     assert shop.run("build_warehouse").success
     after = current_publication(shop.lake)
     assert after is not None

@@ -127,7 +127,7 @@ def _changes(config: Config, log: list[Row]) -> dict[Key, list[Change]]:
             changes += _absences(config, own, log)
         for row in truncates:
             gone = _change(config, row, True)
-            if any(change.place[0] < gone.place[0] for change in own):
+            if any(change.place[0] <= gone.place[0] for change in own):
                 changes.append(gone)
         changes.sort(key=lambda change: change.place)
     return found
@@ -178,8 +178,9 @@ def _masked(change: Change, before: Row | None) -> Row:
     """The image of a change, an absent column taken from the image before."""
     if change.present is None:
         return dict(change.image)
+    present = {name.lower() for name in change.present}
     return {
-        column: value if column in change.present else (before[column] if before else None)
+        column: value if column.lower() in present else (before[column] if before else None)
         for column, value in change.image.items()
     }
 

@@ -106,3 +106,52 @@ def test_a_table_that_was_altered_is_read_anew(lake: Harness, alter: str) -> Non
     assert lake.build(["daily"]) == {"daily": None}
     wanted = lake.con.execute("SELECT id, k, t, amount FROM logs.daily_log").fetchall()
     assert rows(lake, "daily") == sorted(wanted, key=repr)
+
+
+@pytest.fixture(scope="module")
+def known(harness: Harness) -> Iterator[Harness]:
+    """Sales whose thing is known and blue: an inner join, and a filter on what was looked up."""
+    harness.con.execute("CREATE TABLE logs.known_things (k VARCHAR, since TIMESTAMP, colour VARCHAR)")
+    harness.con.execute("CREATE TABLE logs.known_sales (id INTEGER, k VARCHAR, t TIMESTAMP)")
+    harness.define_sql(
+        {
+            "known_dim": """{{ config(
+                materialized='scd', natural_key='k', surrogate_key='thing_key', columns={'colour': 2},
+                sequence_by=['since'], valid_from='since', changes_in=[{'table': 'logs.known_things'}]
+            ) }}
+            select k, since, colour from lake.logs.known_things""",
+            "known_facts": """{{ config(
+                materialized='healed', unique_key='id', event_time='t',
+                changes_in=[{'table': 'logs.known_sales'}, {'table': 'gold.known_dim', 'lookup': 'k'}]
+            ) }}
+            with sales as (select * from lake.logs.known_sales where {{ touched_rows() }})
+            select sales.id, sales.k, sales.t, things.colour
+            from sales
+            inner join {{ ref('known_dim') }} as things on sales.k = things.k and {{ valid_at('things', 'sales.t') }}
+            where things.colour = 'blue'""",
+        }
+    )
+    yield harness
+
+
+def test_a_row_left_out_for_its_dimension_comes_when_the_dimension_does(known: Harness) -> None:
+    def facts(*statements: str) -> list[tuple[object, ...]]:
+        for statement in statements:
+            known.con.execute(statement)
+        assert known.build(["known_dim", "known_facts"]) == {"known_dim": None, "known_facts": None}
+        return sorted((r["id"], str(r["t"])[:10]) for r in known.read("known_facts"))
+
+    sales = "INSERT INTO logs.known_sales VALUES (1, 'a', '2024-01-01'), (2, 'a', '2024-01-05'), (3, 'b', '2024-01-05')"
+    assert facts(sales) == []
+    assert facts("INSERT INTO logs.known_things VALUES ('a', '2024-01-03', 'blue')") == [(2, "2024-01-05")]
+    assert facts("INSERT INTO logs.known_things VALUES ('a', '2023-12-01', 'blue')") == [
+        (1, "2024-01-01"),
+        (2, "2024-01-05"),
+    ]
+    assert facts("INSERT INTO logs.known_things VALUES ('a', '2024-01-04', 'red'), ('b', '2024-01-01', 'red')") == [
+        (1, "2024-01-01")
+    ]
+    assert facts("INSERT INTO logs.known_things VALUES ('b', '2024-01-04', 'blue')") == [
+        (1, "2024-01-01"),
+        (3, "2024-01-05"),
+    ]

@@ -53,6 +53,11 @@ WRONG: dict[str, tuple[dict[str, Any], Row, str]] = {
         {},
         "beginning is TIMESTAMP",
     ),
+    "open_end": (
+        {"open_end": "timestamp '2020-01-01'"},
+        {},
+        "open_end is timestamp '2020-01-01', and a version begins at",
+    ),
     "no_key": ({}, {"k": None}, "'k'"),
     "no_place": ({}, {"seq": None}, "'seq'"),
     "no_second_place": ({"sequence_by": ["ts", "seq"]}, {"seq": None}, "'seq'"),

@@ -139,3 +139,81 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("sluice: There is no lake at ")
+
+
+def test_dead_letters_from_list_to_replay(
+    home: Bench, tmp_path: Path, contracts: dict[str, Contract], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*arguments: str, code: int = 0) -> str:
+        assert main(["dead-letters", *arguments]) == code
+        captured = capsys.readouterr()
+        assert "\x1b" not in captured.out + captured.err
+        return captured.out + captured.err
+
+    assert "There is no lake" in said("list", code=1)
+    assert "There is no lake" in said("discard", "--source", "orders", "--why", "x", code=1)
+    assert not home.settings.catalog_path.exists()
+    # A value and a file's name that would steer a terminal.
+    steering = GOOD.replace("CUP,1,", "\x1b]0;owned\x07CUP,one,")
+    good = [GOOD.replace("489434", str(489435 + n)) for n in range(40)]
+    home.put_orders("2026-01-01|uk", *good, steering, GOOD.replace("CUP,1,", "CUP,two,"), name="o\x1b[2Jrders.csv")
+    home.ingest(contracts["orders"])
+    listed = said("list").splitlines()
+    assert listed[0].startswith("orders  type (quantity): 2 letters, 2 rows, 20")
+    assert listed[-1] == "2 open, 0 replayed, 0 discarded, 0 superseded"
+    shown = said("show", "--rule", "type")
+    assert r"o\x1b[2Jrders.csv, line 42" in shown and r"\x1b]0;owned\x07CUP,one" in shown
+    first, second = (line.split()[0] for line in shown.splitlines() if not line.startswith(" "))
+    assert "0 accepted, 0 duplicates, 2 failed again" in said("replay", "--source", "orders", code=1)
+    assert "name its ID" in said("replay", "--payload", "x", code=1)
+    assert "is no record" in said("replay", first, "--payload", "a\nb", code=1)
+    assert "1 accepted" in said("replay", first[:8], "--payload", GOOD, "--by", "ann")
+    assert "ann: replayed" in said("show", first[:8])
+    out = tmp_path / "letters.csv"
+    assert said("export", str(out)) == f"1 dead letters written to {out}\n"
+    # A file in which nothing is corrected replays nothing, and not everything.
+    assert "corrects nothing" in said("replay", "--corrections", str(out), code=1)
+    assert home.letters("orders")[0][2] == 1
+    assert "Say which" in said("discard", "--why", "x", code=1)
+    assert "no open dead letter" in said("discard", "0" * 32, "--why", "x", code=1)
+    assert said("discard", second, "--why", "a \x1b[31mtest", "--by", "bob") == "1 dead letters discarded\n"
+    assert r"bob: a \x1b[31mtest" in said("show", second)
+    assert said("show", "--source", "nothing", code=1) == "No dead letter is meant.\n"
+    assert said("replay", code=1) == "No open dead letter is meant.\n"
+    assert said("list").splitlines()[-1] == "0 open, 1 replayed, 1 discarded, 0 superseded"
+    assert home.ledger("orders") == {"2026-01-01|uk": (42, 41, 1, 0)}
+    for wrong in ("0", "-1", "many"):
+        with pytest.raises(SystemExit):
+            main(["dead-letters", "show", "--limit", wrong])
+
+
+def test_publications_are_listed_and_moved(home: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*arguments: str, code: int = 0) -> str:
+        assert main(["publish", *arguments]) == code
+        captured = capsys.readouterr()
+        assert "\x1b" not in captured.out + captured.err
+        return captured.out + captured.err
+
+    for verb in ("rollback", "pin", "unpin"):
+        assert "There is no lake" in said(verb, "--why", "x", code=1)
+    assert not home.settings.catalog_path.exists()
+    home.lake.create()
+    assert said("list", code=1) == "Nothing has been published yet.\n"
+    assert "Nothing has been published yet" in said("rollback", "--why", "x", code=1)
+    for number in (1, 2):
+        home.lake.write(lambda con, n=number: con.execute(f"CREATE TABLE gold.t{n} AS SELECT {n} AS n"), "build")
+        record_audit(home.lake, run_id="b", checks_passed=1, failed=[])
+        publish(home.lake, run_id=f"p{number}")
+    assert main(["query", "SELECT n FROM t2"]) == 0
+    capsys.readouterr()
+    assert said("rollback", "--why", "pence\x1b[31m", "--by", "ann").startswith("publication 3: readers see snapshot")
+    assert main(["query", "SELECT n FROM t2"]) == 1
+    assert "no publication number 9" in said("pin", "9", "--why", "x", code=1)
+    assert said("pin", "--why", "held").endswith(", pinned\n")
+    listed = said("list").splitlines()
+    assert listed[0].endswith("pinned to publication 3: held  (readers, pinned)")
+    assert r"ann  rolled back to publication 1: pence\x1b[31m" in listed[1]
+    assert "pinned" not in said("unpin", "--why", "done")
+    assert len(said("list", "--limit", "2").splitlines()) == 2
+    with pytest.raises(SystemExit):
+        main(["publish", "rollback"])

@@ -13,7 +13,7 @@ from sluice.maintenance import maintain
 from sluice.publication import connect, publish, record_audit
 from tests.conftest import Bench
 
-COMMITS = 6
+COMMITS = 8  # more files than the ops tables get when their rows leave the catalog
 ROWS = 50  # more than DuckLake keeps in the catalog instead of a file
 
 

@@ -9,9 +9,12 @@ import duckdb
 import pytest
 
 import sluice
+from sluice import publication
 from sluice.errors import LakeUnavailableError, PublicationError
 from sluice.maintenance import maintain
 from sluice.publication import (
+    Audit,
+    Publication,
     connect,
     current_publication,
     is_built,
@@ -321,3 +324,23 @@ def test_a_lake_of_an_earlier_version_can_be_rolled_back(warehouse: Bench) -> No
     assert current_publication(warehouse.lake) is not None
     roll_back(warehouse.lake, by="ann", why="prices")
     assert seen(warehouse) == [1, 2]
+
+
+def test_a_build_does_not_run_over_a_pin(warehouse: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(warehouse, 2)
+    publish(warehouse.lake, run_id="p")
+    build(warehouse, 3)
+    look = publication._audit
+    held: list[Publication] = []
+
+    def look_and_be_overtaken(con: duckdb.DuckDBPyConnection, *, only_passed: bool) -> Audit | None:
+        """The transaction of `publish` has begun when somebody else pins the readers."""
+        found = look(con, only_passed=only_passed)
+        if not held:
+            held.append(pin(warehouse.lake, by="ann", why="now"))
+        return found
+
+    monkeypatch.setattr(publication, "_audit", look_and_be_overtaken)
+    assert publish(warehouse.lake, run_id="p") == (held[0], False)
+    assert seen(warehouse) == [1, 2]
+    assert [each.publication_id for each, _ in publications(warehouse.lake)] == [2, 1]

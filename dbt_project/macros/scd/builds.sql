@@ -56,10 +56,13 @@
         ~ scd_text(this.database)) | map('first') | list -%}
     {%- do scd_create_state(present) -%}
     {%- set now = scd_query("select id from ducklake_current_snapshot(" ~ scd_text(this.database) ~ ")")[0][0] -%}
-    {%- set identities = scd_query("select table_name, string_agg(table_uuid, ' ' order by table_uuid) from "
-        ~ "ducklake_table_info(" ~ scd_text(this.database) ~ ") group by table_name") | list -%}
-    {%- set uuids = {} -%}
-    {%- for name, uuid in identities %}{% do uuids.update({name: uuid}) %}{% endfor -%}
+    {#- The functions of the lake tell a table's schema by number; its name is in the catalog, of a published form. -#}
+    {%- set catalog = adapter.quote('__ducklake_metadata_' ~ this.database) -%}
+    {%- set identities = {} -%}
+    {%- for name, uuid, number in scd_query("select schema_name || '.' || table_name, cast(table_uuid as varchar), table_id from "
+            ~ "ducklake_table_info(" ~ scd_text(this.database) ~ ") inner join " ~ catalog ~ ".ducklake_schema using (schema_id)") -%}
+        {%- do identities.update({name: {'uuid': uuid, 'number': number}}) -%}
+    {%- endfor -%}
     {%- set feeds = {} -%}
     {%- for table in tables -%}
         {%- if table.split('.') | length != 2 -%}
@@ -68,7 +71,7 @@
         {%- if table not in present -%}
             {%- do scd_refuse("changes_in names '" ~ table ~ "', and the lake has no such table.") -%}
         {%- endif -%}
-        {%- do feeds.update({table: uuids[table.split('.')[1]]}) -%}
+        {%- do feeds.update({table: identities[table]['uuid']}) -%}
     {%- endfor -%}
     {%- set fingerprint = local_md5(code ~ scd_views_read() ~ tojson(feeds.keys() | list)) -%}
     {%- set last = scd_query("select snapshot_id, fingerprint, map_entries(feeds)::varchar from "
@@ -81,11 +84,10 @@
         {%- do standing.update({'since': last[0][0]}) -%}
         {%- set same = scd_query("select map_entries(" ~ scd_feeds_literal(feeds) ~ ")::varchar")[0][0] -%}
         {#- Altering a table leaves no row in its change feed; it is told by number. -#}
-        {%- set names = [] -%}
-        {%- for table in tables %}{% do names.append(scd_text(table.split('.')[1])) %}{% endfor -%}
-        {%- set snapshots = scd_query("select count(*), coalesce(bool_or(list_has_any(changes['tables_altered'], "
-            ~ "(select list(cast(table_id as varchar)) from ducklake_table_info(" ~ scd_text(this.database)
-            ~ ") where table_name in (" ~ (names | join(', ') or "''") ~ ")))), false) from ducklake_snapshots("
+        {%- set numbers = [] -%}
+        {%- for table in tables %}{% do numbers.append("'" ~ identities[table]['number'] ~ "'") %}{% endfor -%}
+        {%- set snapshots = scd_query("select count(*), coalesce(bool_or(list_has_any(changes['tables_altered'], ["
+            ~ numbers | join(', ') ~ "]::varchar[])), false) from ducklake_snapshots("
             ~ scd_text(this.database) ~ ") where snapshot_id > " ~ last[0][0] ~ " and snapshot_id <= " ~ now)[0] -%}
         {%- if last[0][1] != fingerprint -%}
             {%- do standing.update({'why': 'its code changed'}) -%}

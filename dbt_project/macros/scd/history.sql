@@ -6,7 +6,7 @@
 
 {#-
     The log in one shape, one row a change: natural key, scd_seq_1.. (its place), scd_at (its time), scd_deleted,
-    scd_present if events may be partial, attributes. A truncate becomes a delete of each key that was there before it,
+    scd_present (in small letters) if events may be partial, attributes. A truncate becomes a delete of each key that was there by it,
     the gaps of snapshots become deletes. A null in key, place or time raises.
 
       source  SQL of the log, to be read in FROM
@@ -31,7 +31,7 @@ scd_rows as (
         {{ scd_not_null(o, o['valid_from'], 'a change has no time') }} as scd_at,
         {{ '(' ~ o['delete_when'] ~ ') is true' if o['delete_when'] else 'false' }} as scd_deleted,
         {%- if o['present_columns'] %}
-        {{ q(o['present_columns']) }} as scd_present,
+        list_transform({{ q(o['present_columns']) }}, lambda name: lower(name)) as scd_present,
         {%- endif %}
         {{ scd_quoted(o['columns']) }}
     from scd_source
@@ -73,7 +73,7 @@ scd_gone as (
             min(row({{ scd_places(o) }})) as scd_place
         from scd_rows
         group by {{ keys }}
-    ) as scd_first on row({{ scd_places(o, 'scd_truncates.') }}) > scd_first.scd_place
+    ) as scd_first on row({{ scd_places(o, 'scd_truncates.') }}) >= scd_first.scd_place
 )
 {%- elif o['log'] == 'snapshots' and o['absent_is_delete'] %},
 
@@ -173,7 +173,7 @@ scd_placed as (
         {%- for name in track['columns'] %}
         -- the last value an event carried; a struct, so that a null stays a value
         last_value(case
-            when not scd_deleted and (scd_present is null or list_contains(scd_present, {{ scd_text(name) }}))
+            when not scd_deleted and (scd_present is null or list_contains(scd_present, {{ scd_text(name | lower) }}))
                 then struct_pack(scd_value := {{ q(name) }})
         end ignore nulls) over scd_in_sequence as {{ q('scd_carried_' ~ name) }},
         {%- endfor %}
@@ -229,7 +229,7 @@ scd_states as (
         -- what no event has carried yet is not known; a delete with nothing before it has its own image
         case
             when {{ carried }} is not null then {{ carried }}.scd_value
-            when not scd_was_there and (scd_present is null or list_contains(scd_present, {{ scd_text(name) }}))
+            when not scd_was_there and (scd_present is null or list_contains(scd_present, {{ scd_text(name | lower) }}))
                 then {{ q(name) }}
         end as {{ q(name) }},
         {%- elif image_carried %}
@@ -449,7 +449,16 @@ select
     {{ q(name) }},
     {%- endfor %}
     valid_from,
-    {{ 'coalesce(valid_to, ' ~ o['open_end'] ~ ') as valid_to' if o['open_end'] else 'valid_to' }},
+    {% if o['open_end'] -%}
+    case
+        when valid_to is not null then valid_to
+        when valid_from < {{ o['open_end'] }} then {{ o['open_end'] }}
+        else {{ scd_error("open_end is " ~ o['open_end'] ~ ", and a version begins at or after it. Give an end that "
+            ~ "nothing comes after, or leave it out: null.") }}
+    end as valid_to,
+    {%- else -%}
+    valid_to,
+    {%- endif %}
     is_current
     {%- for name in (['is_deleted'] if companion and o['keeps_deleted'] else flags) %},
     {{ name }}
