@@ -178,7 +178,8 @@ SELECT
     image.customer_id AS customer_id,
     image.country AS country,
     image.segment AS segment,
-    image.email AS email,
+    -- personal, and masked without a key
+    CAST(NULL AS VARCHAR) AS email,
     op,
     op = 'd' AS is_deleted,
     changed_at,
