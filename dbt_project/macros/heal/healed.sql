@@ -130,11 +130,17 @@
         {%- set old = 'true' -%}
         {%- do reasons.append({'when': 'true', 'is': standing['why'] or 'what it is made of changed'}) -%}
     {%- else -%}
-        {%- set conditions = [] -%}
+        {%- set conditions, arrived = [], ['false'] -%}
         {%- for feed in o['changes_in'] -%}
             {%- set touched = heal_touched(o, standing, target, feed, 'heal_' ~ loop.index) -%}
             {%- do conditions.append(touched['may']) -%}
-            {%- do reasons.append({'when': touched['does'], 'is': heal_reason(feed)}) -%}
+            {%- if not feed.get('lookup') %}{% do arrived.append(touched['may']) %}{% endif -%}
+            {%- do reasons.append({'when': touched['does'], 'is': heal_reason(feed), 'looked_up': feed.get('lookup') and true}) -%}
+        {%- endfor -%}
+        {#- A row that has only just arrived came for itself, whatever it looks up. -#}
+        {%- for reason in reasons if reason['looked_up'] -%}
+            {%- do reason.update({'when': reason['when'] ~ " and (" ~ scd_in(o['unique_key'], 'scd_old') ~ " or (" ~ arrived | join(' or ')
+                ~ ") is not true)"}) -%}
         {%- endfor -%}
         {%- set old = heal_bounds(o) ~ ' and (' ~ conditions | join(' or ') ~ ')' -%}
         {%- set sql = compiled_code.replace(touched_rows(), old) -%}
