@@ -293,7 +293,7 @@ def test_the_hash_changes_with_what_decides_a_rows_fate(
     ("place", "value"),
     [
         ((*PROPERTY, "description"), "Another text."),
-        ((*PROPERTY, "classification"), "personal"),
+        (("schema", 0, "properties", 2, "classification"), "personal"),
         (("schema", 0, "properties", 3, "quality", 0, "description"), "Another text."),
         (("schema", 0, "description"), "Another text."),
         (("version",), "1.0.1"),
