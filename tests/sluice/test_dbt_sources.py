@@ -51,7 +51,10 @@ def test_the_contracts_rules_become_tests(contracts: dict[str, Contract]) -> Non
     assert products["_op"]["data_tests"] == ["not_null", values("c", "u", "d", "r")]
     assert products["stock_code"]["data_tests"] == ["not_null"]
     assert "data_tests" not in products["list_price"]
-    assert columns(made["customers"])["email"]["config"] == {"meta": {"classification": "personal"}}
+    assert columns(made["customers"])["email"]["config"]["meta"] == {
+        "classification": "personal",
+        "privacy": "pseudonymize",
+    }
 
 
 def test_a_required_column_of_a_change_feed_is_null_on_deletes(tmp_path: Path) -> None:
