@@ -14,6 +14,9 @@ from sluice.lake import literal, no_room, quoted, temp_table
 from sluice.records.json_lines import json_path
 from sluice.records.shape import FileFault, SourceFile, TextColumn, misfit, no_glob, note_columns, unexpected
 
+# Bytes of dead letters in one statement: DuckDB keeps each document, as it is parsed, until 2,048 rows are done.
+_LETTERS_AT_ONCE = 16 * 1024 * 1024
+
 
 def insert_parquet(
     con: duckdb.DuckDBPyConnection, contract: Contract, columns: list[TextColumn], files: list[SourceFile]
@@ -112,18 +115,24 @@ def insert_letters(con: duckdb.DuckDBPyConnection, columns: list[TextColumn], fi
     known = ", ".join(literal(c.source_name) for c in columns)
     paths = ", ".join(literal(json_path(c.source_name)) for c in columns)
     values = "".join(f", fields[{i}] AS {c.sql}" for i, c in enumerate(columns, 1))
-    con.execute(
-        "INSERT INTO taken_records BY NAME SELECT file_id, batch_no, line, payload AS raw, 'utf-8' AS raw_encoding, "
-        "CASE WHEN NOT valid THEN 'malformed' END AS fault, "
-        "CASE WHEN NOT valid THEN 'not a JSON object with each key once, as which rows of Parquet are kept' END "
-        "AS fault_detail, CASE WHEN len(others) > 0 THEN to_json(map_from_entries(others))::VARCHAR END AS extra"
-        f"{values} FROM (SELECT *, CASE WHEN valid THEN list_filter(list_zip(json_keys(payload), "
-        # All values at once: to extract each key's from the payload copied the payload for each.
-        f"json_extract_string(payload, '$.*')), lambda e: e[1] NOT IN ({known})) END AS others, "
-        # One reading of the payload for all columns: each keeps it, as it is parsed, until 2,048 rows are done.
-        f"CASE WHEN valid THEN json_extract_string(payload, [{paths}]) END AS fields FROM "
-        "(SELECT *, CASE WHEN json_valid(payload) THEN CASE WHEN json_type(payload) = 'OBJECT' THEN "
-        "list_unique(json_keys(payload)) = len(json_keys(payload)) ELSE false END ELSE false END AS valid "
-        "FROM chosen_letters WHERE file_id IN (SELECT unnest(?))))",
-        [list(file_ids)],
-    )
+    own = "FROM chosen_letters WHERE file_id IN (SELECT unnest($files))"
+    pieces = con.execute(
+        "SELECT min(row_id), max(row_id) FROM (SELECT row_id, sum(strlen(payload)) OVER (ORDER BY row_id) "
+        f"// {_LETTERS_AT_ONCE} AS piece {own}) GROUP BY piece",
+        {"files": list(file_ids)},
+    ).fetchall()
+    for first, last in pieces:
+        con.execute(
+            "INSERT INTO taken_records BY NAME SELECT file_id, batch_no, line, payload AS raw, "
+            "'utf-8' AS raw_encoding, CASE WHEN NOT valid THEN 'malformed' END AS fault, "
+            "CASE WHEN NOT valid THEN 'not a JSON object with each key once, as which rows of Parquet are kept' END "
+            "AS fault_detail, CASE WHEN len(others) > 0 THEN to_json(map_from_entries(others))::VARCHAR END AS extra"
+            f"{values} FROM (SELECT *, CASE WHEN valid THEN list_filter(list_zip(json_keys(payload), "
+            # All values at once: to extract each key's from the payload copied the payload for each.
+            f"json_extract_string(payload, '$.*')), lambda e: e[1] NOT IN ({known})) END AS others, "
+            f"CASE WHEN valid THEN json_extract_string(payload, [{paths}]) END AS fields FROM "
+            "(SELECT *, CASE WHEN json_valid(payload) THEN CASE WHEN json_type(payload) = 'OBJECT' THEN "
+            "list_unique(json_keys(payload)) = len(json_keys(payload)) ELSE false END ELSE false END AS valid "
+            f"{own} AND row_id BETWEEN $first AND $last))",
+            {"files": list(file_ids), "first": first, "last": last},
+        )
