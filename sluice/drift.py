@@ -32,6 +32,10 @@ from sluice.rules import text, value
 # Documents may hold data in the place of names, and a table of such names is read by nobody.
 MOST_NOTED = 1000
 
+# Of a few records none may have a value by chance, and that is for the share of rejected rows to judge. A column that
+# went missing shows itself in any real file; twenty records without one are none by chance.
+LEAST_DOCUMENTS = 20
+
 _ACTIONS = {"evolve": "evolved", "freeze": "refused", "discard": "discarded"}
 
 
@@ -177,7 +181,7 @@ def _refuse_batches(con: duckdb.DuckDBPyConnection, causes: Sequence[FileFault])
 
 
 def _lacking_documents(con: duckdb.DuckDBPyConnection, contract: Contract, documents: Sequence[int]) -> list[FileFault]:
-    """Files of JSON lines that lack a required column: none of their records, of which there are several, has a value.
+    """Files of JSON lines that lack a required column: of LEAST_DOCUMENTS records and more none has a value.
 
     Keys vary from line to line, so what one record lacks is the row's fault (rule `required`). Of deletes only the key
     is looked at.
@@ -195,7 +199,7 @@ def _lacking_documents(con: duckdb.DuckDBPyConnection, contract: Contract, docum
             held = f"count({shown(column.name)})" + (
                 f" FILTER ({shown(OPERATION)} IS DISTINCT FROM 'd')" if states else ""
             )
-            return f"{rows} > 1 AND {held} = 0"
+            return f"{rows} >= {LEAST_DOCUMENTS} AND {held} = 0"
 
         return f"[{', '.join(map(of, required))}] AS lacking"
 

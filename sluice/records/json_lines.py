@@ -12,7 +12,7 @@ import duckdb
 
 from sluice.contracts import Contract
 from sluice.lake import literal, temp_table
-from sluice.records.shape import TextColumn
+from sluice.records.shape import MOST_NEW_COLUMNS, TextColumn
 
 
 def json_records(
@@ -63,6 +63,15 @@ def json_records(
     else:
         events = "taken AS (SELECT *, CASE WHEN valid THEN raw::JSON END AS doc FROM docs)"
         fault = detail = values = ""
+    taken_in = "len(others) > 0 AND NOT twice"
+    if contract.schema_evolution == "evolve":
+        # One record of a thousand keys must not refuse the batch, as a table of a thousand new columns does.
+        crowded = f"WHEN len(others) > {MOST_NEW_COLUMNS} THEN "
+        fault += f"{crowded}'too_many_columns' "
+        detail += (
+            f"{crowded}len(others) || ' keys the contract does not know; at most {MOST_NEW_COLUMNS} are taken in' "
+        )
+        taken_in += f" AND len(others) <= {MOST_NEW_COLUMNS}"
     fault = f"CASE WHEN NOT valid OR twice THEN 'malformed' {fault}END"
     detail = (
         f"CASE WHEN NOT valid THEN 'not a JSON object' WHEN twice THEN 'a key stands twice in an object' {detail}END"
@@ -78,7 +87,7 @@ def json_records(
         f"SELECT row_id, file_id, batch_no, line, raw, 'utf-8' AS raw_encoding, 0 AS layout, {fault} AS fault, "
         f"{detail} AS fault_detail, "
         # All values at once: to extract each key's from the document copied the document for each.
-        "CASE WHEN len(others) > 0 AND NOT twice THEN to_json(map_from_entries(list_filter(list_zip(keys, "
+        f"CASE WHEN {taken_in} THEN to_json(map_from_entries(list_filter(list_zip(keys, "
         f"json_extract(doc, '$.*')), lambda e: e[1] NOT IN ({', '.join(map(literal, known))}))))::VARCHAR END AS extra"
         f"{values} FROM compared)"
     )

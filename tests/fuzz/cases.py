@@ -13,7 +13,8 @@ from tests.fuzz.oracle import ANY, Reading, Row, read_file
 from tests.fuzz.sources import SOURCES, WEIGHTS, Source
 from tests.fuzz.sources import Row as Record
 
-# Cases that share a partition, and so a batch: what is wrong with one must not touch the others.
+# Cases that share a partition, and so a batch: only a share of bad rows, or columns that are not as agreed, may make
+# one touch the others.
 TOGETHER = 4
 # Partitions before the dates begin again; more than any round has.
 DAYS = 1000
@@ -128,7 +129,7 @@ def _parquet_reading(source: Source, known: list[Record] | None, count: int | No
     if fault:
         return Reading(rules=(fault,), stands_for=count)
     if known is None:
-        return Reading(stands_for=count, certain=False)
+        return Reading(stands_for=count, certain=False, rumoured=None)
     from tests.fuzz.oracle import _judged
 
     rows = []
@@ -136,7 +137,7 @@ def _parquet_reading(source: Source, known: list[Record] | None, count: int | No
         texts = {n: _text(record.get(s.get("physicalName", n))) for n, s in source.columns.items()}
         # The payload is JSON of texts: two rows are twins where all columns are equal.
         rows.append(Row(line, repr(sorted(texts.items())), *_judged(texts, source.columns), layout=ANY))
-    return Reading(rows)
+    return Reading(rows, rumoured=None)
 
 
 def _text(value: object) -> str | None:

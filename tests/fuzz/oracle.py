@@ -17,6 +17,7 @@ from tests.fuzz.sources import Source
 from tests.fuzz.values import ANY, BAD, GOOD, UNSURE, judge_value, milliseconds, typed
 
 LONGEST_LINE = 1_900_000  # docs/contracts.md: `too_long`
+MOST_NEW = 100  # docs/contracts.md: `too_many_columns`
 
 
 @dataclass
@@ -36,12 +37,16 @@ class Reading:
     """A whole file: its rows, or the rule by which it is set aside and the rows it stands for then.
 
     `rules` are the rules a set-aside file may have; `certain` is False where the file may be read or set aside.
+    `new` are columns the contract does not know that a file read has for sure, `rumoured` those it may have: None if
+    nobody can say.
     """
 
     rows: list[Row] = field(default_factory=list)
     rules: tuple[str, ...] = ()
     stands_for: int | None = 0
     certain: bool = True
+    new: frozenset[str] = frozenset()
+    rumoured: frozenset[str] | None = frozenset()
 
 
 def read_file(source: Source, name: str, data: bytes) -> Reading:
@@ -63,7 +68,7 @@ def read_file(source: Source, name: str, data: bytes) -> Reading:
         for n, text, why in lines
         if text != "" or why
     ]
-    return Reading(rows)
+    return _with_keys(source, rows)
 
 
 def _gunzip(data: bytes) -> bytes | None:
@@ -167,6 +172,9 @@ def _csv(source: Source, lines: list[tuple[int, Any, str]]) -> Reading:
             return Reading(rules=("malformed",), stands_for=behind)
         if any(spec.get("required") and n not in names for n, (_, spec) in columns.items()):
             return Reading(rules=("missing_column",), stands_for=behind)
+        unknown = frozenset(names) - frozenset(columns)
+        if source.evolution == "evolve" and len(unknown) > MOST_NEW:
+            return Reading(rules=("too_many_columns",), stands_for=behind)
     rows = []
     for number, text, why in lines:
         if why:
@@ -182,7 +190,8 @@ def _csv(source: Source, lines: list[tuple[int, Any, str]]) -> Reading:
         rows.append(Row(number, text, *_judged({n: given.get(s) for s, (n, _) in columns.items()}, source.columns)))
     for row in rows:
         row.layout = tuple(names)
-    return Reading(rows)
+    new = frozenset(n or "" for n in names) - frozenset(columns)
+    return Reading(rows, new=new, rumoured=new)
 
 
 def _joined(lines: list[tuple[int, Any, str]], quote: str) -> list[tuple[int, Any, str]]:
@@ -265,6 +274,32 @@ def _text(value: Any) -> Any:
     if isinstance(value, _Whole):
         return str(value) if value != "-0" else _Loose(value)
     return value if isinstance(value, str) else ANY
+
+
+def _with_keys(source: Source, rows: list[Row]) -> Reading:
+    """Documents, and the keys in them that the contract does not know."""
+    known = {spec.get("physicalName", name) for name, spec in source.columns.items()}
+    new: set[str] = set()
+    rumoured: set[str] | None = set()
+    for row in rows:
+        verdict, document = parse(row.raw) if isinstance(row.raw, str) else (BAD, None)
+        if verdict == UNSURE:
+            rumoured = None
+        if verdict != GOOD:
+            continue
+        images = [document]
+        if source.feed:
+            event = document["payload"] if "payload" in document and "schema" in document else document
+            images = [event.get("before"), event.get("after")] if isinstance(event, dict) else []
+        keys = set().union(*(set(i) for i in images if isinstance(i, dict))) - known
+        if source.evolution == "evolve" and len(keys) > MOST_NEW:
+            row.verdict, row.why = (BAD, "too many keys") if not source.feed else (UNSURE, "")
+            continue
+        if row.verdict == GOOD and not source.feed:
+            new |= keys
+        if rumoured is not None:
+            rumoured |= keys
+    return Reading(rows, new=frozenset(new), rumoured=None if rumoured is None else frozenset(rumoured))
 
 
 class _Loose(str):

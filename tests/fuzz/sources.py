@@ -32,6 +32,7 @@ class Source:
         options: of `landing` besides path and formats.
         feed: its `changeFeed`.
         path: folders with tokens.
+        evolution: its `schemaEvolution`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Source:
     options: dict[str, Any] = field(default_factory=dict)
     feed: dict[str, str] | None = None
     path: str = ""
+    evolution: str = "evolve"
 
     @property
     def folder(self) -> str:
@@ -62,8 +64,9 @@ class Source:
     def write_contract(self, folder: Path) -> None:
         """Write its contract file."""
         document = contract_document(
-            self.columns, name=self.name, formats=self.formats, share=self.share, feed=self.feed, **self.options
-        )
+            self.columns, name=self.name, formats=self.formats, share=self.share, feed=self.feed,
+            evolution=self.evolution, **self.options,
+        )  # fmt: skip
         if self.path:
             for item in document["schema"][0]["customProperties"]:
                 if item["property"] == "landing":
@@ -206,13 +209,14 @@ SOURCES: dict[str, Source] = {
     s.name: s
     for s in (
         Source("tills", _ORDER_COLUMNS, ("csv", "jsonl", "parquet"), _order),
-        Source("gated", _ORDER_COLUMNS, ("csv", "jsonl"), _order, share=0.05),
+        Source("gated", _ORDER_COLUMNS, ("csv", "jsonl"), _order, share=0.05, evolution="freeze"),
         Source(
             "notes",
             _MIXED_COLUMNS,
             ("csv",),
             _note,
             options={"csv": {"delimiter": ";", "quote": "'", "multiline": True}},
+            evolution="discard",
         ),
         Source(
             "plain",
@@ -234,6 +238,7 @@ SOURCES: dict[str, Source] = {
             ("jsonl", "parquet"),
             _click,
             options={"duplicates": "batch"},
+            evolution="discard",
             path="clicks/date={date}/hour={hour}",
         ),
     )

@@ -15,7 +15,7 @@ from sluice.bronze import free_name, widens
 from sluice.cli import main
 from sluice.contracts import Contract
 from sluice.dead_letters import Choice
-from sluice.drift import MOST_NOTED, drift
+from sluice.drift import LEAST_DOCUMENTS, MOST_NOTED, drift
 from sluice.errors import ContractError
 from sluice.records import MOST_NEW_COLUMNS
 from sluice.replay import replay
@@ -261,6 +261,20 @@ def test_thousands_of_new_columns_do_not_ruin_the_table(bench: Bench, make_contr
     balanced(bench)
 
 
+def test_one_document_of_a_thousand_keys_is_set_aside_alone(bench: Bench, make_contract: Make) -> None:
+    many = ",".join(f'"k{n}":1' for n in range(1000))
+    content = f'{{"id":1}}\n{{"id":2,{many}}}\n{{"id":3,"new":"x"}}\n'
+    bench.put(f"{DAY}/a.jsonl", content)
+    result = bench.ingest(things(make_contract, share=0.5))
+    assert result.problems == () and rows(bench, "id", "new") == [(1, None), (3, "x")]
+    assert bench.letters("things") == [(f"{DAY}/a.jsonl", 2, 1, ["too_many_columns"])]
+    assert [d.column for d in drift(bench.lake, "things") if d.kind == "unexpected"] == ["new"]
+    balanced(bench)
+    # Where unknown keys are dropped, their number is nobody's concern.
+    bench.ingest(things(make_contract, "discard"))
+    assert rows(bench, "id") == [(1,), (2,), (3,)]
+
+
 def test_the_rest_of_a_document_of_which_a_part_is_declared_is_no_drift(bench: Bench, make_contract: Make) -> None:
     contract = things(make_contract, "freeze", formats=["jsonl"], device={"physicalName": "$.device.id"})
     bench.put(f"{DAY}/a.jsonl", '{"id":1,"device":{"id":"d","os":"x"}}\n')
@@ -289,11 +303,12 @@ def test_a_new_column_of_a_change_feed(bench: Bench, make_contract: Make) -> Non
     assert [d.column for d in result.drift] == ["tier"]
     # Deletes need only the key; states without a required column, and events without the key, are of another table.
     bench.put("things/date=2026-01-02/a.jsonl", event("d", 4, key="a") + event("d", 5, key="c"))
-    bench.put("things/date=2026-01-03/a.jsonl", event("c", 6, key="a", ID=1) + event("c", 7, key="b", ID=2))
-    bench.put("things/date=2026-01-04/a.jsonl", event("d", 8, k="a") + event("d", 9, k="b"))
+    created = "".join(event("c", n, key=f"k{n}", ID=n) for n in range(6, 26))
+    bench.put("things/date=2026-01-03/a.jsonl", created)
+    bench.put("things/date=2026-01-04/a.jsonl", "".join(event("d", n, k=f"k{n}") for n in range(26, 46)))
     result = bench.ingest(contract)
     assert [b.status for b in result.batches] == ["accepted", "accepted", "refused", "refused"]
-    assert [(p.rule, p.rows) for p in result.problems] == [("missing_column", 2)] * 2
+    assert [(p.rule, p.rows) for p in result.problems] == [("missing_column", LEAST_DOCUMENTS)] * 2
     assert (
         "No record of the file has a value in 'id', which the contract requires; it has 'ID'"
         in result.problems[0].detail
@@ -309,7 +324,11 @@ def test_a_new_column_of_a_change_feed(bench: Bench, make_contract: Make) -> Non
     [
         ("a.csv", "ident,Note\n1,n\n2,n\n2,n\n", "'ident'"),
         ("a.csv", "ID,Note\n1,n\n2,n\n3,n\n", "'ID'"),
-        ("a.jsonl", '{"Id":1,"Note":"n"}\n{"Id":2}\n{"Id":2}\nnonsense\n', "'Id'"),
+        (
+            "a.jsonl",
+            '{"Id":1,"Note":"n"}\n' + "".join(f'{{"Id":{n}}}\n' for n in range(2, 22)) + '{"Id":2}\nnonsense\n',
+            "'Id'",
+        ),
     ],
 )
 def test_without_a_required_column_the_whole_batch_is_refused(
@@ -351,14 +370,15 @@ def test_without_a_required_column_the_whole_batch_is_refused(
     assert {i for (i,) in rows(bench, "id")} >= {1, 2, 7, 8}
 
 
-def test_a_single_document_without_a_key_is_the_rows_fault(bench: Bench, make_contract: Make) -> None:
+def test_a_few_documents_without_a_key_are_the_rows_fault(bench: Bench, make_contract: Make) -> None:
     contract = things(make_contract, share=1)
-    bench.put(f"{DAY}/a.jsonl", '{"Note":"n"}\n')
+    bench.put(f"{DAY}/a.jsonl", '{"Note":"n"}\n{"Note":"o"}\n')
     bench.put(f"{DAY}/b.jsonl", '{"id":1}\n{"Note":"n"}\n{"id":"word"}\n')
     bench.put(f"{DAY}/c.jsonl", '{"id":"one"}\n{"id":"two"}\n')
     result = bench.ingest(contract)
-    assert bench.ledger("things") == {"2026-01-01": (6, 1, 5, 0)} and result.problems == ()
+    assert bench.ledger("things") == {"2026-01-01": (7, 1, 6, 0)} and result.problems == ()
     assert [rules for *_, rules in bench.letters("things")] == [
+        ["required"],
         ["required"],
         ["required"],
         ["type"],

@@ -1,6 +1,7 @@
 """Erasing a person from bronze, dead letters, landing files, old snapshots and logs; without silver and gold.
 
-What the warehouse makes of it is in tests/test_erasing_a_person.py. Every test first proves that the search finds the person.
+What the warehouse makes of it is in tests/test_erasing_a_person.py. Every test first proves that the search finds the
+person.
 """
 
 from __future__ import annotations
