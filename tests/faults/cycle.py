@@ -42,7 +42,8 @@ def cycle(settings: Settings) -> None:
 
 def say(stage: str) -> None:
     """Tell whoever watches."""
-    print(stage, flush=True)
+    sys.stdout.write(f"{stage}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

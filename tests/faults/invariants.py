@@ -74,4 +74,4 @@ def nothing_is_left_behind(settings: Settings) -> None:
     names = sorted(Path(path).name for (path,) in named)
     there = sorted(path.name for path in Path(settings.lake_data_path).rglob("*") if path.is_file())
     assert there == names
-    assert [p for p in settings.temp_path.glob("ingest-*")] == []
+    assert list(settings.temp_path.glob("ingest-*")) == []
