@@ -262,7 +262,7 @@ def no_room(error: Exception) -> bool:
 
 
 def damaged(message: str, settings: Settings) -> str | None:
-    """What to say where a message tells of a data file of the lake that is missing or cannot be read; None elsewhere."""
+    """What to say where a message is about a data file of the lake that is missing or cannot be read; else None."""
     lines = [line.strip() for line in message.strip().splitlines()]
     named = [line for line in lines if ".parquet" in line]
     found = [line for line in named if settings.lake_data_path in line and "ermission denied" not in line]
@@ -287,8 +287,8 @@ def no_catalog(settings: Settings) -> str:
     where = "the database of SLUICE_CATALOG" if settings.uses_postgres else str(settings.catalog_path)
     if holds_data(settings):
         return (
-            f"There is no lake at {where}, but its data files are in {settings.lake_data_path}: the catalog is gone, and "
-            "without it nobody knows what they hold. Nothing was made anew. Put the catalog back or restore a backup "
+            f"There is no lake at {where}, but its data files are in {settings.lake_data_path}: the catalog is gone, "
+            "and without it nobody knows what they hold. Nothing was made anew. Put the catalog back or restore a backup "
             "(docs/backup.md); to begin with an empty lake, move that folder away."
         )
     return (
@@ -349,10 +349,10 @@ class Lake:
         """
         install_extensions()
         catalog = self._catalog(read_only)
-        if not self.settings.uses_postgres and not _has_bytes(catalog):
-            # SQLite takes an empty file for an empty database, and DuckLake would make a lake of it.
-            if read_only or (catalog == self.settings.catalog_path and holds_data(self.settings)):
-                raise LakeUnavailableError(no_catalog(self.settings))
+        # SQLite takes an empty file for an empty database, and DuckLake would make a lake of it.
+        absent = not self.settings.uses_postgres and not _has_bytes(catalog)
+        if absent and (read_only or holds_data(self.settings)):
+            raise LakeUnavailableError(no_catalog(self.settings))
         if not read_only:
             self._make_folders()
         return self._retry(lambda: self._attach(read_only, snapshot))

@@ -192,7 +192,8 @@ def _problem(con: duckdb.DuckDBPyConnection, lake: Lake, file: NamedFile, deep: 
         return None
     try:
         row = con.execute(f"SELECT num_rows FROM parquet_file_metadata({literal(file.path)})").fetchone()
-        if row is None or row[0] != file.rows:
+        # Files of deletions may hold more rows than count at a snapshot.
+        if row is None or (row[0] != file.rows and not file.deletes):
             return f"has {row[0] if row else 0:,} rows, the catalog says {file.rows:,}"
         if deep:
             # Of all columns: what is not asked for is not decoded.
@@ -271,7 +272,7 @@ def set_aside(lake: Lake, found: Verification) -> SetAside:
         if files:
             lake.change_catalog(con, lambda catalog: _end(con, catalog, list(files.values())))
         _forget_builds(lake, con, tables)
-        named_by = sorted({n for d in found.damages for n in d.snapshots} - {_published(lake)})
+        named_by = _naming(lake, con, found)
         if named_by:
             con.execute(f"CALL ducklake_expire_snapshots('{LAKE}', versions => {named_by!r})")
         partitions = {
@@ -280,13 +281,19 @@ def set_aside(lake: Lake, found: Verification) -> SetAside:
             if table.startswith("bronze.") and (keys := _lacking(con, table.partition(".")[2]))
         }
     models = tuple(sorted({file.table for file in files.values() if file.table.startswith("gold.")}))
-    if files:
-        # What is left may pass every gate; it must not be published as it is, nor be taken for built.
-        record_audit(
-            lake, run_id="verify", checks_passed=0, failed=[f"data files set aside: {', '.join(tables)}"]
-        )
+    if files or named_by:
+        # What is left may pass every gate; it must not be published as it is, nor be taken for built. Nor may readers be
+        # moved to a snapshot that has been expired.
+        record_audit(lake, run_id="verify", checks_passed=0, failed=[f"data files set aside: {', '.join(tables)}"])
     left = tuple(d for d in found.damages if d.published)
     return SetAside(tuple(files.values()), len(named_by), partitions, models, left)
+
+
+def _naming(lake: Lake, con: duckdb.DuckDBPyConnection, found: Verification) -> list[int]:
+    """The kept snapshots that name a damaged file and need not stay: neither the newest nor the published one."""
+    kept = {n for (n,) in con.execute("SELECT snapshot_id FROM ducklake_snapshots(?)", [LAKE]).fetchall()}
+    needed = {lake.current_snapshot(con), _published(lake)}
+    return sorted(n for n in kept - needed if any(d.file.belongs_to(n) for d in found.damages))
 
 
 def _end(con: duckdb.DuckDBPyConnection, catalog: str, files: Sequence[NamedFile]) -> None:
@@ -313,7 +320,8 @@ def _end(con: duckdb.DuckDBPyConnection, catalog: str, files: Sequence[NamedFile
 def _forget_builds(lake: Lake, con: duckdb.DuckDBPyConnection, tables: Sequence[str]) -> None:
     """Have the models that make or follow these tables computed whole: their change feeds lead through lost files."""
     if not con.execute(
-        "SELECT 1 FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'ops' AND table_name = 'builds'", [LAKE]
+        "SELECT 1 FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'ops' AND table_name = 'builds'",
+        [LAKE],
     ).fetchone():
         return
     lake.transaction(
