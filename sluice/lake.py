@@ -288,8 +288,8 @@ def no_catalog(settings: Settings) -> str:
     if holds_data(settings):
         return (
             f"There is no lake at {where}, but its data files are in {settings.lake_data_path}: the catalog is gone, "
-            "and without it nobody knows what they hold. Nothing was made anew. Put the catalog back or restore a backup "
-            "(docs/backup.md); to begin with an empty lake, move that folder away."
+            "and without it nobody knows what they hold. Nothing was made anew. Put the catalog back or restore a "
+            "backup (docs/backup.md); to begin with an empty lake, move that folder away."
         )
     return (
         f"There is no lake at {where} yet. Run `make demo`, or load something with `make dev`; or point SLUICE_HOME at "

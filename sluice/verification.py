@@ -23,8 +23,8 @@ _REMADE_IN_OPS = ("ops.builds", "ops.rewrites")
 # Every file of every snapshot the catalog still has, with the names its table and schema have or had last.
 _FILES = f"""
     WITH tables AS (
-        SELECT table_id, arg_max(table_name, begin_snapshot) AS table_name, arg_max(schema_id, begin_snapshot) AS schema_id,
-            arg_max(path, begin_snapshot) AS path, arg_max(path_is_relative, begin_snapshot) AS relative
+        SELECT table_id, arg_max(table_name, begin_snapshot) AS table_name,
+            arg_max(schema_id, begin_snapshot) AS schema_id, arg_max(path, begin_snapshot) AS path, arg_max(path_is_relative, begin_snapshot) AS relative
         FROM {CATALOG}.ducklake_table GROUP BY table_id
     ), schemas AS (
         SELECT schema_id, arg_max(schema_name, begin_snapshot) AS schema_name, arg_max(path, begin_snapshot) AS path,
@@ -35,13 +35,14 @@ _FILES = f"""
             path_is_relative AS relative, record_count, file_size_bytes
         FROM {CATALOG}.ducklake_data_file
         UNION ALL
-        SELECT data_file_id, delete_file_id, table_id, begin_snapshot, end_snapshot, path, path_is_relative, delete_count,
-            file_size_bytes
+        SELECT data_file_id, delete_file_id, table_id, begin_snapshot, end_snapshot, path, path_is_relative,
+            delete_count, file_size_bytes
         FROM {CATALOG}.ducklake_delete_file
     )
     SELECT f.data_file_id, f.delete_file_id, f.table_id, s.schema_name || '.' || t.table_name,
-        CASE WHEN f.relative THEN CASE WHEN t.relative THEN CASE WHEN s.relative THEN $data ELSE '' END || s.path ELSE '' END
-            || t.path ELSE '' END || f.path,
+        CASE WHEN f.relative AND t.relative AND s.relative THEN $data ELSE '' END
+            || CASE WHEN f.relative AND t.relative THEN s.path ELSE '' END
+            || CASE WHEN f.relative THEN t.path ELSE '' END || f.path,
         f.record_count, f.file_size_bytes, f.begin_snapshot, f.end_snapshot
     FROM files AS f JOIN tables AS t USING (table_id) JOIN schemas AS s USING (schema_id)
     ORDER BY 4, f.data_file_id, f.delete_file_id NULLS FIRST
@@ -230,8 +231,8 @@ def _published(lake: Lake) -> int | None:
 def _partitions(con: duckdb.DuckDBPyConnection, file: NamedFile) -> tuple[str, ...]:
     """Partitions that may have rows in a bronze file: those between the least and the greatest the catalog notes."""
     row = con.execute(
-        f"SELECT min_value, max_value FROM {CATALOG}.ducklake_file_column_stats AS s JOIN {CATALOG}.ducklake_column AS c "
-        "USING (table_id, column_id) WHERE s.data_file_id = ? AND s.table_id = ? AND c.column_name = '_partition_key' "
+        f"SELECT min_value, max_value FROM {CATALOG}.ducklake_file_column_stats AS s "
+        f"JOIN {CATALOG}.ducklake_column AS c USING (table_id, column_id) WHERE s.data_file_id = ? AND s.table_id = ? AND c.column_name = '_partition_key' "
         "AND c.end_snapshot IS NULL",
         [file.data_file_id, file.table_id],
     ).fetchone()
@@ -263,8 +264,8 @@ def set_aside(lake: Lake, found: Verification) -> SetAside:
     hopeless = [d for d in found.damages if d.current and not d.remakable]
     if hopeless:
         raise DataDamagedError(
-            f"{hopeless[0].file.path} of {hopeless[0].file.table} {hopeless[0].problem}: its rows cannot be made again. "
-            "Nothing was changed. Put the file back from a backup, or restore the backup (docs/backup.md)."
+            f"{hopeless[0].file.path} of {hopeless[0].file.table} {hopeless[0].problem}: its rows cannot be made "
+            "again. Nothing was changed. Put the file back from a backup, or restore the backup (docs/backup.md)."
         )
     files = {d.file.data_file_id: d.file for d in found.damages if d.current}
     tables = sorted({d.file.table for d in found.damages})
@@ -282,8 +283,8 @@ def set_aside(lake: Lake, found: Verification) -> SetAside:
         }
     models = tuple(sorted({file.table for file in files.values() if file.table.startswith("gold.")}))
     if files or named_by:
-        # What is left may pass every gate; it must not be published as it is, nor be taken for built. Nor may readers be
-        # moved to a snapshot that has been expired.
+        # What is left may pass every gate; it must not be published as it is, nor be taken for built. Nor may readers
+        # be moved to a snapshot that has been expired.
         record_audit(lake, run_id="verify", checks_passed=0, failed=[f"data files set aside: {', '.join(tables)}"])
     left = tuple(d for d in found.damages if d.published)
     return SetAside(tuple(files.values()), len(named_by), partitions, models, left)
@@ -306,7 +307,8 @@ def _end(con: duckdb.DuckDBPyConnection, catalog: str, files: Sequence[NamedFile
     )
     changes = ",".join(f"deleted_from_table:{n}" for n in sorted({f.table_id for f in files}))
     con.execute(
-        f"INSERT INTO {catalog}.ducklake_snapshot_changes VALUES (?, ?, 'sluice', 'verify: damaged files set aside', NULL)",
+        f"INSERT INTO {catalog}.ducklake_snapshot_changes VALUES (?, ?, 'sluice', 'verify: damaged files set aside', "
+        "NULL)",
         [row[0], changes],
     )
     for table in ("ducklake_data_file", "ducklake_delete_file"):
