@@ -24,7 +24,8 @@ _REMADE_IN_OPS = ("ops.builds", "ops.rewrites")
 _FILES = f"""
     WITH tables AS (
         SELECT table_id, arg_max(table_name, begin_snapshot) AS table_name,
-            arg_max(schema_id, begin_snapshot) AS schema_id, arg_max(path, begin_snapshot) AS path, arg_max(path_is_relative, begin_snapshot) AS relative
+            arg_max(schema_id, begin_snapshot) AS schema_id, arg_max(path, begin_snapshot) AS path,
+            arg_max(path_is_relative, begin_snapshot) AS relative
         FROM {CATALOG}.ducklake_table GROUP BY table_id
     ), schemas AS (
         SELECT schema_id, arg_max(schema_name, begin_snapshot) AS schema_name, arg_max(path, begin_snapshot) AS path,
@@ -232,7 +233,8 @@ def _partitions(con: duckdb.DuckDBPyConnection, file: NamedFile) -> tuple[str, .
     """Partitions that may have rows in a bronze file: those between the least and the greatest the catalog notes."""
     row = con.execute(
         f"SELECT min_value, max_value FROM {CATALOG}.ducklake_file_column_stats AS s "
-        f"JOIN {CATALOG}.ducklake_column AS c USING (table_id, column_id) WHERE s.data_file_id = ? AND s.table_id = ? AND c.column_name = '_partition_key' "
+        f"JOIN {CATALOG}.ducklake_column AS c USING (table_id, column_id) "
+        "WHERE s.data_file_id = ? AND s.table_id = ? AND c.column_name = '_partition_key' "
         "AND c.end_snapshot IS NULL",
         [file.data_file_id, file.table_id],
     ).fetchone()
