@@ -8,12 +8,12 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import duckdb
 
 from sluice.lake import LAKE, Lake
 from sluice.publication import kept_snapshots
+from sluice.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def maintain(
             f"CALL ducklake_delete_orphaned_files('{LAKE}', older_than => ?)", [now - timedelta(hours=orphan_age_hours)]
         ).fetchall()
         after = _size(con)
-    _remove_leftovers(lake.settings.temp_path, now - timedelta(hours=orphan_age_hours))
+    _remove_leftovers(lake.settings, now - timedelta(hours=orphan_age_hours))
     return Maintenance(before[0], after[0], before[1], after[1], len(expired), len(removed), len(orphans))
 
 
@@ -108,11 +108,20 @@ def _forget_builds(lake: Lake, con: duckdb.DuckDBPyConnection, last: int) -> Non
     lake.transaction(con, work, "maintenance: forget old builds")
 
 
-def _remove_leftovers(folder: Path, before: datetime) -> None:
-    """Remove what ingest runs that were killed have left in the temporary folder."""
-    for path in folder.glob("ingest-*"):
-        if datetime.fromtimestamp(path.stat().st_mtime, UTC) < before:
+def _remove_leftovers(settings: Settings, before: datetime) -> None:
+    """Remove what processes that were killed have left: copies of files, what DuckDB spilled, copies for readers."""
+    left = [
+        *settings.temp_path.glob("ingest-*"),
+        *settings.temp_path.glob("duckdb_temp_*"),
+        *settings.readers_path.glob(f".{settings.catalog_path.name}.*"),
+    ]
+    for path in left:
+        if datetime.fromtimestamp(path.stat().st_mtime, UTC) >= before:
+            continue
+        if path.is_dir():
             shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _size(con: object) -> tuple[int, int]:
