@@ -156,12 +156,12 @@ def verify(lake: Lake, *, deep: bool = False) -> Verification:
         LakeUnavailableError: there is no lake, or its catalog cannot be reached.
     """
     with lake.reading() as con:
-        named = _named(lake, con)
+        named = named_files(lake, con)
         problems = [(file, problem) for file in named if (problem := _problem(con, lake, file, deep))]
     if problems:
         # Maintenance may have removed what a query under way could not need any more.
         with lake.reading() as con:
-            still = set(_named(lake, con))
+            still = set(named_files(lake, con))
             problems = [(file, problem) for file, problem in problems if file in still]
             damages = tuple(_damage(lake, con, file, problem) for file, problem in problems)
     else:
@@ -169,7 +169,8 @@ def verify(lake: Lake, *, deep: bool = False) -> Verification:
     return Verification(len(named), sum(f.bytes for f in named), damages, _unnamed(lake, named))
 
 
-def _named(lake: Lake, con: duckdb.DuckDBPyConnection) -> list[NamedFile]:
+def named_files(lake: Lake, con: duckdb.DuckDBPyConnection) -> list[NamedFile]:
+    """Every file that any kept snapshot names."""
     return [NamedFile(*row) for row in con.execute(_FILES, {"data": lake.settings.lake_data_path}).fetchall()]
 
 

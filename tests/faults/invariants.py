@@ -14,7 +14,7 @@ from tests.warehouse import CONTRACTS, assert_same, gold
 
 # Of one instant: what bronze holds, what facts are made of it, what their sums say.
 AGREEMENT = """
-SELECT (SELECT count(invoice) FROM bronze.orders), (SELECT count(order_line_key) FROM gold.fct_order_lines),
+SELECT (SELECT count(_line) FROM bronze.orders), (SELECT count(_line) FROM gold.fct_order_lines),
     (SELECT sum(order_lines) FROM gold.fct_daily_sales), (SELECT sum(order_lines) FROM gold.mart_daily_sales),
     (SELECT sum(line_amount) FROM gold.fct_order_lines), (SELECT sum(net_amount) FROM gold.fct_daily_sales),
     (SELECT sum(net_amount) FROM gold.mart_daily_sales)
@@ -65,7 +65,8 @@ def books_hold(settings: Settings) -> None:
             astray = con.execute(
                 f"SELECT * FROM (SELECT _batch_id AS batch_id, count(_line) AS n FROM bronze.{source} GROUP BY ALL) "
                 "FULL JOIN (SELECT batch_id, rows_accepted FROM ops.ledger WHERE source = ? AND status = 'accepted' "
-                "AND superseded_by IS NULL AND rows_accepted > 0) USING (batch_id) WHERE n IS DISTINCT FROM rows_accepted",
+                "AND superseded_by IS NULL AND rows_accepted > 0) USING (batch_id) "
+                "WHERE n IS DISTINCT FROM rows_accepted",
                 [source],
             ).fetchall()
             assert astray == [], source
