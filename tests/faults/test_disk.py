@@ -1,4 +1,4 @@
-"""The disk is full, at ingest, in dbt, at publication: told, nothing half, readers read on, and with room it completes."""
+"""The disk is full at ingest, in dbt, at publication: told, nothing half, readers read on; with room it completes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model fails in the middle of the graph, in a build through Dagster: readers stay, and mended it ends as undisturbed."""
+"""A model fails in the middle of the graph, in a build through Dagster: readers stay; mended, it ends as undisturbed."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def test_a_model_that_fails_in_mid_graph(tmp_path: Path, monkeypatch: pytest.Mon
     assert before is not None
 
     good = (project / MODEL).read_text(encoding="utf-8")
-    # It writes half of its rows' keys before it fails, on rows of the new day alone.
+    # Every row of the new day breaks it.
+    touched = "where {{ touched_rows() }}\n"
     broken = good.replace(
-        "select\n",
-        "select\n    case when lines._file like '%2026-01-03%' then error('broken on purpose') end as x,\n",
-        1,
+        touched,
+        touched + "        and case when _file like '%2026-01-03%' then error('broken on purpose') else true end\n",
     )
     assert broken != good
     (project / MODEL).write_text(broken, encoding="utf-8")

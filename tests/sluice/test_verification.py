@@ -136,7 +136,7 @@ def test_an_ingest_that_meets_damage_says_so_and_bronze_is_made_again(
     assert [d.file.path for d in done.left] == [done.files[0].path]
     with sluice.connect(full.settings) as con, pytest.raises(duckdb.Error, match="Cannot open file"):
         con.execute("SELECT sum(quantity) FROM lake.bronze.orders")
-    with pytest.raises(PublicationError, match="data files set aside: bronze.orders"):
+    with pytest.raises(PublicationError, match=r"data files set aside: bronze\.orders"):
         publish(full.lake, run_id="p")
     full.ingest(contracts["orders"], done.partitions["orders"], force=True)
     assert (full.bronze("orders"), full.ledger("orders")) == (wanted, books)
