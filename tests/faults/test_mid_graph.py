@@ -1,4 +1,4 @@
-"""A model fails in the middle of the graph, in a build through Dagster: readers stay; mended, it ends as undisturbed."""
+"""A model fails in mid-graph, in a build through Dagster: readers stay; mended, it ends as undisturbed."""
 
 from __future__ import annotations
 
