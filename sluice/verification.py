@@ -73,6 +73,11 @@ class NamedFile:
     end: int | None
 
     @property
+    def identity(self) -> tuple[int, int | None]:
+        """Stays when the file is replaced, and its `end` is noted."""
+        return self.data_file_id, self.delete_file_id
+
+    @property
     def deletes(self) -> bool:
         """Whether it says which rows are deleted, instead of holding rows."""
         return self.delete_file_id is not None
@@ -161,9 +166,9 @@ def verify(lake: Lake, *, deep: bool = False) -> Verification:
     if problems:
         # Maintenance may have removed what a query under way could not need any more.
         with lake.reading() as con:
-            still = set(named_files(lake, con))
-            problems = [(file, problem) for file, problem in problems if file in still]
-            damages = tuple(_damage(lake, con, file, problem) for file, problem in problems)
+            still = {file.identity: file for file in named_files(lake, con)}
+            found = [(still[file.identity], problem) for file, problem in problems if file.identity in still]
+            damages = _damages(lake, con, found)
     else:
         damages = ()
     return Verification(len(named), sum(f.bytes for f in named), damages, _unnamed(lake, named))
@@ -207,16 +212,19 @@ def _problem(con: duckdb.DuckDBPyConnection, lake: Lake, file: NamedFile, deep: 
     return None
 
 
-def _damage(lake: Lake, con: duckdb.DuckDBPyConnection, file: NamedFile, problem: str) -> Damage:
-    newest = lake.current_snapshot(con)
+def _damages(lake: Lake, con: duckdb.DuckDBPyConnection, found: Sequence[tuple[NamedFile, str]]) -> tuple[Damage, ...]:
+    """What it means that files are not as they should be; `found` are these, and what is wrong with each."""
+    newest, published = lake.current_snapshot(con), _published(lake)
     kept = [n for (n,) in con.execute("SELECT snapshot_id FROM ducklake_snapshots(?) ORDER BY 1", [LAKE]).fetchall()]
-    published = _published(lake)
-    return Damage(
-        file,
-        problem,
-        published is not None and file.belongs_to(published),
-        tuple(n for n in kept if n != newest and file.belongs_to(n)),
-        _partitions(con, file) if file.table.startswith("bronze.") and file.end is None else (),
+    return tuple(
+        Damage(
+            file,
+            problem,
+            published is not None and file.belongs_to(published),
+            tuple(n for n in kept if n != newest and file.belongs_to(n)),
+            _partitions(con, file) if file.table.startswith("bronze.") and file.end is None else (),
+        )
+        for file, problem in found
     )
 
 
