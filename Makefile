@@ -86,6 +86,12 @@ test-deep: $(VENV)/dev ## SCD_EXAMPLES random histories (1000), the real year in
 test-fuzz: $(VENV)/dev ## FUZZ_FILES spoilt files (10000) from FUZZ_SEED (a new one each time), and files that unpack to much
 	FUZZ_FILES=$(or $(FUZZ_FILES),10000) $(if $(FUZZ_SEED),FUZZ_SEED=$(FUZZ_SEED)) $(BIN)/python -m pytest -rP tests/fuzz
 
+.PHONY: test-faults
+test-faults: $(VENV)/dev ## kill FAULT_KILLS processes (200) from FAULT_SEED (a new one each time); full disks, lost files, wrong clocks
+	@seed=$(or $(FAULT_SEED),$$RANDOM$$RANDOM); echo "FAULT_SEED=$$seed"; \
+	FAULT_KILLS=$(or $(FAULT_KILLS),200) FAULT_SEED=$$seed $(BIN)/python -m pytest -rP $(WORKERS) \
+	  tests/faults tests/e2e/test_daemon_killed.py tests/sluice/test_verification.py
+
 # What the contracts are compared with: the commit before, or for instance origin/main. A shallow clone may have neither.
 CONTRACTS_SINCE ?= HEAD^
 

@@ -25,7 +25,7 @@ from resources.dbt import dbt_environment, project_fingerprint
 from resources.lake import LakeResource
 from sluice.bronze import create_bronze_tables
 from sluice.contracts import Contract
-from sluice.lake import LAKE
+from sluice.lake import LAKE, explain
 from sluice.lineage import cached_lineage
 from sluice.publication import record_audit
 
@@ -116,7 +116,10 @@ def build_warehouse(project: DbtProject, contracts: Sequence[Contract]) -> dg.As
         if warned:
             context.log.warning(f"{len(warned)} checks that only warn failed: {', '.join(warned)}.")
         if failed:
-            told = "\n".join(f"- {name}: {message}" for name, message in failed)
+            # A full disk or a lost file is told with what to do about it.
+            told = "\n".join(
+                f"- {name}: {explain(duckdb.Error(message), lake.settings) or message}" for name, message in failed
+            )
             raise dg.Failure(
                 f"{len(failed)} of the warehouse's models or checks failed; readers stay where they were.\n{told}",
                 metadata={"failed": dg.MetadataValue.md(told)},

@@ -118,8 +118,8 @@ def _remember_letters(con: duckdb.DuckDBPyConnection, contract: Contract, *, any
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE former_letters AS SELECT {_identity(contract, 'd')} AS identity, "
         "min(first_failed_at) AS first_failed_at, max(coalesce(attempts, 1)) AS attempts, "
-        "arg_max({reasons: reasons, same: coalesce(same_failures, attempts, 1)}, "
-        "coalesce(last_failed_at, first_failed_at)) AS failed, "
+        # The number of attempts tells which came last, whatever the clock said.
+        "arg_max({reasons: reasons, same: coalesce(same_failures, attempts, 1)}, coalesce(attempts, 1)) AS failed, "
         "arg_max({corrected: corrected, discarded: status = 'discarded', decided_by: decided_by, decided_why: "
         "decided_why, decided_at: decided_at}, coalesce(decided_at, first_failed_at)) "
         "FILTER (status = 'discarded' OR corrected IS NOT NULL) AS decision "

@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from sluice.commands import backup, contracts, dead_letters, erase, moment, publish, trace
+from sluice.commands import backup, contracts, dead_letters, erase, moment, publish, trace, verify
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT, Settings, load_settings
 
@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     publish.add(commands)
     trace.add(commands)
     backup.add(commands)
+    verify.add(commands)
     erase.add(commands)
     for command in (published, query):
         command.add_argument(
@@ -93,14 +94,15 @@ def _published(settings: Settings, chosen: argparse.Namespace) -> int:
 def _query(settings: Settings, chosen: argparse.Namespace) -> int:
     import duckdb
 
+    from sluice.lake import damaged
     from sluice.publication import connect
 
     with connect(settings, as_of=chosen.as_of) as con:
         try:
             result = con.sql(chosen.sql)
+            if result is not None:
+                result.show(max_width=180, max_rows=100)
         except duckdb.Error as error:
-            print(f"sluice: {error}", file=sys.stderr)
+            print(f"sluice: {damaged(str(error), settings) or error}", file=sys.stderr)
             return 1
-        if result is not None:
-            result.show(max_width=180, max_rows=100)
     return 0

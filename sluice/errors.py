@@ -25,6 +25,10 @@ class LakeUnavailableError(SluiceError):
     """The lake's catalog or its data cannot be reached, or stayed locked through every retry. Transient."""
 
 
+class DataDamagedError(SluiceError):
+    """A data file that the lake's catalog names is missing or cannot be read. Nothing was committed. Persistent."""
+
+
 class StorageFullError(SluiceError):
     """No room to write data or to spill. Nothing was committed. Persistent until someone makes room."""
 

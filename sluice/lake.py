@@ -22,10 +22,12 @@ from typing import TypeVar
 import duckdb
 
 from sluice.connections import scrub
-from sluice.errors import LakeUnavailableError, MemoryLimitError, SluiceError, StorageFullError
+from sluice.errors import DataDamagedError, LakeUnavailableError, MemoryLimitError, SluiceError, StorageFullError
 from sluice.settings import Settings
 
 LAKE = "lake"
+# The catalog's own tables, of a published form (the DuckLake specification), beside the lake in every connection.
+CATALOG = f"__ducklake_metadata_{LAKE}"
 SCHEMAS = ("bronze", "silver", "gold", "ops")
 
 # Evidence for the retry: with the SQLite catalog, 4 processes of 20 contended commits each met `database is locked`
@@ -52,6 +54,13 @@ _UNREACHABLE = re.compile(
     r"|unable to connect to postgres|attempt to write a readonly database|permission denied for (table|schema)",
     re.IGNORECASE,
 )
+# As DuckDB tells of Parquet that cannot be decoded where it does not name the file.
+_DAMAGED = re.compile(
+    r"no magic bytes|too small to be a parquet|not a parquet file|tprotocolexception|decompress|invalid parquet"
+    r"|failed to read parquet",
+    re.IGNORECASE,
+)
+_LOST = re.compile(r"creating a new DuckLake is explicitly disabled")
 T = TypeVar("T")
 
 OPS_TABLES: dict[str, dict[str, str]] = {
@@ -252,6 +261,42 @@ def no_room(error: Exception) -> bool:
     return bool(_FULL.search(str(error)))
 
 
+def damaged(message: str, settings: Settings) -> str | None:
+    """What to say where a message is about a data file of the lake that is missing or cannot be read; else None."""
+    lines = [line.strip() for line in message.strip().splitlines()]
+    named = [line for line in lines if ".parquet" in line]
+    found = [line for line in named if settings.lake_data_path in line and "ermission denied" not in line]
+    if not named:
+        # Some errors of decoding name no file.
+        found = [line for line in lines if _DAMAGED.search(line)]
+    if not found:
+        return None
+    why = scrub(found[0], settings.connection)
+    return f"A data file of the lake is missing or damaged: {why}. `sluice verify` names it and says what to do."
+
+
+def holds_data(settings: Settings) -> bool:
+    """Whether a lake has written here: Parquet files lie in its data folder. Of a bucket it is not known: false."""
+    if "://" in settings.lake_data_path:
+        return False
+    return any(name.endswith(".parquet") for _, _, names in os.walk(settings.lake_data_path) for name in names)
+
+
+def no_catalog(settings: Settings) -> str:
+    """What to say where there is no catalog: nothing has been loaded yet, or it is lost."""
+    where = "the database of SLUICE_CATALOG" if settings.uses_postgres else str(settings.catalog_path)
+    if holds_data(settings):
+        return (
+            f"There is no lake at {where}, but its data files are in {settings.lake_data_path}: the catalog is gone, "
+            "and without it nobody knows what they hold. Nothing was made anew. Put the catalog back or restore a "
+            "backup (docs/backup.md); to begin with an empty lake, move that folder away."
+        )
+    return (
+        f"There is no lake at {where} yet. Run `make demo`, or load something with `make dev`; or point SLUICE_HOME at "
+        "the lake you mean."
+    )
+
+
 def explain(error: Exception, settings: Settings) -> SluiceError | None:
     """Turn a low-level error into one that says what to do; None if the error is not about the lake's outside."""
     message = _gist(scrub(str(error), settings.connection)) or type(error).__name__
@@ -266,12 +311,16 @@ def explain(error: Exception, settings: Settings) -> SluiceError | None:
             f"DuckDB's memory does not suffice: {message}. Nothing of this batch was committed. Raise "
             "SLUICE_MEMORY_LIMIT, lower SLUICE_THREADS, or have the files delivered in smaller parts."
         )
+    if _LOST.search(str(error)):
+        return LakeUnavailableError(no_catalog(settings))
     where = "PostgreSQL catalog" if settings.uses_postgres else f"catalog {settings.catalog_path}"
     if _TRANSIENT.search(str(error)):
         return LakeUnavailableError(
             f"The {where} stayed locked or unreachable: {message}. Nothing of this batch was committed. "
             "See who else writes, or whether the server runs, then run it again."
         )
+    if isinstance(error, duckdb.Error) and (told := damaged(str(error), settings)):
+        return DataDamagedError(f"{told} Nothing of this batch was committed.")
     if _UNREACHABLE.search(str(error)):
         return LakeUnavailableError(
             f"The {where} cannot be opened: {message}. Check SLUICE_HOME and SLUICE_CATALOG, that the folder or server "
@@ -299,13 +348,13 @@ class Lake:
             snapshot: pin the connection to this snapshot of the lake.
         """
         install_extensions()
+        catalog = self._catalog(read_only)
+        # SQLite takes an empty file for an empty database, and DuckLake would make a lake of it.
+        absent = not self.settings.uses_postgres and not _has_bytes(catalog)
+        if absent and (read_only or holds_data(self.settings)):
+            raise LakeUnavailableError(no_catalog(self.settings))
         if not read_only:
             self._make_folders()
-        elif not self.settings.uses_postgres and not self._catalog(read_only).exists():
-            raise LakeUnavailableError(
-                f"There is no lake at {self._catalog(read_only)} yet. Run `make demo`, or load something with "
-                "`make dev`; or point SLUICE_HOME at the lake you mean."
-            )
         return self._retry(lambda: self._attach(read_only, snapshot))
 
     def _make_folders(self) -> None:
@@ -341,6 +390,8 @@ class Lake:
             options += ["META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 5000"]
         if read_only:
             options.append("READ_ONLY")
+        elif holds_data(settings):
+            options.append("CREATE_IF_NOT_EXISTS false")
         if snapshot is not None:
             options.append(f"SNAPSHOT_VERSION {int(snapshot)}")
         con = duckdb.connect()
@@ -396,6 +447,26 @@ class Lake:
             try:
                 result = work(con)
                 con.execute("CALL ducklake_set_commit_message(?, 'sluice', ?)", [LAKE, message])
+                con.execute("COMMIT")
+            except BaseException:
+                _rollback(con)
+                raise
+            return result
+
+        return self._retry(attempt)
+
+    def change_catalog(self, con: duckdb.DuckDBPyConnection, work: Callable[[str], T]) -> T:
+        """Write to the catalog's own tables in one transaction, for what DuckLake has no statement; retried as `write`.
+
+        Args:
+            con: a connection of this lake that may write.
+            work: is given the name of the catalog's schema, in SQL; must be repeatable, and write to nothing else.
+        """
+
+        def attempt() -> T:
+            con.execute("BEGIN")
+            try:
+                result = work(CATALOG)
                 con.execute("COMMIT")
             except BaseException:
                 _rollback(con)
@@ -477,6 +548,10 @@ class Lake:
         row = con.execute(f"SELECT id FROM {LAKE}.current_snapshot()").fetchone()
         assert row is not None, "every lake has a snapshot from its creation on"
         return int(row[0])
+
+
+def _has_bytes(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _rollback(con: duckdb.DuckDBPyConnection) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import duckdb
 
 from sluice.lake import LAKE, Lake
 from sluice.publication import kept_snapshots
+from sluice.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,15 @@ def maintain(
     seen_since = now - timedelta(days=lake.settings.belief_days if belief_days is None else belief_days)
     with lake.connect() as con:
         before = _size(con)
-        _forget_builds(lake, con, seen_since)
+        _forget_builds(lake, con, max(_old_snapshots(con, seen_since, now), default=-1))
         lake.transaction(
             con, lambda c: c.execute(f"CALL ducklake_flush_inlined_data('{LAKE}')"), "maintenance: flush inlined rows"
         )
         lake.transaction(
             con, lambda c: c.execute(f"CALL ducklake_merge_adjacent_files('{LAKE}')"), "maintenance: merge files"
         )
-        rows = con.execute(
-            "SELECT snapshot_id FROM ducklake_snapshots(?) WHERE snapshot_time < ? "
-            "AND snapshot_id NOT IN (SELECT unnest(?)) "
-            "AND snapshot_id < (SELECT max(snapshot_id) FROM ducklake_snapshots(?)) ORDER BY snapshot_id",
-            [LAKE, now - timedelta(days=keep_days), kept_snapshots(con, seen_since), LAKE],
-        ).fetchall()
-        expired = [row[0] for row in rows]
+        kept = set(kept_snapshots(con, seen_since))
+        expired = [n for n in _old_snapshots(con, now - timedelta(days=keep_days), now) if n not in kept]
         if expired:
             con.execute(f"CALL ducklake_expire_snapshots('{LAKE}', versions => {expired!r})")
         # Not at once: a reader in the middle of a query still has the former files on its list.
@@ -74,39 +69,59 @@ def maintain(
             f"CALL ducklake_delete_orphaned_files('{LAKE}', older_than => ?)", [now - timedelta(hours=orphan_age_hours)]
         ).fetchall()
         after = _size(con)
-    _remove_leftovers(lake.settings.temp_path, now - timedelta(hours=orphan_age_hours))
+    _remove_leftovers(lake.settings, now - timedelta(hours=orphan_age_hours))
     return Maintenance(before[0], after[0], before[1], after[1], len(expired), len(removed), len(orphans))
 
 
-def _forget_builds(lake: Lake, con: duckdb.DuckDBPyConnection, before: datetime) -> None:
-    """Remove what models noted about builds before a moment, but for the newest of each, which the next follows."""
+def _old_snapshots(con: duckdb.DuckDBPyConnection, before: datetime, now: datetime) -> list[int]:
+    """Snapshots that lie before a moment, by the time they note and by their number; never the newest.
+
+    Numbers tell the order whatever the clock said: what came after a snapshot of late is of late, too, though a clock
+    that was set back noted an early time. A time that still lies ahead was noted by a clock that was wrong.
+    """
+    rows = con.execute(
+        "WITH s AS (SELECT snapshot_id, snapshot_time FROM ducklake_snapshots($lake)) SELECT snapshot_id FROM s "
+        "WHERE snapshot_time < $before AND snapshot_id < (SELECT coalesce(min(snapshot_id) FILTER "
+        "(snapshot_time >= $before AND snapshot_time <= $now), max(snapshot_id)) FROM s) ORDER BY snapshot_id",
+        {"lake": LAKE, "before": before, "now": now},
+    ).fetchall()
+    return [n for (n,) in rows]
+
+
+def _forget_builds(lake: Lake, con: duckdb.DuckDBPyConnection, last: int) -> None:
+    """Remove what models noted about builds up to a snapshot, but for the newest of each, which the next follows."""
     rows = con.execute(
         "SELECT table_name FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'ops'", [LAKE]
     ).fetchall()
     # dbt makes these two, with the first model that has something to note.
     if not {"builds", "rewrites"} <= {name for (name,) in rows}:
         return
-    row = con.execute(
-        "SELECT coalesce(max(snapshot_id), -1) FROM ducklake_snapshots(?) WHERE snapshot_time < ?", [LAKE, before]
-    ).fetchone()
-    assert row is not None, "an aggregate has a row"
 
     def work(c: duckdb.DuckDBPyConnection) -> None:
         c.execute(
             "DELETE FROM ops.builds WHERE snapshot_id <= ? AND (relation, snapshot_id) NOT IN "
             "(SELECT (relation, max(snapshot_id)) FROM ops.builds GROUP BY relation)",
-            [row[0]],
+            [last],
         )
-        c.execute("DELETE FROM ops.rewrites WHERE snapshot_id <= ?", [row[0]])
+        c.execute("DELETE FROM ops.rewrites WHERE snapshot_id <= ?", [last])
 
     lake.transaction(con, work, "maintenance: forget old builds")
 
 
-def _remove_leftovers(folder: Path, before: datetime) -> None:
-    """Remove what ingest runs that were killed have left in the temporary folder."""
-    for path in folder.glob("ingest-*"):
-        if datetime.fromtimestamp(path.stat().st_mtime, UTC) < before:
+def _remove_leftovers(settings: Settings, before: datetime) -> None:
+    """Remove what processes that were killed have left: copies of files, what DuckDB spilled, copies for readers."""
+    left = [
+        *settings.temp_path.glob("ingest-*"),
+        *settings.temp_path.glob("duckdb_temp_*"),
+        *settings.readers_path.glob(f".{settings.catalog_path.name}.*"),
+    ]
+    for path in left:
+        if datetime.fromtimestamp(path.stat().st_mtime, UTC) >= before:
+            continue
+        if path.is_dir():
             shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _size(con: object) -> tuple[int, int]:

@@ -18,6 +18,14 @@ from sluice.errors import LakeUnavailableError, PublicationError
 from sluice.lake import LAKE, Lake, literal
 from sluice.settings import Settings, load_settings
 
+# Publications, and since when readers saw each. Numbers say in which order they came, whatever the clock said: one
+# noted earlier than its predecessor (the clock was set back) began after it; and a time that still lies ahead was noted
+# by a clock that was wrong, and says nothing.
+_SINCE = (
+    "(SELECT *, max(published_at) FILTER (published_at <= $now) OVER (ORDER BY publication_id) AS since "
+    "FROM ops.publications)"
+)
+
 
 @dataclass(frozen=True)
 class Audit:
@@ -338,10 +346,10 @@ def kept_snapshots(con: duckdb.DuckDBPyConnection, since: datetime) -> list[int]
     """
     audit, current = _audit(con, only_passed=True), _current(con)
     rows = con.execute(
-        # Readers were pinned to a publication until the next one came.
-        "SELECT snapshot_id FROM (SELECT snapshot_id, lead(published_at) OVER (ORDER BY publication_id) AS until "
-        "FROM ops.publications) WHERE until >= ?",
-        [_utc(since)],
+        # Readers were pinned to a publication until the next one came; a moment nobody knows may have been of late.
+        "SELECT snapshot_id FROM (SELECT snapshot_id, coalesce(lead(since) OVER (ORDER BY publication_id), $now) "
+        f"AS until FROM {_SINCE}) WHERE until >= $since",
+        {"since": _utc(since), "now": _now()},
     ).fetchall()
     kept = {row[0] for row in rows}
     if audit:
@@ -360,8 +368,8 @@ def publication_at(lake: Lake, moment: datetime) -> Publication | None:
     """
     with lake.reading() as con:
         row = con.execute(
-            "SELECT * FROM ops.publications WHERE published_at <= ? ORDER BY publication_id DESC LIMIT 1",
-            [_utc(moment)],
+            f"SELECT * EXCLUDE (since) FROM {_SINCE} WHERE since <= $moment ORDER BY publication_id DESC LIMIT 1",
+            {"moment": _utc(moment), "now": _now()},
         ).fetchone()
     return Publication(*row) if row else None
 

@@ -46,7 +46,9 @@ def test_locks_have_hashes_and_no_addresses(lock: str) -> None:
     assert all(line.rstrip().endswith("\\") for line in pinned)
 
 
-@pytest.mark.parametrize("command", [["sync"], ["books"], ["published"], ["backup"], ["restore"], ["erase"], ["trace"]])
+@pytest.mark.parametrize(
+    "command", [["sync"], ["books"], ["published"], ["backup"], ["restore"], ["verify"], ["erase"], ["trace"]]
+)
 def test_the_command_line_documented_exists(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])

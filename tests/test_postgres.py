@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,21 @@ def test_a_wrong_password_is_one_clear_message_without_it(server: str, tmp_path:
         Lake(wrong).create()
     assert "PostgreSQL catalog" in str(caught.value)
     assert PASSWORD not in str(caught.value)
+
+
+def test_a_lost_database_is_not_replaced_by_an_empty_lake(postgres: Server, tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, catalog=f"postgres:{postgres.database('lost')} password={PASSWORD}")
+    write_orders(settings, "2026-01-02", "uk", [order_line(n) for n in range(50)])
+    contract = load_contracts(PROJECT / "contracts")["orders"]
+    with pytest.raises(LakeUnavailableError, match="There is no lake at the database of SLUICE_CATALOG yet"):
+        Lake(settings).connect(read_only=True)
+    ingest(Lake(settings), contract)
+    postgres.run("postgres", "DROP DATABASE lost")
+    with pytest.raises(LakeUnavailableError, match="PostgreSQL catalog"):
+        ingest(Lake(settings), contract)
+    postgres.database("lost")
+    for call in (lambda: ingest(Lake(settings), contract), lambda: Lake(settings).connect(read_only=True)):
+        with pytest.raises(LakeUnavailableError, match=r"the catalog is gone.*Nothing was made anew") as caught:
+            call()
+        assert PASSWORD not in "".join(traceback.format_exception(caught.value))
+    assert postgres.run("lost", "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'ducklake%'") == "0\n"

@@ -51,6 +51,7 @@ def dbt_test(settings: Settings, name: str) -> int:
 
     try:
         done = dbtRunner().invoke(["--quiet", "test", "--select", name, *_places(settings)])
+        assert done.result is not None, str(done.exception)
         (result,) = done.result.results  # type: ignore[union-attr]
         assert result.status in ("pass", "fail"), result.message
         return int(result.failures or 0)

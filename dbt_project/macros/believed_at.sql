@@ -17,10 +17,12 @@
         {%- do exceptions.raise_compiler_error("believed_at: '" ~ moment ~ "' is no time; write 2026-01-05, "
             ~ "2026-01-05 12:00 or, with an offset, 2026-01-05 12:00:00+02:00.") -%}
     {%- endif -%}
+    {#- As `sluice.publication` has it: numbers tell the order, and a time that still lies ahead tells nothing. -#}
     {%- set found = run_query(
         "select publication_id, snapshot_id, exists (select 1 from ducklake_snapshots('" ~ relation.database
-        ~ "') as kept where kept.snapshot_id = seen.snapshot_id) from " ~ publications ~ " as seen where published_at <= "
-        ~ then ~ " order by publication_id desc limit 1"
+        ~ "') as kept where kept.snapshot_id = seen.snapshot_id) from (select *, max(published_at) "
+        ~ "filter (published_at <= timezone('UTC', now())) over (order by publication_id) as since from " ~ publications
+        ~ ") as seen where since <= " ~ then ~ " order by publication_id desc limit 1"
     ).rows -%}
     {%- if not found -%}
         {%- do exceptions.raise_compiler_error("believed_at: nothing had been published by " ~ moment ~ ".") -%}

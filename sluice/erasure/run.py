@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -152,7 +151,7 @@ def _build(lake: Lake, rebuild: Callable[[], None]) -> None:
         purge.compact(lake)
         return
     for _ in range(_BUILDS):
-        begun = datetime.now(UTC).replace(tzinfo=None)
+        before = _ledger(lake)
         rebuild()
         audit = latest_audit(lake)
         if audit is None or not audit.passed:
@@ -163,12 +162,16 @@ def _build(lake: Lake, rebuild: Callable[[], None]) -> None:
             )
         # Written anew, no file holds a row that is only marked as deleted; content does not change by it.
         purge.compact(lake)
-        with lake.reading() as con:
-            later = con.execute("SELECT 1 FROM ops.ledger WHERE ingested_at >= ? LIMIT 1", [begun]).fetchone()
-        if not later:
+        if _ledger(lake) == before:
             break
     if current_publication(lake) is not None:
         publish_as_is(lake, reason="erasure of a person")
+
+
+def _ledger(lake: Lake) -> object:
+    """Changes with every load, whatever the clock says."""
+    with lake.reading() as con:
+        return con.execute("SELECT count(*), bit_xor(hash(l)) FROM ops.ledger AS l").fetchone()
 
 
 def _forget(lake: Lake) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sluice.backup import back_up, restore
 from sluice.contracts import Contract, load_contracts
 from sluice.errors import ContractError, LakeUnavailableError, LandingError, StorageFullError
 from sluice.ingest import ingest
@@ -25,6 +26,7 @@ from sluice.inventory import take_inventory
 from sluice.lake import Lake
 from sluice.settings import PROJECT, load_settings
 from tests.conftest import Bench
+from tests.warehouse import dbt_test
 
 GOOD = "489434,85048,CUP,1,2026-01-01 10:00:00,1.50,12345,United Kingdom"
 KEY = "2026-01-01|uk"
@@ -250,6 +252,42 @@ def test_a_catalog_that_is_damaged_is_left_as_it_is(
     with pytest.raises(LakeUnavailableError, match="cannot be opened"):
         bench.ingest(contracts["orders"])
     assert bench.settings.catalog_path.read_bytes() == content
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_lost_catalog_is_not_replaced_by_an_empty_lake(
+    emptied: bool, bench: Bench, contracts: dict[str, Contract], tmp_path: Path
+) -> None:
+    bench.put_orders(KEY, *many(40))
+    bench.ingest(contracts["orders"])
+    before = bench.bronze("orders")
+    bench.close()
+    back_up(bench.settings, tmp_path / "backup")
+    for path in bench.settings.catalog_path.parent.glob("catalog.sqlite*"):
+        path.unlink()
+    if emptied:
+        bench.settings.catalog_path.touch()
+    there = sorted(path for path in bench.settings.home.rglob("*") if path.is_file())
+    for call in (lambda: bench.ingest(contracts["orders"]), bench.lake.create, lambda: bench.sql("SELECT 1")):
+        with pytest.raises(LakeUnavailableError, match=r"the catalog is gone.*Nothing was made anew.*restore a backup"):
+            call()
+    # dbt attaches the lake by itself.
+    with pytest.raises(AssertionError, match="creating a new DuckLake is explicitly disabled"):
+        dbt_test(bench.settings, "books_balance_over_the_lake")
+    ours = sorted(
+        p for p in bench.settings.home.rglob("*") if p.is_file() and (bench.settings.home / "dbt") not in p.parents
+    )
+    assert [p for p in ours if p.name not in ("catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm")] == [
+        p for p in there if p.name != "catalog.sqlite"
+    ]
+    # Both ways out that the message names.
+    restored = tmp_path / "restored"
+    restore(tmp_path / "backup", restored, bench.settings)
+    with Lake(load_settings(home=restored)).reading() as con:
+        assert con.execute("SELECT count(_line) FROM bronze.orders").fetchall() == [(40,)]
+    Path(bench.settings.lake_data_path).rename(tmp_path / "old")
+    bench.ingest(contracts["orders"])
+    assert [row[:-1] for row in bench.bronze("orders")] == [row[:-1] for row in before]
 
 
 def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -82,8 +84,14 @@ def test_what_killed_runs_left_is_removed_when_it_is_old(busy: Bench) -> None:
         folder.mkdir(parents=True)
         (folder / "copy.txt").write_text("x")
     os.utime(old, (0, 0))
+    spilled = busy.settings.temp_path / "duckdb_temp_storage_DEFAULT-0.tmp"
+    copy = busy.settings.readers_path / ".catalog.sqlite.4711"
+    copy.parent.mkdir()
+    for path in (spilled, copy):
+        path.write_text("x")
+        os.utime(path, (0, 0))
     maintain(busy.lake)
-    assert not old.exists()
+    assert not old.exists() and not spilled.exists() and not copy.exists()
     assert young.exists()
 
 
@@ -137,6 +145,27 @@ def test_notes_of_old_builds_go_but_for_the_newest_of_each_model(busy: Bench) ->
     maintain(busy.lake, keep_days=0, belief_days=0)
     assert busy.sql("FROM ops.builds ORDER BY ALL") == [("a", new), ("b", old + 1)]
     assert busy.sql("FROM ops.rewrites") == [("a", new + 1000)]
+
+
+def test_what_came_after_a_snapshot_of_late_is_of_late(busy: Bench) -> None:
+    """Whatever time a clock that was wrong has noted for it."""
+    now = datetime.now(UTC)
+    numbers = [n for (n,) in busy.sql("SELECT snapshot_id FROM ducklake_snapshots('lake') ORDER BY 1")]
+    busy.close()
+    *early, last = numbers
+    middle = early[len(early) // 2]
+    noted = {n: now - timedelta(days=30) for n in early if n < middle} | {middle: now - timedelta(days=2)}
+    # Set back by years, ahead by years, right again.
+    noted |= {n: now - timedelta(days=4000) for n in early if n > middle} | {middle + 2: now + timedelta(days=4000)}
+    with sqlite3.connect(busy.settings.catalog_path) as con:
+        for number, at in noted.items():
+            con.execute(
+                "UPDATE ducklake_snapshot SET snapshot_time = ? WHERE snapshot_id = ?", [f"{at:%F %T.%f}+00", number]
+            )
+    maintain(busy.lake, keep_days=7, belief_days=0)
+    kept = {n for (n,) in busy.sql("SELECT snapshot_id FROM ducklake_snapshots('lake')")}
+    published = busy.sql("SELECT snapshot_id FROM ops.publications")[0][0]
+    assert {n for n in numbers if n <= last} & kept == {n for n in numbers if n >= middle} | {published}
 
 
 def test_an_empty_lake_can_be_maintained(bench: Bench) -> None:

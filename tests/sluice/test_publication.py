@@ -217,6 +217,44 @@ def test_what_readers_saw_at_a_moment(told: Bench) -> None:
         connect(told.settings, as_of=first - instant)
 
 
+def note_times(bench: Bench, *days: int) -> list[datetime]:
+    """Have the publications, in their order, noted at noon of so many days from now."""
+    noon = datetime.now(UTC).replace(tzinfo=None, hour=12, minute=0, second=0, microsecond=0)
+    times = [noon + timedelta(days=day) for day in days]
+    for number, at in enumerate(times, start=1):
+        bench.lake.write(
+            lambda con, n=number, at=at: con.execute(
+                "UPDATE ops.publications SET published_at = ? WHERE publication_id = ?", [at, n]
+            ),
+            "another clock",
+        )
+    bench.close()
+    return times
+
+
+def test_what_readers_saw_when_the_clock_was_set_back(told: Bench) -> None:
+    day = timedelta(days=1)
+    first, second, third = note_times(told, -5, -8, -2)
+    # The second came after the first, whatever it says; how long the first was in force, nobody knows.
+    assert publication_at(told.lake, second) is None
+    assert publication_at(told.lake, first - day) is None
+    assert [seen_at(told, at) for at in (first, third - day, third)] == [[1, 2], [1, 2], [1, 2, 3]]
+    assert seen(told) == [1, 2, 3]
+    with told.lake.reading() as con:
+        snapshots = [s for (s,) in con.execute("SELECT snapshot_id FROM ops.publications ORDER BY 1").fetchall()]
+        assert kept_snapshots(con, datetime.now(UTC) - 6 * day) == snapshots
+        assert kept_snapshots(con, datetime.now(UTC) - 4 * day) == snapshots[1:]
+
+
+def test_what_readers_saw_when_the_clock_was_ahead_for_a_while(told: Bench) -> None:
+    first, second, third = note_times(told, -5, 3000, -2)
+    assert [seen_at(told, at) for at in (first, third, second)] == [[1, 2], [1, 2, 3], [1, 2, 3]]
+    assert publication_at(told.lake, first - timedelta(days=1)) is None
+    assert seen(told) == [1, 2, 3]
+    maintain(told.lake, keep_days=0, belief_days=4, orphan_age_hours=0)
+    assert [seen_at(told, at) for at in (third - timedelta(days=1), third)] == [[1, 2], [1, 2, 3]]
+
+
 def test_what_was_seen_is_kept_for_as_long_as_the_setting_says(told: Bench) -> None:
     first, second, third = published_at(told)
     maintain(told.lake, keep_days=0, belief_days=1, orphan_age_hours=0)

@@ -1,47 +1,43 @@
-"""Data contracts: the only place a source is described.
-
-Reads Open Data Contract Standard (ODCS) v3 YAML and turns it into the small, checked model the rest of the engine
-works from. A key the standard does not know is an error here, not a silently ignored typo. What to do with a
-contract (SQL, assets, dbt sources) does not belong here.
-"""
+"""Reading contract files: from YAML to `sluice.contracts.model`, each complaint with its file and place."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import yaml
 from open_data_contract_standard.model import OpenDataContractStandard, SchemaObject, SchemaProperty
 
+from sluice.contracts.model import (
+    DECIMAL,
+    EVOLUTIONS,
+    FORMATS,
+    LEAST_HISTORY,
+    PATH_TOKEN,
+    PERSONAL,
+    PRIVACY,
+    SEVERITIES,
+    USUAL_HISTORY,
+    ChangeFeed,
+    Column,
+    Contract,
+    CsvDialect,
+    Landing,
+    RowRule,
+    VolumeGate,
+)
+from sluice.contracts.standard import check_against_standard
 from sluice.errors import ContractError
 
 SUFFIX = ".odcs.yaml"
 
-FORMATS = ("csv", "jsonl", "parquet")
-
-# What a rule does: tell of the row, set it aside, or refuse its whole batch.
-SEVERITIES = ("warn", "quarantine", "fail")
 # Rules of a column whose severity may be chosen; a value that is missing or has no type cannot be let through.
 _ANY_SEVERITY = ("pattern", "minimum", "maximum", "min_length", "max_length", "enum")
 _NO_WARNING = ("required", "type", "unique")
 
 # No HUGEINT: DuckDB writes it into Parquet as a double, and the lake would hold another number than came.
-
-# What happens to a column the contract does not know: it comes into bronze, its batch is refused, it is dropped.
-EVOLUTIONS = ("evolve", "freeze", "discard")
-
-# The classification that asks for a treatment, and the treatments there are; the first is the default.
-PERSONAL = "personal"
-PRIVACY = ("pseudonymize", "mask")
-
 _SCALAR_TYPES = frozenset(
     ["BIGINT", "BOOLEAN", "DATE", "DOUBLE", "INTEGER", "SMALLINT", "TIMESTAMP", "TINYINT", "UUID", "VARCHAR"]
 )
@@ -56,177 +52,7 @@ _OPTIONS = (
     "format",
     "timezone",
 )
-# A volume is judged by the median of four weeks, and not before there is a working week of them: of fewer the median
-# follows each.
-USUAL_HISTORY = 28
-LEAST_HISTORY = 5
-_DECIMAL = re.compile(r"DECIMAL\((\d{1,2}),\s?(\d{1,2})\)")
-_PATH_TOKEN = re.compile(r"\{(\w+)\}")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a source: what it is called where it comes from and in bronze, and what a value must meet."""
-
-    name: str
-    source_name: str
-    type: str
-    description: str = ""
-    required: bool = False
-    unique: bool = False
-    primary_key: bool = False
-    pattern: str | None = None
-    minimum: Any = None
-    maximum: Any = None
-    exclusive_minimum: Any = None
-    exclusive_maximum: Any = None
-    min_length: int | None = None
-    max_length: int | None = None
-    enum: tuple[str, ...] = ()
-    format: str | None = None
-    classification: str | None = None
-    severities: tuple[tuple[str, str], ...] = ()
-
-    def severity(self, rule: str) -> str:
-        """What one of its rules does, such as `pattern`; one of SEVERITIES."""
-        return dict(self.severities).get(rule, "quarantine")
-
-    # Out of `repr`, of which `Contract.hash` is made: how a column is shown, or whom it names, changes no row's fate.
-    privacy: str | None = field(default=None, repr=False)
-    subject: str | None = field(default=None, repr=False)
-
-    @property
-    def personal(self) -> bool:
-        """Whether the column is personal data, which goes into silver and gold as `privacy` says."""
-        return self.classification == PERSONAL
-
-    @property
-    def scale(self) -> int | None:
-        """Decimal places of a DECIMAL column, else None."""
-        match = _DECIMAL.fullmatch(self.type)
-        return int(match.group(2)) if match else None
-
-
-@dataclass(frozen=True)
-class RowRule:
-    """A named SQL condition every row must meet; it sees the typed columns. A null result counts as met."""
-
-    name: str
-    column: str
-    condition: str
-    description: str = ""
-    severity: str = "quarantine"
-
-
-@dataclass(frozen=True)
-class VolumeGate:
-    """How many rows a batch may have, as shares of what is usual: the median of the batches of the days before it.
-
-    Attributes:
-        minimum, maximum: shares, such as 0.5 and 2; None: no bound.
-        history: of how many batches the median is taken.
-        severity: `warn` or `fail`.
-    """
-
-    minimum: float | None
-    maximum: float | None
-    history: int
-    severity: str
-
-
-@dataclass(frozen=True)
-class CsvDialect:
-    """How a source's CSV files are written. Declared once, never guessed from a file."""
-
-    delimiter: str = ","
-    quote: str = '"'
-    header: bool = True
-    multiline: bool = False
-    encoding: str = "utf-8"
-
-
-@dataclass(frozen=True)
-class ChangeFeed:
-    """The rows are change events in an envelope; the order is `sequence`, valid from `valid_from`."""
-
-    envelope: str
-    sequence: str
-    valid_from: str
-
-
-@dataclass(frozen=True)
-class Landing:
-    """Where a source's files lie and how their path says which partition they belong to.
-
-    `path` holds tokens: `{date}` is the daily partition, a token listed in `partitions` takes only the values given
-    there, any other token is free and becomes a column only.
-    """
-
-    path: str
-    formats: tuple[str, ...]
-    partitions: Mapping[str, tuple[str, ...]]
-    csv: CsvDialect
-    duplicates: str
-
-    @property
-    def tokens(self) -> tuple[str, ...]:
-        """Names of the tokens in `path`, in order."""
-        return tuple(_PATH_TOKEN.findall(self.path))
-
-    @property
-    def prefix(self) -> str:
-        """The leading part of `path` that is the same for every file."""
-        return self.path.split("{")[0].rpartition("/")[0]
-
-
-@dataclass(frozen=True)
-class Contract:
-    """A source as its contract describes it. `hash` changes with any change that can change a row's fate."""
-
-    name: str
-    version: str
-    title: str
-    description: str
-    granularity: str
-    domain: str
-    owners: tuple[str, ...]
-    columns: tuple[Column, ...]
-    rules: tuple[RowRule, ...]
-    landing: Landing
-    change_feed: ChangeFeed | None
-    max_rejected_share: float
-    volume: VolumeGate | None
-    schema_evolution: str
-    latency_hours: float | None
-    status: str
-    path: Path = field(compare=False)
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """Names of the primary key's columns."""
-        return tuple(c.name for c in self.columns if c.primary_key)
-
-    @property
-    def subjects(self) -> frozenset[str]:
-        """The kinds of person its rows name, such as `customer`."""
-        return frozenset(c.subject for c in self.columns if c.subject)
-
-    @property
-    def static_dimension(self) -> str | None:
-        """The path token that fans a day out into several partitions, such as `region`; None when a day is one."""
-        return next(iter(self.landing.partitions), None)
-
-    @cached_property
-    def hash(self) -> str:
-        """First 16 hex digits of the SHA-256 of everything that decides a row's fate."""
-        # What people only read is left out: a mended description must not load every batch again.
-        columns = tuple(replace(c, description="", classification=None) for c in self.columns)
-        conditions = tuple(replace(r, description="") for r in self.rules)
-        # Defaults are left out: they came later than the first lakes, whose batches are to stay what they are.
-        later = [v for v in (self.volume, self.schema_evolution) if v not in (None, EVOLUTIONS[0])]
-        rules = repr((columns, conditions, self.landing, self.change_feed, self.max_rejected_share, *later))
-        return hashlib.sha256(rules.encode()).hexdigest()[:16]
 
 
 def load_contracts(folder: Path) -> dict[str, Contract]:
@@ -265,7 +91,7 @@ def load_contract(path: Path) -> Contract:
         raise ContractError(f"{path}: not valid YAML: {error}. Mend the line it names.") from error
     if not isinstance(raw, dict):
         raise ContractError(f"{path}: holds no contract. See docs/contracts.md for the shape.")
-    _check_against_standard(path, raw)
+    check_against_standard(path, raw)
     document = OpenDataContractStandard(**raw)
     if not document.schema_ or len(document.schema_) != 1:
         raise ContractError(
@@ -277,54 +103,6 @@ def load_contract(path: Path) -> Contract:
 
     check_rules(contract)
     return contract
-
-
-def _check_against_standard(path: Path, raw: dict[str, Any]) -> None:
-    """Refuse what the JSON schema of the standard refuses, with the nearest known key for a typo."""
-    validator = jsonschema.Draft201909Validator(_standard())
-    # Deepest first: the branches of a oneOf report a parent's failure besides the one that names the typo.
-    errors = sorted(_leaves(validator.iter_errors(raw)), key=lambda e: -len(e.absolute_path))
-    if not errors:
-        return
-    error = errors[0]
-    where = ".".join(str(part) for part in error.absolute_path) or "the top level"
-    hint = ""
-    unexpected = re.findall(r"'(\w+)'(?=.*\b(?:was|were) unexpected)", error.message)
-    if unexpected:
-        close = difflib.get_close_matches(unexpected[0], _known_keys(validator.schema), n=1)
-        if close and close[0] != unexpected[0]:
-            hint = f" Did you mean {close[0]!r}?"
-        else:
-            hint = f" {unexpected[0]!r} does not belong there: move or remove it."
-    raise ContractError(f"{path}: at {where}: {error.message}.{hint}")
-
-
-@cache
-def _standard() -> dict[str, Any]:
-    """The JSON schema of the standard, as the package ships it."""
-    schema: dict[str, Any] = json.loads(OpenDataContractStandard.json_schema())  # type: ignore[no-untyped-call]
-    return schema
-
-
-def _leaves(errors: Any) -> list[jsonschema.ValidationError]:
-    """Flatten the tree of errors that combined schemas (oneOf, anyOf, allOf) report."""
-    found: list[jsonschema.ValidationError] = []
-    for error in errors:
-        found.extend(_leaves(error.context) if error.context else [error])
-    return found
-
-
-def _known_keys(schema: Any) -> set[str]:
-    """Every property name the standard's schema defines anywhere."""
-    keys: set[str] = set()
-    if isinstance(schema, dict):
-        keys |= set(schema.get("properties", {}) if isinstance(schema.get("properties"), dict) else {})
-        for value in schema.values():
-            keys |= _known_keys(value)
-    elif isinstance(schema, list):
-        for value in schema:
-            keys |= _known_keys(value)
-    return keys
 
 
 def _one_byte_line_ends(encoding: Any) -> bool:
@@ -508,7 +286,7 @@ class _Reader:
         given = (item.physicalType or "").upper().strip()
         if given in _SCALAR_TYPES:
             return given
-        match = _DECIMAL.fullmatch(given)
+        match = DECIMAL.fullmatch(given)
         if match and 1 <= int(match.group(1)) <= 38 and int(match.group(2)) <= int(match.group(1)):
             return f"DECIMAL({match.group(1)},{match.group(2)})"
         offered = ", ".join(sorted(_SCALAR_TYPES))
@@ -517,7 +295,7 @@ class _Reader:
     def _landing(self, value: Any) -> Landing:
         given = self._mapping(value, "customProperties.landing", ("path", "formats", "partitions", "csv", "duplicates"))
         path = str(given.get("path", "")).strip("/")
-        tokens = _PATH_TOKEN.findall(path)
+        tokens = PATH_TOKEN.findall(path)
         if "date" not in tokens or len(set(tokens)) != len(tokens):
             raise self.fail(f"landing.path {path!r} needs the token {{date}}, and each token once.")
         if not path.split("{")[0].rpartition("/")[0] or ".." in path.split("/"):

@@ -1,0 +1,42 @@
+"""Data contracts: the only place a source is described.
+
+Open Data Contract Standard (ODCS) v3 YAML is held against the standard (`standard`), read (`reading`), and becomes the
+small, checked model the rest of the engine works from (`model`). What to do with a contract (SQL, assets, dbt sources)
+does not belong here.
+"""
+
+from sluice.contracts.model import (
+    EVOLUTIONS,
+    FORMATS,
+    LEAST_HISTORY,
+    PERSONAL,
+    PRIVACY,
+    SEVERITIES,
+    ChangeFeed,
+    Column,
+    Contract,
+    CsvDialect,
+    Landing,
+    RowRule,
+    VolumeGate,
+)
+from sluice.contracts.reading import SUFFIX, load_contract, load_contracts
+
+__all__ = [
+    "EVOLUTIONS",
+    "FORMATS",
+    "LEAST_HISTORY",
+    "PERSONAL",
+    "PRIVACY",
+    "SEVERITIES",
+    "SUFFIX",
+    "ChangeFeed",
+    "Column",
+    "Contract",
+    "CsvDialect",
+    "Landing",
+    "RowRule",
+    "VolumeGate",
+    "load_contract",
+    "load_contracts",
+]
