@@ -189,3 +189,29 @@ def test_repaired_it_passes_and_readers_move(shop: Shop) -> None:
     assert after is not None
     assert after.snapshot_id > before.snapshot_id
     assert order_lines(shop.settings) == shop.truth.facts["order_lines"]
+
+
+def test_a_test_that_warns_is_told_of_and_holds_nobody_up(shop: Shop) -> None:
+    """`order_lines_near_list_price`: a price with its comma in the wrong place; the row is the contract's to refuse."""
+    with sluice.connect(shop.settings) as con:
+        (code,) = con.execute("SELECT any_value(stock_code) FROM fct_order_lines WHERE list_price > 0").fetchall()[0]
+    late = shop.settings.landing_path / "orders/region=uk/date=2026-01-03/orders-typo.csv"
+    late.write_text(
+        "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID,Country\n"
+        f"599999,{code},TYPO,1,2026-01-03 20:00:00,99999.00,,United Kingdom\n"
+    )
+    shop.ingest()
+    result = shop.run("build_warehouse")
+    assert result.success
+    warned = [
+        c.check_name
+        for c in result.get_asset_check_evaluations()
+        if not c.passed and c.severity == dg.AssetCheckSeverity.WARN and "list_price" in c.check_name
+    ]
+    assert warned == ["order_lines_near_list_price"]
+    audit = latest_audit(shop.lake)
+    assert audit is not None
+    assert audit.passed and audit.warned == ("order_lines_near_list_price",)
+    published = next(e for e in result.get_asset_materialization_events() if e.asset_key.path == ["published"])
+    assert published.materialization.metadata["warnings"].value == ["order_lines_near_list_price"]
+    assert order_lines(shop.settings) == shop.truth.facts["order_lines"] + 1
