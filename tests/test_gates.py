@@ -114,7 +114,8 @@ def test_dbt_tests_are_blocking_checks(shop: Shop) -> None:
     graph = shop.definitions.resolve_asset_graph()
     keys = [k for k in graph.asset_check_keys if k.asset_key.path[0] in ("silver", "gold")]
     assert len(keys) > 40
-    assert all(graph.get_check_spec(k).blocking for k in keys)
+    # All but those of severity warn.
+    assert [k.name for k in keys if not graph.get_check_spec(k).blocking] == ["order_lines_near_list_price"]
 
 
 def test_a_failed_gate_leaves_readers_where_they_were(shop: Shop) -> None:
@@ -215,3 +216,39 @@ def test_a_test_that_warns_is_told_of_and_holds_nobody_up(shop: Shop) -> None:
     published = next(e for e in result.get_asset_materialization_events() if e.asset_key.path == ["published"])
     assert published.materialization.metadata["warnings"].value == ["order_lines_near_list_price"]
     assert order_lines(shop.settings) == shop.truth.facts["order_lines"] + 1
+
+
+def test_a_refused_batch_waits_beside_the_road_and_rejoins_when_it_is_repaired(shop: Shop) -> None:
+    """Nobody edits any state: the file is mended where it lies, and loaded as everything is."""
+    partition, rows = "2026-01-02|eu", 400
+    path = shop.settings.landing_path / "orders/region=eu/date=2026-01-02/orders-second-till.csv"
+
+    def deliver(price: str) -> None:
+        lines = [f"{600000 + n},85048,CUP,1,2026-01-02 12:00:00,{price},,France" for n in range(rows)]
+        head = "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID,Country"
+        path.write_text("\n".join([head, *lines]) + "\n")
+
+    def letters() -> list[tuple[str, str, int]]:
+        with shop.lake.reading() as con:
+            return con.execute(
+                "SELECT status, error_class, sum(rows)::INTEGER FROM ops.dead_letters "
+                "WHERE file LIKE '%orders-second-till.csv' GROUP BY ALL ORDER BY ALL"
+            ).fetchall()
+
+    def ingest() -> dg.ExecuteInProcessResult:
+        definition = shop.definitions.resolve_assets_def(dg.AssetKey(["bronze", "orders"])).partitions_def
+        assert definition is not None
+        return shop.run("ingest_orders", **run_tags([partition], definition))
+
+    before = order_lines(shop.settings)
+    deliver("abc")
+    assert failed_checks(ingest()) == ["bronze/orders:rejected_share"]
+    # What stood in the partition stands, the others go on, and all of the file waits with its reasons.
+    assert shop.run("build_warehouse").success
+    assert order_lines(shop.settings) == before
+    assert letters() == [("open", "data", rows)]
+    deliver("1.50")
+    assert failed_checks(ingest()) == []
+    assert shop.run("build_warehouse").success
+    assert order_lines(shop.settings) == before + rows
+    assert letters() == [("superseded", "data", rows)]
