@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from sluice.bronze import widens
-from sluice.contracts import SUFFIX, Column, Contract, load_contracts
+from sluice.contracts import SEVERITIES, SUFFIX, Column, Contract, VolumeGate, load_contracts
 from sluice.errors import ContractError
 
 Kind = Literal["breaking", "compatible", "documentation"]
@@ -123,6 +123,8 @@ def differences(old: Contract, new: Contract) -> Iterator[Change]:
         stricter = new.max_rejected_share < old.max_rejected_share
         told = f"{old.max_rejected_share:g} → {new.max_rejected_share:g}"
         add("max_rejected_share", "breaking" if stricter else "compatible", told)
+    if old.volume != new.volume:
+        add("volume", _volume(old.volume, new.volume), f"{old.volume or 'none'} → {new.volume or 'none'}")
     if old.schema_evolution != new.schema_evolution:
         # Files that came in are refused, or columns that came into bronze come no more.
         looser = ("freeze", "discard", "evolve")
@@ -214,11 +216,23 @@ def _column(old: Column, new: Column) -> Iterator[Change]:
     if old.classification != new.classification:
         told = f"classification {_said(old.classification)} → {_said(new.classification)}"
         yield Change("compatible", where, told)
+    if old.privacy != new.privacy:
+        # Who counts or joins by what readers see goes on only where a mask becomes a pseudonym; and what is to be
+        # shown in clear is not to be let through unread.
+        kind: Kind = "compatible" if (old.privacy, new.privacy) == ("mask", "pseudonymize") else "breaking"
+        yield Change(kind, where, f"privacy {_said(old.privacy)} → {_said(new.privacy)}")
+    if old.subject != new.subject:
+        yield Change("compatible", where, f"subject {_said(old.subject)} → {_said(new.subject)}")
+    rules = {rule for rule, _ in (*old.severities, *new.severities)}
+    for rule in sorted(rules & {rule for rule, _ in new.severities}):
+        yield from _severity(f"{where}, {rule}", old.severity(rule), new.severity(rule))
     if old.description != new.description:
         yield Change("documentation", where, "description")
     handled = {"name", "source_name", "type", "primary_key", "required", "unique", "pattern", "format", "enum"}
     handled |= {"minimum", "maximum", "exclusive_minimum", "exclusive_maximum", "min_length", "max_length"}
-    yield from _unknown(old, new, handled | {"classification", "description"}, where)
+    yield from _unknown(
+        old, new, handled | {"classification", "privacy", "subject", "severities", "description"}, where
+    )
 
 
 def _values(where: str, what: str, old: tuple[str, ...], new: tuple[str, ...]) -> Iterator[Change]:
@@ -266,8 +280,26 @@ def _rules(old: Contract, new: Contract) -> Iterator[Change]:
             yield Change("breaking", where, f"new: {now.condition}")
         elif was.condition != now.condition:
             yield Change("breaking", where, f"{was.condition} → {now.condition}")
-        elif was.description != now.description:
-            yield Change("documentation", where, "description")
+        else:
+            yield from _severity(where, was.severity, now.severity)
+            if was.description != now.description:
+                yield Change("documentation", where, "description")
+
+
+def _severity(where: str, old: str, new: str) -> Iterator[Change]:
+    if old != new:
+        stricter = SEVERITIES.index(new) > SEVERITIES.index(old)
+        yield Change("breaking" if stricter else "compatible", where, f"severity {old} → {new}")
+
+
+def _volume(old: VolumeGate | None, new: VolumeGate | None) -> Kind:
+    """A gate that only warns stops nobody; one that refuses breaks whom it let through."""
+    if new is None or new.severity == "warn":
+        return "compatible"
+    if old is None or old.severity == "warn":
+        return "breaking"
+    wider = _looser(old.minimum, new.minimum, True) and _looser(old.maximum, new.maximum, False)
+    return "compatible" if wider and old.history == new.history else "breaking"
 
 
 def _landing(old: Contract, new: Contract) -> Iterator[Change]:

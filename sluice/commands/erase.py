@@ -10,10 +10,15 @@ import os
 import re
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 from sluice.commands import me
 from sluice.errors import ErasureError
 from sluice.settings import PROJECT, Settings
+
+if TYPE_CHECKING:
+    from sluice.erasure.search import Findings
+    from sluice.lake import Lake
 
 # Of a long list of places the first say enough.
 _SHOWN = 30
@@ -80,7 +85,7 @@ def _erase(settings: Settings, chosen: argparse.Namespace) -> int:
     return _tell(done.findings)
 
 
-def _tell(findings) -> int:  # type: ignore[no-untyped-def]
+def _tell(findings: Findings) -> int:
     print(
         f"searched {findings.files:,} files ({findings.bytes:,} bytes, packed and unpacked) and {findings.rows:,} rows "
         f"in them for the id and {findings.values - 1} personal values"
@@ -98,7 +103,7 @@ def _tell(findings) -> int:  # type: ignore[no-untyped-def]
     return 1 if findings.found else 0
 
 
-def _list(lake) -> int:  # type: ignore[no-untyped-def]
+def _list(lake: Lake) -> int:
     lake.create()
     with lake.reading() as con:
         rows = con.execute(

@@ -257,7 +257,7 @@ class _Reader:
         given: dict[str, Any] = {}
         for custom in item.customProperties or []:
             given[custom.property or ""] = custom.value
-        self._mapping(given, f"customProperties of {name}", ("privacy", "subject"))
+        self._mapping(given, f"customProperties of {name}", ("privacy", "severity", "subject"))
         personal = item.classification == PERSONAL
         privacy = given.get("privacy", PRIVACY[0] if personal else None)
         if privacy is not None and not personal:

@@ -15,7 +15,7 @@ import yaml
 from sluice import contract_diff
 from sluice.cli import main
 from sluice.contract_diff import compare, contracts_at, differences, version_complaint
-from sluice.contracts import Contract, load_contract, load_contracts
+from sluice.contracts import Contract, VolumeGate, load_contract, load_contracts
 from sluice.settings import PROJECT
 from tests.conftest import contract_document
 
@@ -103,6 +103,14 @@ def evolution(mode: str) -> Edit:
     return lambda made: made["schema"][0]["customProperties"].append({"property": "schemaEvolution", "value": mode})
 
 
+def severity(**rules: str) -> Document:
+    return {"property": "severity", "value": rules}
+
+
+def volume(**bounds: Any) -> Edit:
+    return lambda made: custom(made, "gates").update(volume={"severity": "warn", **bounds})
+
+
 def enum(*values: str) -> Edit:
     return lambda made: column(made, "kind")["quality"][0]["arguments"].update(validValues=list(values))
 
@@ -163,12 +171,46 @@ CHANGES: list[tuple[Edit, str, str]] = [
     (lambda made: custom(made, "gates").update(maxRejectedShare=0), "breaking", "max_rejected_share: 0.1 → 0"),
     (lambda made: custom(made, "gates").update(maxRejectedShare=1), "compatible", "max_rejected_share: 0.1 → 1"),
     (lambda made: made["slaProperties"][0].update(value=2), "compatible", "latency_hours: 36.0 → 2.0"),
-    (put("name", classification="personal"), "compatible", "name: classification none → 'personal'"),
+    (put("name", classification="internal"), "compatible", "name: classification none → 'internal'"),
+    (
+        put("name", customProperties=[severity(pattern="warn")]),
+        "compatible",
+        "name, pattern: severity quarantine → warn",
+    ),
+    (put("name", customProperties=[severity(pattern="fail")]), "breaking", "name, pattern: severity quarantine → fail"),
+    (
+        lambda made: column(made, "name")["quality"][0].update(severity="fail"),
+        "breaking",
+        "name, rule short: severity quarantine → fail",
+    ),
+    (volume(minimum=0.5), "compatible", "volume: none → VolumeGate(minimum=0.5"),
+    (volume(minimum=0.5, severity="fail"), "breaking", "volume: none → VolumeGate(minimum=0.5"),
     (put("name", description="Its name."), "documentation", "name: description"),
     (lambda made: made.update(domain="sales"), "documentation", "domain: changed"),
     (lambda made: made["schema"][0].update(description="Things."), "documentation", "description: changed"),
     (lambda made: made["schema"][0]["properties"].reverse(), "documentation", "columns: in another order"),
 ]
+
+
+def test_how_a_personal_column_is_shown_breaks_who_reads_it(tmp_path: Path) -> None:
+    def of(**shown: str) -> Contract:
+        made = document()
+        properties = [{"property": name, "value": value} for name, value in shown.items()]
+        column(made, "name").update(classification="personal", customProperties=properties)
+        return contract(tmp_path / "-".join(shown.values() or ["plain"]), made)
+
+    clear = contract(tmp_path / "clear", document())
+    hashed, masked, person = of(privacy="pseudonymize"), of(privacy="mask"), of(subject="customer")
+
+    def told(old: Contract, new: Contract) -> list[tuple[str, str]]:
+        return [(c.kind, c.what) for c in differences(old, new) if "classification" not in c.what]
+
+    assert told(clear, masked) == [("breaking", "privacy none → 'mask'")]
+    assert told(masked, hashed) == [("compatible", "privacy 'mask' → 'pseudonymize'")]
+    assert told(hashed, masked) == [("breaking", "privacy 'pseudonymize' → 'mask'")]
+    # What was protected is to be shown in clear.
+    assert told(hashed, clear) == [("breaking", "privacy 'pseudonymize' → none")]
+    assert told(hashed, person) == [("compatible", "subject none → 'customer'")]
 
 
 @pytest.mark.parametrize(("edit", "kind", "told"), CHANGES, ids=[t for *_, t in CHANGES])
@@ -191,10 +233,12 @@ def test_what_is_not_known_here_yet_is_breaking(tmp_path: Path, monkeypatch: pyt
     for field in dataclasses.fields(old):
         if field.name in ("path", "name", "version", "columns", "rules", "landing"):
             continue
-        changed = dataclasses.replace(old, **{field.name: _other(getattr(old, field.name))})
+        changed = dataclasses.replace(old, **{field.name: _other(getattr(old, field.name), field.name)})
         assert list(differences(old, changed)), field.name
     for field in dataclasses.fields(old.columns[0]):
-        first = dataclasses.replace(old.columns[0], **{field.name: _other(getattr(old.columns[0], field.name))})
+        first = dataclasses.replace(
+            old.columns[0], **{field.name: _other(getattr(old.columns[0], field.name), field.name)}
+        )
         changed = dataclasses.replace(old, columns=(first, *old.columns[1:]))
         assert list(differences(old, changed)), field.name
     monkeypatch.setattr(contract_diff, "_DOCUMENTATION", ())
@@ -202,7 +246,11 @@ def test_what_is_not_known_here_yet_is_breaking(tmp_path: Path, monkeypatch: pyt
     assert (found.kind, found.what) == ("breaking", "domain: 'default' → 'sales'")
 
 
-def _other(value: Any) -> Any:
+def _other(value: Any, field: str) -> Any:
+    if field == "volume":
+        return VolumeGate(0.5, None, 28, "fail")
+    if field == "severities":
+        return (("type", "fail"),)
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
