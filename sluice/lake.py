@@ -40,7 +40,10 @@ _TRANSIENT = re.compile(
     r"database is locked|transaction conflict|conflict(ing)? (with|in)|could not serialize|deadlock detected"
     r"|connection (refused|reset|timed out)|server closed the connection|could not connect|too many clients"
     # Several processes that make the lake in one empty PostgreSQL database: all but the first find its tables there.
-    r"|failed to initialize ducklake: .*(duplicate key|already exists)",
+    r"|failed to initialize ducklake: .*(duplicate key|already exists)"
+    # DuckLake since DuckDB 1.5.3 may, committing, read a schema it has let go of (duckdb/ducklake#1248; mended for the
+    # next release by #1359). The commit fails and is rolled back; seen once in maintenance.
+    r"|schema with id \d+ - schema not found|basic_string::_M_create",
     re.IGNORECASE,
 )
 _FULL = re.compile(

@@ -154,6 +154,28 @@ def test_a_lock_that_stays_is_told_after_a_bounded_wait(bench: Bench, monkeypatc
     assert bench.sql("SELECT count(*) FROM ops.publications") == [(0,)]
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["basic_string::_M_create", "Failed to get path for schema with id 281471621436160 - schema not found in metadata"],
+)
+def test_a_commit_that_fails_by_a_known_fault_of_ducklake_is_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setattr("sluice.lake.FIRST_WAIT_SECONDS", 0.01)
+    bench.lake.create()
+    calls = []
+
+    def work(con: duckdb.DuckDBPyConnection) -> None:
+        con.execute("CREATE TABLE bronze.once AS SELECT 1 AS n")
+        calls.append(len(calls))
+        if len(calls) == 1:
+            raise duckdb.TransactionException(f"Failed to commit DuckLake transaction.\n{said}")
+
+    bench.lake.write(work, "test")
+    assert len(calls) == 2
+    assert bench.sql("SELECT n FROM bronze.once") == [(1,)]
+
+
 def test_what_cannot_be_helped_by_trying_again_is_not_tried_again(bench: Bench) -> None:
     bench.lake.create()
     attempts = 0
