@@ -127,9 +127,9 @@ def test_a_person_is_found_everywhere_and_then_nowhere(planted: Planted) -> None
     for place in (
         "c.jsonl.gz", "orders.csv", "e.jsonl", "elsewhere/list.csv", "run.log", "index.db",
         "bronze.customers: customer_id", "bronze.customers: email", "bronze.orders: customer_id",
-        "bronze.events: customer_id", "hour=11: customer_id", "dead letters",
+        "bronze.events: customer_id", "hour=11: customer_id", "ops/dead_letters: raw",
     ):  # fmt: skip
-        assert any(place in where for where in found), (place, found)
+        assert any(place in where for where in found), f"{place} is not in {sorted(found)}"
     orders, events = planted.everything("orders"), planted.everything("events")
 
     done = planted.erase()

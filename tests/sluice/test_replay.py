@@ -367,7 +367,7 @@ TEXTS = st.sampled_from(["a", "b c", 'q"uote', "com,ma", "ümlaut", "'; DROP TAB
 NUMBERS = st.sampled_from(["1", "2", "x", ""])
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(table=st.lists(st.tuples(NUMBERS, TEXTS, TEXTS), min_size=1, max_size=8), data=st.data())
 def test_corrections_give_what_a_corrected_file_gives(
     table: list[tuple[str, str, str]],
