@@ -70,7 +70,14 @@ def commit(con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[Bat
         "source",
     )
     note_positions(con, contract, batches, replace=before is not None)
-    return balanced(con, source)
+    outcomes = balanced(con, source)
+    # Books and tables are both made of the temporary tables; that these are of the batches at hand, Python knows.
+    if {(o.batch_id, o.files) for o in outcomes} != {(b.batch_id, len(b.files)) for b in batches}:
+        raise BooksDoNotBalanceError(
+            f"{source}: the books written are not those of the {len(batches)} batches that were read. Nothing was "
+            "committed. Please report this defect."
+        )
+    return outcomes
 
 
 def take_turn(con: duckdb.DuckDBPyConnection, source: str) -> None:
@@ -100,12 +107,14 @@ def insert_accepted(con: duckdb.DuckDBPyConnection, contract: Contract, now: dat
 def _identity(contract: Contract, letter: str) -> str:
     """SQL of what makes `letter` (an alias) the same one in another batch of its partition.
 
-    Its text below the same header; and its file where equal lines of two files are two rows, as equal files are.
+    Its text below the same header; and its file where equal lines of two files are two rows, as equal files are. Of a
+    whole file also why it was refused: who has given it up for one reason has not heard of the next.
     """
     own_file = "true" if contract.landing.duplicates == "file" else f"{letter}.line IS NULL"
     return (
         f"[{letter}.partition_key, CASE WHEN {own_file} THEN {letter}.file ELSE '' END, "
-        f"coalesce({letter}.header, ''), coalesce({letter}.checksum, '')]"
+        f"coalesce({letter}.header, ''), coalesce({letter}.checksum, ''), "
+        f"CASE WHEN {letter}.line IS NULL THEN {letter}.reasons[1].\"rule\" ELSE '' END]"
     )
 
 

@@ -16,6 +16,7 @@ class SourceBooks:
 
     `rows_erased` were accepted and are gone with the people they were about.
     `doubled`: accepted batches that stand beside another current one of their partition; there must be none.
+    `astray`: batches whose own rows are not those of the ledger, though those of others may make up for it.
     """
 
     source: str
@@ -29,15 +30,17 @@ class SourceBooks:
     rows_in_dead_letters: int
     doubled: int
     rows_erased: int = 0
+    astray: int = 0
 
     @property
     def balanced(self) -> bool:
-        """Conservation law, and the ledger agreeing with the tables."""
+        """Conservation law, and the ledger agreeing with the tables, batch by batch and in all."""
         return (
             self.rows_read == self.rows_accepted + self.rows_dead_lettered + self.rows_duplicate
             and self.rows_accepted == self.rows_in_bronze + self.rows_erased
             and self.rows_dead_lettered == self.rows_in_dead_letters
             and not self.doubled
+            and not self.astray
         )
 
 
@@ -55,14 +58,20 @@ def books(lake: Lake, sources: list[str]) -> list[SourceBooks]:
             if source not in present:
                 continue
             row = con.execute(
-                "WITH current AS (SELECT * FROM ops.ledger WHERE source = $source AND superseded_by IS NULL) "
+                "WITH booked AS (SELECT * FROM ops.ledger WHERE source = $source AND superseded_by IS NULL), "
+                f"kept AS (SELECT _batch_id AS batch_id, count(*) AS kept FROM bronze.{quoted(source)} GROUP BY ALL), "
+                "aside AS (SELECT batch_id, sum(rows)::BIGINT AS aside FROM ops.dead_letters WHERE source = $source "
+                "AND status <> 'replayed' GROUP BY ALL), "
+                "current AS (SELECT * FROM booked LEFT JOIN kept USING (batch_id) LEFT JOIN aside USING (batch_id)) "
                 "SELECT count(*), count(*) FILTER (status = 'refused'), coalesce(sum(rows_read), 0)::BIGINT, "
                 "coalesce(sum(rows_accepted), 0)::BIGINT, coalesce(sum(rows_dead_lettered), 0)::BIGINT, "
                 f"coalesce(sum(rows_duplicate), 0)::BIGINT, (SELECT count(*) FROM bronze.{quoted(source)}), "
-                "(SELECT coalesce(sum(rows), 0)::BIGINT FROM ops.dead_letters "
-                "WHERE status <> 'replayed' AND batch_id IN (SELECT batch_id FROM current)), "
+                "coalesce(sum(aside), 0)::BIGINT, "
                 "count(*) FILTER (status = 'accepted') - count(DISTINCT partition_key) FILTER (status = 'accepted'), "
-                "coalesce(sum(rows_erased), 0)::BIGINT "
+                "coalesce(sum(rows_erased), 0)::BIGINT, count(*) FILTER ("
+                "rows_read <> rows_accepted + rows_dead_lettered + rows_duplicate "
+                "OR rows_accepted - coalesce(rows_erased, 0) <> coalesce(kept, 0) "
+                "OR rows_dead_lettered <> coalesce(aside, 0)) "
                 "FROM current",
                 {"source": source},
             ).fetchone()

@@ -36,7 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     for command, run in ((sync, _sync), (books, _books), (published, _published), (query, _query)):
         command.set_defaults(run=run)
-    chosen = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    for argument in given:
+        # Bytes that are no text come in as lone surrogates, which no table can hold.
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            parser.error(f"{argument!a} is no UTF-8. Texts and paths are given in UTF-8.")
+    chosen = parser.parse_args(given)
     try:
         code: int = chosen.run(load_settings(), chosen)
         return code

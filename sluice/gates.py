@@ -9,7 +9,7 @@ from __future__ import annotations
 import duckdb
 
 from sluice.contracts import LEAST_HISTORY, Contract
-from sluice.lake import literal, temp_table
+from sluice.lake import literal, quoted, temp_table
 from sluice.rules import telling
 
 VOLUME = "volume"
@@ -31,6 +31,23 @@ def apply_gates(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
         "ELSE format('{} of {} rows were rejected, more than the contract allows', rows_bad, rows_read) END "
         "WHERE rows_failing > 0 OR volume IS NOT NULL OR rows_bad / nullif(rows_read, 0) > $limit",
         {"limit": contract.max_rejected_share},
+    )
+
+
+def keep_what_stands(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Refuse batches in which a file is set aside as a whole that has accepted rows: they would go for a damaged file.
+
+    As with a file that is gone, giving them up is for somebody to say, by force.
+    """
+    con.execute(
+        "UPDATE batch_books AS b SET refused = true, reason = l.reason FROM ("
+        "SELECT f.batch_no, arg_min(format('{} has {} accepted rows, which would go with it: it cannot be read as it "
+        "is now ({}). Deliver it whole, or materialize the partition with force: true to give the rows up', "
+        'f.path, s.rows, x."rule"), f.path) AS reason FROM file_faults AS x JOIN batch_files AS f USING (file_id) '
+        f"JOIN (SELECT _file, _partition_key, count(*) AS rows FROM bronze.{quoted(contract.name)} "
+        "WHERE _partition_key IN (SELECT partition_key FROM batches) GROUP BY ALL) AS s ON s._file = f.path "
+        "JOIN batches AS p ON p.batch_no = f.batch_no AND p.partition_key = s._partition_key GROUP BY f.batch_no) AS l "
+        "WHERE l.batch_no = b.batch_no AND NOT b.refused"
     )
 
 

@@ -23,7 +23,7 @@ from sluice.contracts import Contract
 from sluice.drift import differing_columns, drift_of, refuse
 from sluice.erasure.landing import delivered
 from sluice.errors import MemoryLimitError
-from sluice.gates import apply_gates
+from sluice.gates import apply_gates, keep_what_stands
 from sluice.judging import judge
 from sluice.lake import Lake, explain, quoted, temp_table
 from sluice.landing import LandingFile, scan
@@ -211,6 +211,8 @@ def _ingest_chunk(
     faults = extract(con, contract, files)
     judge(con, contract, new, [f.origin for f in files], faults)
     apply_gates(con, contract)
+    if faults and not force:
+        keep_what_stands(con, contract)
     faults += refuse(con, contract, faults, [f.file_id for f in files if f.inspected.file.format == "jsonl"])
     columns = differing_columns(con, contract)
     # Of the texts only those are wanted that become dead letters.

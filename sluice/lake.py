@@ -431,7 +431,8 @@ class Lake:
         """Run `work` in one transaction and commit; on a conflict or a lock roll back and do all of it again.
 
         Args:
-            work: writes through the connection it is given; must be repeatable, for it may run several times.
+            work: writes through the connection it is given; must be repeatable, for it may run several times. What
+                an attempt that failed did to temporary tables is undone, too.
             message: what the commit did, kept with the snapshot.
 
         Returns:
@@ -448,6 +449,9 @@ class Lake:
         def attempt() -> T:
             con.execute("BEGIN")
             try:
+                # DuckDB commits what joined a transaction last first. Temporary tables must come after the lake: else
+                # they keep what `work` did to them when the lake's commit fails, and the next attempt meets it.
+                con.execute("CREATE TEMP TABLE IF NOT EXISTS joined_first (n INTEGER)")
                 result = work(con)
                 con.execute("CALL ducklake_set_commit_message(?, 'sluice', ?)", [LAKE, message])
                 con.execute("COMMIT")

@@ -8,6 +8,7 @@ Choosing letters belongs to `sluice.dead_letters`.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -73,7 +74,7 @@ def replay(
     Args:
         lake: whose letters.
         contract: of the source, as it is now.
-        choice: which; its source and status are set here.
+        choice: which of them; only open ones can be.
         corrections: payloads to take instead of the original ones, by `dead_letter_id`; the originals are kept. What
             is corrected is taken whether it is chosen or not.
         by: who supplies the corrections or asks for it; kept with the letters.
@@ -89,6 +90,9 @@ def replay(
     for letter, payload in supplied.items():
         _check_payload(contract, letter, payload)
     condition, given = dataclasses.replace(choice, source=contract.name, status="open").condition()
+    if choice.source not in ("", contract.name):
+        # Another source is meant; of this one only what is corrected.
+        condition, given = "false", {}
     # A letter named by its id is meant, however often it has failed.
     meant = _Meant(condition, given, bool(choice.ids), supplied, by, run_id)
     with lake.connect() as con:
@@ -262,12 +266,20 @@ def _judge_against_bronze(con: duckdb.DuckDBPyConnection, contract: Contract) ->
     """
     columns = typed_columns(contract)
     same = " AND ".join(f"o.{quoted(c.name)} IS NOT DISTINCT FROM j.{value(c.name)}" for c in columns)
+    # A column that has been declared meanwhile still stands in `_extra` of older rows.
+    declared = literal(json.dumps({c.source_name: None for c in contract.columns}, ensure_ascii=False))
+
+    def undeclared(extra: str) -> str:
+        return f"nullif(json_merge_patch({extra}, {declared})::VARCHAR, '{{}}')"
+
     file = "AND o._file = f.path " if contract.landing.duplicates == "file" else ""
     con.execute(
         "UPDATE judged SET twin = true WHERE row_id IN (SELECT j.row_id FROM judged AS j "
         "JOIN batches AS b USING (batch_no) JOIN batch_files AS f USING (file_id) "
         f"JOIN bronze.{quoted(contract.name)} AS o ON o._batch_id = b.batch_id {file}"
-        f"AND {same} AND o._extra IS NOT DISTINCT FROM j.extra WHERE NOT j.twin AND NOT j.rejected)"
+        f"AND {same} AND (o._extra IS NOT DISTINCT FROM j.extra "
+        f"OR {undeclared('o._extra')} IS NOT DISTINCT FROM {undeclared('j.extra')}) "
+        "WHERE NOT j.twin AND NOT j.rejected)"
     )
     for column in contract.columns:
         if column.unique:

@@ -171,7 +171,9 @@ def _columns(con: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
 
 
 def _parents(con: duckdb.DuckDBPyConnection, table: str) -> list[str]:
-    """The tables whose changes a table follows, as its last build noted them."""
+    """The tables whose changes a table follows, as its last build noted them; none before dbt has made the notes."""
+    if not con.execute("SELECT 1 FROM duckdb_tables() WHERE schema_name = 'ops' AND table_name = 'builds'").fetchall():
+        return []
     rows = con.execute(
         "SELECT unnest(map_keys(feeds)) FROM (SELECT feeds FROM ops.builds WHERE relation = ? "
         "ORDER BY snapshot_id DESC LIMIT 1) ORDER BY 1",

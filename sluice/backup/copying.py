@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -162,11 +163,10 @@ def restore(backup: Path, to: Path, settings: Settings) -> Manifest:
             if found.catalog == catalogs.POSTGRES
             else "The backup's catalog is SQLite, and SLUICE_CATALOG names PostgreSQL. Unset it, then restore."
         )
-    staging = home.with_name(home.name + ".restoring")
+    # A name of its own: what lies beside may be anybody's, and a second restore must not meet it.
+    staging = home.with_name(f"{home.name}.restoring-{uuid.uuid4().hex[:12]}")
     data_path = str(home / "lake" / "data") + "/"
     with _told(to):
-        # Of a restore that was killed.
-        shutil.rmtree(staging, ignore_errors=True)
         try:
             _stage(backup, found, staging)
             copy = staging / "lake" / catalogs.COPIES[found.catalog]

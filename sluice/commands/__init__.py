@@ -22,10 +22,15 @@ def shown(text: str | None, most: int = 120) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
+# No list is longer, and DuckDB takes it for a limit.
+_MOST_COUNTED = 10**15
+
+
 def count(text: str) -> int:
     """A number of rows to be told, for `argparse`."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    # The length first: Python refuses to read a number of thousands of digits.
+    if not text.isdecimal() or len(text) > len(str(_MOST_COUNTED)) or not 1 <= int(text) <= _MOST_COUNTED:
+        raise argparse.ArgumentTypeError(f"{shown(text)!r} is no number from 1 to {_MOST_COUNTED}")
     return int(text)
 
 

@@ -357,7 +357,7 @@ def test_what_is_not_whole_is_refused_by_name(full: Bench, whole: Path, tmp_path
         for refused in (lambda f=folder: verify(f), lambda f=folder: restored(f, tmp_path / "restored")):
             with pytest.raises(BackupError, match=words.format(file=file)):
                 refused()
-            assert not (tmp_path / "restored").exists() and not list(tmp_path.glob("*.restoring")), name
+            assert not (tmp_path / "restored").exists() and not list(tmp_path.glob("*.restoring*")), name
     verify(whole)
 
 

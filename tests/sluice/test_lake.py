@@ -154,6 +154,28 @@ def test_a_lock_that_stays_is_told_after_a_bounded_wait(bench: Bench, monkeypatc
     assert bench.sql("SELECT count(*) FROM ops.publications") == [(0,)]
 
 
+def test_an_attempt_that_lost_leaves_nothing_in_temporary_tables(bench: Bench) -> None:
+    """Of a commit that meets another's the lake forgets everything; what was noted beside it must be forgotten, too."""
+    bench.lake.create()
+    bench.lake.write(lambda con: con.execute("CREATE TABLE bronze.turns AS SELECT 0 AS n"), "made")
+    seen = []
+
+    def work(con: duckdb.DuckDBPyConnection) -> None:
+        con.execute("UPDATE bronze.turns SET n = n + 1")
+        seen.append(con.execute("FROM noted").fetchall())
+        con.execute("CREATE OR REPLACE TEMP TABLE noted AS SELECT 'changed' AS what")
+        con.execute("CREATE TEMP TABLE more AS SELECT 1 AS n")
+        if len(seen) == 1:
+            bench.lake.write(lambda other: other.execute("UPDATE bronze.turns SET n = n + 10"), "another")
+
+    with bench.lake.connect() as con:
+        con.execute("CREATE TEMP TABLE noted AS SELECT 'before' AS what")
+        bench.lake.transaction(con, work, "test")
+        assert con.execute("FROM noted").fetchall() == [("changed",)]
+    assert seen == [[("before",)]] * 2
+    assert bench.sql("FROM bronze.turns") == [(11,)]
+
+
 @pytest.mark.parametrize(
     "said",
     ["basic_string::_M_create", "Failed to get path for schema with id 281471621436160 - schema not found in metadata"],

@@ -420,3 +420,102 @@ def test_records_over_lines_are_corrected_as_such(bench: Bench, make_contract: M
     assert replay(bench.lake, over, Choice(ids=(first,)), corrections={first: '2,"b\nc"'}).accepted == 1
     assert [row[1:] for row in values(bench)] == [(2, 1, "a"), (3, 2, "b\nc")]
     balanced(bench)
+
+
+def test_a_load_that_must_be_tried_again_is_whole_although_a_correction_follows_it(
+    bench: Bench, counted: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The corrections are taken in the load's own transaction; when that loses to another, all of it is done again."""
+    bench.put(FILE, "n,name\n1,a\n2,b\nx,c\n")
+    bench.ingest(counted)
+    replay(bench.lake, counted, Choice(), corrections={letter_of(bench, "x,c"): "3,c"})
+    bench.put(FILE, "n,name\n1,a\n2,b\nx,c\n4,d\n5,e\n")
+    attempts = []
+
+    def crossed(con: duckdb.DuckDBPyConnection, contract: Contract, outcomes: Any) -> Any:
+        done = reapply(con, contract, outcomes)
+        attempts.append(done)
+        if len(attempts) == 1:
+            bench.lake.write(
+                lambda other: other.execute("UPDATE ops.turns SET n = n + 1 WHERE source = 'things'"), "another"
+            )
+        return done
+
+    monkeypatch.setattr("sluice.ingest.reapply", crossed)
+    result = bench.ingest(counted)
+    assert len(attempts) == 2
+    assert [(b.rows_read, b.rows_accepted, b.rows_dead_lettered) for b in result.batches] == [(5, 5, 0)]
+    assert [n for *_, n, _ in values(bench)] == [1, 2, 3, 4, 5]
+    balanced(bench)
+
+
+def test_corrections_of_another_source_take_nothing_else_with_them(bench: Bench, make_contract: Make) -> None:
+    columns: dict[str, dict[str, Any]] = {"n": {"physicalType": "INTEGER"}}
+    ours, theirs = make_contract(columns, name="ours"), make_contract(columns, name="theirs")
+    for contract in (ours, theirs):
+        bench.put(f"{contract.name}/{DAY}/a.csv", "n\nx\ny\n")
+        bench.ingest(contract)
+    wrong = next(x for x in letters(bench.lake, Choice(source="theirs")) if x.raw == "x").dead_letter_id
+    done = replay(bench.lake, theirs, Choice(source="ours"), corrections={wrong: "1"})
+    assert (done.accepted, done.failed) == (1, 0)
+    assert bench.sql("SELECT raw, attempts FROM ops.dead_letters WHERE status = 'open' ORDER BY source, raw") == [
+        ("x", 1), ("y", 1), ("y", 1)
+    ]  # fmt: skip
+
+
+def test_who_gave_up_a_file_for_one_reason_hears_of_the_next(bench: Bench, make_contract: Make) -> None:
+    columns: dict[str, dict[str, Any]] = {"n": {"physicalType": "INTEGER"}, "name": {}}
+    bench.put(FILE, "n,name\n1,a\nx,b\n")
+    bench.ingest(make_contract(columns, share=0.0))
+    (whole,) = [x for x in letters(bench.lake, Choice()) if x.line is None]
+    discard(bench.lake, Choice(ids=(whole.dead_letter_id,)), by="me", why="known")
+    stricter = make_contract({**columns, "zip": {"required": True}}, share=0.0, version="2.0.0")
+    bench.ingest(stricter)
+    assert [(x.rows, x.reasons[0]["rule"]) for x in letters(bench.lake, Choice())] == [(2, "missing_column")]
+
+
+def test_a_row_is_a_duplicate_also_of_one_from_before_a_column_was_declared(bench: Bench, make_contract: Make) -> None:
+    columns: dict[str, dict[str, Any]] = {"n": {"physicalType": "INTEGER"}, "name": {}}
+    bench.put(FILE, "n,name,more,other\n1,a,x,y\n1x,a,x,y\n1x,a,x,z\n")
+    bench.ingest(make_contract(columns))
+    declared = make_contract({**columns, "more": {}}, version="1.1.0")
+    corrections = {letter_of(bench, "1x,a,x,y"): "1,a,x,y", letter_of(bench, "1x,a,x,z"): "1,a,x,z"}
+    done = replay(bench.lake, declared, Choice(), corrections=corrections)
+    assert (done.accepted, done.duplicate) == (1, 1)
+    assert bench.sql("SELECT n, name, more, other FROM bronze.things ORDER BY ALL") == [
+        (1, "a", "x", "y"), (1, "a", "x", "z")
+    ]  # fmt: skip
+    balanced(bench)
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\xff\xfe\x00", b"name,name\n1,a\n"])
+def test_a_damaged_delivery_does_not_throw_accepted_rows_away(bench: Bench, counted: Contract, damaged: bytes) -> None:
+    bench.put(FILE, "n,name\n1,a\n2,b\n")
+    bench.put(f"things/{DAY}/b.csv", "n,name\n" + "".join(f"{n},c\n" for n in range(100)))
+    bench.ingest(counted)
+    before = values(bench)
+    bench.put(FILE, damaged)
+    (batch,) = bench.ingest(counted).batches
+    assert batch.status == "refused" and "has 2 accepted rows, which would go with it" in batch.reason
+    assert values(bench) == before
+    balanced(bench)
+    # Somebody gives them up.
+    (batch,) = bench.ingest(counted, force=True).batches
+    assert batch.status == "accepted" and len(values(bench)) == 100
+    balanced(bench)
+
+
+def test_books_that_are_wrong_both_ways_do_not_balance(bench: Bench, counted: Contract) -> None:
+    for day in ("2026-01-01", "2026-01-02"):
+        bench.put(f"things/date={day}/a.csv", "n,name\n1,a\n2,b\n")
+    bench.ingest(counted)
+    balanced(bench)
+    bench.lake.write(
+        lambda con: con.execute(
+            "UPDATE bronze.things SET _batch_id = (SELECT max(_batch_id) FROM bronze.things) "
+            "WHERE _batch_id = (SELECT min(_batch_id) FROM bronze.things) AND n = 1"
+        ),
+        "sabotage",
+    )
+    (found,) = books(bench.lake, ["things"])
+    assert (found.rows_accepted, found.rows_in_bronze, found.astray, found.balanced) == (4, 4, 2, False)
