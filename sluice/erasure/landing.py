@@ -23,30 +23,49 @@ from sluice.lake import Lake, literal, quoted, temp_table
 from sluice.landing import GZIP_SUFFIX, scan
 from sluice.records.shape import no_glob
 
+# Size, time and inode of a file: what differs once somebody has delivered it anew, in place or by renaming.
+State = tuple[int, int, int]
+
 # In flight by its name: nobody takes a copy that is being written for a delivery.
 _COPY = ".erasing.tmp"
+
+# How often a file is rewritten that is delivered anew each time; a source that writes as often is not done yet.
+_TRIES = 3
 
 
 @dataclass(frozen=True)
 class Rewritten:
-    """A file about to be replaced: its path below the landing folder, the copy, and both fingerprints."""
+    """A file about to be replaced: its path below the landing folder, the copy, and both fingerprints.
+
+    `seen` is what `_state` said of the file before it was read.
+    """
 
     source: str | None
     path: str
     copy: Path
     before: str
     after: str
+    seen: State
 
 
-def clean(lake: Lake, contracts: Iterable[Contract], where: Iterable[Place], person: Person) -> int:
-    """Rewrite every landing file that holds the person; returns how many. May be run again at any time.
+@dataclass(frozen=True)
+class Cleaned:
+    """How many files were rewritten, and those that were delivered anew each time they were about to be."""
+
+    files: int
+    delivered: tuple[str, ...]
+
+
+def clean(lake: Lake, contracts: Iterable[Contract], where: Iterable[Place], person: Person) -> Cleaned:
+    """Rewrite every landing file that holds the person. May be run again at any time.
 
     The books learn of the new content before it is there, so that a file never looks new: where this is cut short, a
-    file that was not replaced yet is still the one in the books.
+    file that was not replaced yet is still the one in the books. A file that is delivered anew meanwhile is not
+    replaced by a copy of what it was, but read once more.
     """
     folder = lake.settings.landing_path
     if not folder.is_dir():
-        return 0
+        return Cleaned(0, ())
     by_source = {place.contract.name: place for place in where}
     routed: dict[str, tuple[Contract, str]] = {}
     for contract in contracts:
@@ -54,23 +73,58 @@ def clean(lake: Lake, contracts: Iterable[Contract], where: Iterable[Place], per
             routed[file.path] = (contract, file.format)
     for left in folder.rglob(f".*{_COPY}"):
         left.unlink()  # of a try that was cut short
-    made = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        contract_, form = routed.get(name, (None, ""))
-        place = by_source.get(contract_.name) if contract_ else None
-        copy = rewrite(path, place, form, person)
-        if copy is not None:
-            made.append(Rewritten(contract_.name if contract_ else None, name, copy, _sha256(path), _sha256(copy)))
-    if made:
-        lake.write(lambda con: _note(con, folder, made), "erasure: landing files rewritten")
-    for item in made:
-        target = (folder / item.path).resolve()
+    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    done: set[str] = set()
+    for _ in range(_TRIES):
+        made, unsettled = [], []
+        for path in paths:
+            name = path.relative_to(folder).as_posix()
+            contract_, form = routed.get(name, (None, ""))
+            place = by_source.get(contract_.name) if contract_ else None
+            try:
+                seen = _state(path)
+                copy = rewrite(path, place, form, person)
+                if copy is not None:
+                    source = contract_.name if contract_ else None
+                    made.append(Rewritten(source, name, copy, _sha256(path), _sha256(copy), seen))
+                elif _state(path) != seen:
+                    unsettled.append(path)
+            except FileNotFoundError:  # taken away by its source
+                continue
+        if made:
+            lake.write(lambda con, made=made: _note(con, folder, made), "erasure: landing files rewritten")  # type: ignore[misc]
+        for item in made:
+            if _put(folder, item):
+                done.add(item.path)
+            else:
+                unsettled.append(folder / item.path)
+        paths = sorted(unsettled)
+        if not paths:
+            break
+    return Cleaned(len(done), tuple(p.relative_to(folder).as_posix() for p in paths))
+
+
+def _state(path: Path) -> State:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+def _put(folder: Path, item: Rewritten) -> bool:
+    """Put a copy in the place of its file; False if that is no longer the file that was read."""
+    target = (folder / item.path).resolve()
+    try:
         stat = target.stat()
         item.copy.chmod(stat.st_mode)
-        os.utime(item.copy, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        os.utime(item.copy, ns=(stat.st_atime_ns, item.seen[1]))
+        # The last look, for whatever a source has delivered since must not be lost.
+        same = _state(target) == item.seen
+    except FileNotFoundError:
+        same = False
+    if same:
         item.copy.replace(target)
-    return len(made)
+    else:
+        item.copy.unlink()
+    return same
 
 
 def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Path | None:
@@ -178,7 +232,10 @@ def _note(con: duckdb.DuckDBPyConnection, folder: Path, made: list[Rewritten]) -
         "WHERE (source, file, after) NOT IN (SELECT (source, file, sha256) FROM ops.rewritten_files)"
     )
     con.execute(
-        "UPDATE ops.positions AS p SET size = r.size FROM rewritten AS r WHERE p.source = r.source AND p.file = r.file"
+        # Only of what is in the books: a file that was delivered anew has yet to look new.
+        "UPDATE ops.positions AS p SET size = r.size FROM rewritten AS r JOIN delivered AS d "
+        "ON d.source = r.source AND d.file = r.file WHERE p.source = r.source AND p.file = r.file "
+        "AND p.sha256 = d.delivered"
     )
 
 

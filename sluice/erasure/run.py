@@ -28,10 +28,14 @@ _BUILDS = 3
 
 @dataclass(frozen=True)
 class Erased:
-    """What an erasure did, and what the search after it found."""
+    """What an erasure did, and what the search after it found.
+
+    `delivered` are landing files that were delivered anew each time they were about to be rewritten.
+    """
 
     rows: Emptied
     landing_files: int
+    delivered: tuple[str, ...]
     logs: int
     snapshots: int
     files: int
@@ -98,7 +102,7 @@ def erase(
         )
 
     tell("landing files")
-    files = landing.clean(lake, contracts, where, person)
+    cleaned = landing.clean(lake, contracts, where, person)
     tell("bronze and dead letters")
 
     def work(con: duckdb.DuckDBPyConnection) -> Emptied:
@@ -111,7 +115,7 @@ def erase(
     tell("silver, gold and their gates")
     _build(lake, rebuild)
     tell("logs")
-    cleaned = leftovers.clean_logs(_unread(lake, logs), person)
+    blanked = leftovers.clean_logs(_unread(lake, logs), person)
     tell("old snapshots and their files")
     reached("built")
     expired, removed = _forget(lake)
@@ -120,9 +124,9 @@ def erase(
     tell("the search")
     findings = search(lake, contracts, where, person, _logs(logs))
     findings = _without_orphans(lake, contracts, where, person, logs, findings)
-    if not findings.found:
+    if not findings.found and not cleaned.delivered:
         reached("done")
-    return Erased(rows, files, cleaned, expired, removed, shared, again, findings)
+    return Erased(rows, cleaned.files, cleaned.delivered, blanked, expired, removed, shared, again, findings)
 
 
 def _places(contracts: Iterable[Contract], subject: str) -> list[Place]:
