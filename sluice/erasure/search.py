@@ -114,6 +114,8 @@ class _Seeker:
         }
         # By these names the contracts call something else, which may have the digits of an id.
         self.others = {n for c in contracts for k in c.columns for n in (k.name, k.source_name)} - named
+        # Rows that name the person have lost it: what is left is of others' rows, which may hold any number.
+        self.others.add("_extra")
         self.ids = {n for p in where for c in p.ids for n in (c.name, c.source_name)}
 
     def landing_file(self, path: Path, contract: Contract, form: str) -> None:
@@ -285,7 +287,9 @@ class _Seeker:
                 letters = self._letters(con, path) if letters is None else letters
                 other = not letters
             else:
-                other = column in self.others and not self._values_in(con, path, column)
+                other = column in self.others and not self._values_in(
+                    con, f"read_parquet({literal(no_glob(path))}, hive_partitioning = false)", column
+                )
             self.findings.hit(f"{label}: {column}", count, other=other)
             if other:
                 explained[path] = explained.get(path, 0) + count
@@ -297,14 +301,13 @@ class _Seeker:
         wanted = " OR ".join(f"contains({text}, {literal(v)})" for v in (self.person.id, *self.person.values))
         return f"CASE WHEN {wanted} THEN regexp_matches({text}, $pattern) OR {text} = $id ELSE false END"
 
-    def _values_in(self, con: duckdb.DuckDBPyConnection, path: str, column: str) -> bool:
+    def _values_in(self, con: duckdb.DuckDBPyConnection, relation: str, column: str) -> bool:
         if not self.person.values:
             return False
         values = Person(self.person.subject, self.person.values[0], self.person.values[1:])
         return bool(
             con.execute(
-                f"SELECT 1 FROM read_parquet({literal(no_glob(path))}, hive_partitioning = false) "
-                f"WHERE regexp_matches(CAST({quoted(column)} AS VARCHAR), ?) LIMIT 1",
+                f"SELECT 1 FROM {relation} WHERE regexp_matches(CAST({quoted(column)} AS VARCHAR), ?) LIMIT 1",
                 [values.sql_pattern],
             ).fetchone()
         )
@@ -343,8 +346,10 @@ class _Seeker:
                 ).fetchone()
                 assert row is not None, "an aggregate has a row"
                 for name, count in zip(names, row, strict=True):
-                    if (schema, table) != ("ops", "dead_letters"):
-                        self.findings.hit(f"{schema}.{table}: {name}", count, other=name in self.others)
+                    if count and (schema, table) != ("ops", "dead_letters"):
+                        relation = f"{quoted(schema)}.{quoted(table)}"
+                        other = name in self.others and not self._values_in(con, relation, name)
+                        self.findings.hit(f"{schema}.{table}: {name}", count, other=other)
 
 
 def _catalog_columns(con: sqlite3.Connection) -> dict[tuple[object, object], tuple[str, str, str]]:

@@ -14,6 +14,7 @@ import pytest
 from sluice.contracts import Contract
 from sluice.erasure import landing
 from sluice.erasure.person import Person, places
+from sluice.erasure.run import erase
 from tests.conftest import Bench
 
 NAMES_A_CUSTOMER = {"customProperties": [{"property": "subject", "value": "customer"}]}
@@ -81,3 +82,25 @@ def test_a_source_that_goes_on_delivering_is_named(
     assert clean(bench, contract) == landing.Cleaned(0, (FILE,))
     assert file.read_text() == f"id,name,n\n15036,Ann,{count}\n"
     assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_another_column_of_json_may_end_in_the_same_key(bench: Bench, make_contract: Made) -> None:
+    columns: dict[str, dict[str, Any]] = {
+        "order_id": {"physicalName": "$.order.id"},
+        "customer_id": {"physicalName": "$.customer.id", **NAMES_A_CUSTOMER},
+        "n": WHOLE,
+    }
+    contract = make_contract(columns, formats=["jsonl"])
+    file = bench.put(
+        "things/date=2026-01-01/a.jsonl",
+        '{"order":{"id":"15036"},"customer":{"id":"77"},"n":1}\n{"order":{"id":"b"},"customer":{"id":"15036"},"n":2}\n',
+    )
+    bench.ingest(contract)
+    done = erase(bench.lake, [contract], "customer", "15036", rebuild=lambda: None)
+    assert done.findings.found == {}, "an order's number is none of a customer"
+    assert file.read_text() == (
+        '{"order":{"id":"15036"},"customer":{"id":"77"},"n":1}\n{"order":{"id":"b"},"customer":{"id":null},"n":2}\n'
+    )
+    bench.close()
+    rows = "SELECT order_id, customer_id, n FROM bronze.things ORDER BY n"
+    assert bench.sql(rows) == [("15036", "77", 1), ("b", None, 2)]
