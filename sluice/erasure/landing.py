@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.erasure.lines import Line, header_of, may_hold, without
+from sluice.erasure.lines import LINE_END, Line, header_of, may_hold, without
 from sluice.erasure.person import Person, Place
 from sluice.lake import Lake, literal, quoted, temp_table
 from sluice.landing import GZIP_SUFFIX, scan
@@ -28,6 +28,8 @@ State = tuple[int, int, int]
 
 # In flight by its name: nobody takes a copy that is being written for a delivery.
 _COPY = ".erasing.tmp"
+
+_MARK = "\ufeff"
 
 # How often a file is rewritten that is delivered anew each time; a source that writes as often is not done yet.
 _TRIES = 3
@@ -148,7 +150,7 @@ def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Path 
             return None  # nothing can be read of it; the search says so
     encoding = place.contract.landing.csv.encoding if place is not None and form == "csv" else "utf-8"
     text = data.decode(encoding, "surrogateescape")
-    if not may_hold(person, text, form):
+    if not may_hold(place, person, text, form):
         return None
     if place is not None:
         out = "".join(line.text + end for line, end in records(text, place, form, person))
@@ -167,50 +169,76 @@ def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Path 
 
 
 def records(text: str, place: Place, form: str, person: Person) -> Iterator[tuple[Line, str]]:
-    """Each record of a text file without the person, and its line end."""
+    """Each record of a text file without the person, and its line end. A byte order mark comes first, as no record."""
     dialect = place.contract.landing.csv
-    parts = text.split("\n")
-    header = header_of(place, parts[0].removesuffix("\r")) if form == "csv" else None
-    joined: list[str] = []
-    for number, part in enumerate(parts):
-        end = "" if number == len(parts) - 1 else "\n"
-        if form == "csv" and dialect.header and number == 0:
+    if text.startswith(_MARK):
+        text = text[len(_MARK) :]
+        yield Line("other", _MARK), ""
+    parts, ends = LINE_END.split(text), [*LINE_END.findall(text), ""]
+    header = header_of(place, parts[0]) if form == "csv" else None
+    if header is not None and not {c.source_name for c in place.contract.columns} & set(header):
+        header = None  # a file that came without its header: its first line may be anybody's
+    joined, quotes = "", 0
+    for number, (part, end) in enumerate(zip(parts, ends, strict=True)):
+        if header is not None and dialect.header and number == 0:
             yield Line("other", part), end
             continue
-        joined.append(part)
-        open_ = form == "csv" and dialect.multiline and "\n".join(joined).count(dialect.quote) % 2
-        if open_ and end:
-            continue
-        record = "\n".join(joined)
-        joined = []
-        bare = record.removesuffix("\r")
-        line = without(place, person, bare, form, header)
-        yield Line(line.verdict, line.text + record[len(bare) :]), end
+        joined += part
+        if form == "csv" and dialect.multiline and number + 1 < len(parts):
+            quotes += part.count(dialect.quote)
+            if quotes % 2:
+                joined += end
+                continue
+        yield without(place, person, joined, form, header), end
+        joined, quotes = "", 0
 
 
 def _rewrite_parquet(path: Path, place: Place, person: Person, copy: Path) -> bool:
     """Parquet: rows about the person are left out, others lose them."""
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
-        read = f"read_parquet({literal(no_glob(str(path)))}, hive_partitioning = false)"
-        try:
-            present = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {read}").fetchall()]
-        except duckdb.Error:
+        read, present, theirs = _parquet(con, path, place, person)
+        if not theirs:
             return False
-        ids = [c.source_name for c in place.ids if c.source_name in present]
-        if not ids:
-            return False
-        theirs = "(" + " OR ".join(f"CAST({quoted(n)} AS VARCHAR) IS NOT DISTINCT FROM $id" for n in ids) + ")"
         given = {"id": person.id}
-        if not (con.execute(f"SELECT 1 FROM {read} WHERE {theirs} LIMIT 1", given).fetchone()):
+        whose = " OR ".join(theirs.values())
+        if not (con.execute(f"SELECT 1 FROM {read} WHERE {whose} LIMIT 1", given).fetchone()):
             return False
         known = {c.source_name for c in place.contract.columns}
-        emptied = [n for n in present if n in ids or n not in known or n in {c.source_name for c in place.personal}]
-        replaced = ", ".join(f"CASE WHEN NOT {theirs} THEN {quoted(n)} END AS {quoted(n)}" for n in emptied)
-        rows = f"FROM {read} WHERE NOT {theirs}" if place.about else f"SELECT * REPLACE ({replaced}) FROM {read}"
+        emptied = {n: f"({whose})" for n in present if n not in known or n in {c.source_name for c in place.personal}}
+        replaced = ", ".join(
+            f"CASE WHEN NOT {condition} THEN {quoted(n)} END AS {quoted(n)}"
+            for n, condition in (theirs | emptied).items()
+        )
+        rows = f"FROM {read} WHERE NOT ({whose})" if place.about else f"SELECT * REPLACE ({replaced}) FROM {read}"
         con.execute(f"CREATE TEMP TABLE kept AS {rows}", given)
         con.execute(f"COPY kept TO {literal(str(copy))} (FORMAT parquet)")
     return True
+
+
+def parquet_rows(con: duckdb.DuckDBPyConnection, path: Path, place: Place, person: Person) -> int:
+    """How many rows of a Parquet file name the person."""
+    read, _, theirs = _parquet(con, path, place, person)
+    if not theirs:
+        return 0
+    row = con.execute(f"SELECT count(*) FROM {read} WHERE {' OR '.join(theirs.values())}", {"id": person.id}).fetchone()
+    return row[0] if row else 0
+
+
+def _parquet(
+    con: duckdb.DuckDBPyConnection, path: Path, place: Place, person: Person
+) -> tuple[str, list[str], dict[str, str]]:
+    """SQL of a Parquet file, its columns, and of each that names people the SQL of whether it names this person.
+
+    None does where the file cannot be read; the search says so.
+    """
+    read = f"read_parquet({literal(no_glob(str(path)))}, hive_partitioning = false)"
+    try:
+        present = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {read}").fetchall()]
+    except duckdb.Error:
+        return read, [], {}
+    ids = {c.source_name: c for c in place.ids}
+    return read, present, {n: person.is_named_sql(ids[n], quoted(n)) for n in present if n in ids}
 
 
 def _note(con: duckdb.DuckDBPyConnection, folder: Path, made: list[Rewritten]) -> None:

@@ -17,6 +17,9 @@ from sluice.erasure.json_text import Node, at_path, emptied, parse, scalars, ste
 from sluice.erasure.person import Person, Place
 from sluice.records.json_lines import json_path
 
+# As ingest has it: a line ends at LF, CR LF or a lone CR, and at nothing else that looks like an end.
+LINE_END = re.compile(r"\r\n|\n|\r")
+
 Verdict = Literal["theirs", "unclear", "other"]
 
 
@@ -38,7 +41,7 @@ def without(place: Place, person: Person, text: str, form: str, header: Sequence
         form: csv or jsonl; a row of Parquet among the dead letters is JSON, too.
         header: names of the fields of a CSV record.
     """
-    if not may_hold(person, text, form):
+    if not may_hold(place, person, text, form):
         return Line("other", text)
     made = _csv(place, person, text, header or ()) if form == "csv" else _json(place, person, text)
     if made is None:
@@ -50,9 +53,12 @@ def without(place: Place, person: Person, text: str, form: str, header: Sequence
     return made
 
 
-def may_hold(person: Person, text: str, form: str) -> bool:
-    """Whether a text is worth taking apart: JSON may write any character as its code."""
-    return person.is_in(text) or (form != "csv" and "\\u" in text)
+def may_hold(place: Place | None, person: Person, text: str, form: str) -> bool:
+    """Whether a text is worth taking apart: JSON may write any character as its code, and a number has many forms."""
+    if person.is_in(text) or (form != "csv" and "\\u" in text):
+        return True
+    numeric = place is not None and place.numeric and person.number is not None
+    return numeric and re.search(person.number_pattern, text) is not None
 
 
 def header_of(place: Place, line: str | None) -> list[str] | None:
@@ -81,18 +87,22 @@ def _csv(place: Place, person: Person, text: str, header: Sequence[str]) -> Line
     fields = _fields(text, dialect.delimiter, dialect.quote)
     if fields is None or not header or len(fields) != len(header):
         return None
-    ids = {c.source_name for c in place.ids}
-    if not any(name in ids and field[2] == person.id for name, field in zip(header, fields, strict=True)):
+    ids = {c.source_name: c for c in place.ids}
+
+    def names_them(name: str, value: str) -> bool:
+        return name in ids and person.is_named(ids[name], value)
+
+    if not any(names_them(name, field[2]) for name, field in zip(header, fields, strict=True)):
         return Line("other", text)
     if place.about:
         # A blank line is no record, and the lines after it keep their numbers.
-        return Line("theirs", "\n" * text.count("\n"))
+        return Line("theirs", "".join(LINE_END.findall(text)))
     known = {c.source_name for c in place.contract.columns}
-    emptied = ids | {c.source_name for c in place.personal}
+    personal = {c.source_name for c in place.personal}
     out = text
     for name, (start, end, value) in reversed(list(zip(header, fields, strict=True))):
         # What the contract does not know may be anything.
-        if (name in emptied and (name not in ids or value == person.id)) or name not in known:
+        if names_them(name, value) or name in personal or name not in known:
             out = out[:start] + out[end:]
     return Line("theirs", out)
 
@@ -124,7 +134,7 @@ def _json(place: Place, person: Person, text: str) -> Line | None:
     gone: list[Node] = []
     for image in images:
         found = {name: at_path(image, path) for name, path in paths.items()}
-        ids = [node for c in place.ids for node in found[c.name] if node.text == person.id]
+        ids = [node for c in place.ids for node in found[c.name] if person.is_named(c, node.text)]
         if not ids:
             continue
         if place.about and image is taken:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from sluice.contracts import Contract
 from sluice.erasure import landing
 from sluice.erasure.person import Person, places
-from sluice.erasure.run import erase
+from sluice.erasure.run import erase, find
 from tests.conftest import Bench
 
 NAMES_A_CUSTOMER = {"customProperties": [{"property": "subject", "value": "customer"}]}
@@ -104,3 +105,91 @@ def test_another_column_of_json_may_end_in_the_same_key(bench: Bench, make_contr
     bench.close()
     rows = "SELECT order_id, customer_id, n FROM bronze.things ORDER BY n"
     assert bench.sql(rows) == [("15036", "77", 1), ("b", None, 2)]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_records_end_where_they_do_when_loaded(bench: Bench, make_contract: Made, mark: str, end: str) -> None:
+    """With a mark before the first column, which names the person, and one that is data within a text."""
+    contract = make_contract(COLUMNS, csv={"multiline": True})
+
+    def text(*lines: str) -> bytes:
+        return (mark + end.join(lines) + end).encode()
+
+    # U+2028 and a form feed end lines in Python, not here.
+    file = bench.put(FILE, text("id,name,n", '15036,"An', 'n",1', "2,B\u2028o\x0cb,2", "", "15036,\ufeffAnn,3"))
+    assert clean(bench, contract) == landing.Cleaned(1, ())
+    assert file.read_bytes() == text("id,name,n", ",,1", "2,B\u2028o\x0cb,2", "", ",,3")
+    about = make_contract(
+        COLUMNS | {"id": NAMES_A_CUSTOMER | {"primaryKey": True, "required": True}}, csv={"multiline": True}
+    )
+    file.write_bytes(text("id,name,n", '15036,"An', 'n",1', "2,Bob,2"))
+    assert clean(bench, about) == landing.Cleaned(1, ())
+    assert file.read_bytes() == text("id,name,n", "", "", "2,Bob,2"), "lines keep their numbers"
+
+
+def test_a_file_without_its_header_is_blanked_wherever_the_person_stands(bench: Bench, make_contract: Made) -> None:
+    file = bench.put(FILE, "15036,Ann,1\n2,Bob,15036\n")
+    assert clean(bench, make_contract(COLUMNS)).files == 1
+    assert file.read_text() == "*****,Ann,1\n2,Bob,*****\n"
+
+
+INTEGER_ID: dict[str, dict[str, Any]] = {**COLUMNS, "id": WHOLE | NAMES_A_CUSTOMER}
+FORMS = ("15036", "015036", "+15036", " 15036", "15036.0", "1.5036e4")
+OTHERS = ("15037", "15036.5", "150360", "-15036", "1.5036", "x15036")
+
+
+def test_a_number_is_the_person_however_it_is_written(bench: Bench, make_contract: Made) -> None:
+    """In the file, in bronze, in dead letters, and when it comes again; others' numbers are left as they are."""
+    contract = make_contract(INTEGER_ID)
+    values = [*FORMS, *OTHERS]
+    text = "id,name,n\n" + "".join(f"{v},N{i}N,{i}\n" for i, v in enumerate(values))
+    file = bench.put(FILE, text)
+    bench.ingest(contract)
+    letters = "SELECT line, status, raw FROM ops.dead_letters ORDER BY line"
+    kept = [row for row in bench.sql(letters) if row[0] > len(FORMS) + 1]
+    assert len(kept) == 3
+    done = erase(bench.lake, [contract], "customer", "15036", rebuild=lambda: None)
+    assert done.findings.found == {}
+    assert (done.rows.rows_emptied, done.rows.letters_emptied) == (3, 3)
+    left = "".join(f"{v},N{i}N,{i}\n" for i, v in enumerate(values) if v in OTHERS)
+    assert file.read_text() == "id,name,n\n" + "".join(f",,{i}\n" for i in range(len(FORMS))) + left
+    bench.close()
+    assert bench.sql(letters) == [(n, "discarded", None) for n in (5, 6, 7)] + kept
+    # Delivered again under another name.
+    again = bench.put("things/date=2026-01-02/a.csv", text)
+    found = find(bench.lake, [contract], "customer", "15036").found
+    assert found == {str(again): len(FORMS)}
+    bench.ingest(contract)
+    assert bench.sql(
+        "SELECT count(*) FROM ops.dead_letters WHERE raw IS NOT NULL AND partition_key = '2026-01-02'"
+    ) == [(3,)]
+
+
+def test_a_number_in_json_and_parquet(bench: Bench, make_contract: Made) -> None:
+    contract = make_contract(INTEGER_ID, formats=["jsonl", "parquet"])
+    line = '{"id":%s,"name":"A","n":1}\n'
+    values = ["15036.0", "1.5036e4", '"15036"', '" 15036"', "15036.5"]
+    file = bench.put("things/date=2026-01-01/a.jsonl", "".join(line % v for v in values))
+    parquet = bench.landing / "things/date=2026-01-01/b.parquet"
+    with duckdb.connect() as con:
+        rows = "SELECT i::DOUBLE AS id, 'A' AS name, 1 AS n FROM range(15035, 15038) AS r(i)"
+        con.execute(f"COPY ({rows}) TO '{parquet}'")
+        bench.lake.create()
+        assert sum(find(bench.lake, [contract], "customer", "15036").found.values()) == 4 + 1
+        assert clean(bench, contract).files == 2
+        assert con.execute(f"SELECT id, name, n FROM '{parquet}'").fetchall() == [
+            (15035.0, "A", 1),
+            (None, None, 1),
+            (15037.0, "A", 1),
+        ]
+    empty = '{"id":null,"name":null,"n":1}\n'
+    assert file.read_text() == empty * 4 + line % "15036.5"
+    assert find(bench.lake, [contract], "customer", "15036").found == {}
+
+
+def test_in_a_text_column_only_the_same_text_is_the_person(bench: Bench, make_contract: Made) -> None:
+    text = "id,name,n\n015036,A,1\n15036.0,B,2\n"
+    file = bench.put(FILE, text)
+    assert clean(bench, make_contract(COLUMNS)).files == 0
+    assert file.read_text() == text
