@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.erasure import landing, leftovers, purge, register
+from sluice.erasure import bounds, landing, leftovers, purge, register
 from sluice.erasure.person import Person, Place, places, values_of
 from sluice.erasure.rows import Emptied, erase_rows
 from sluice.erasure.search import Findings, in_parquet, search
@@ -119,6 +119,7 @@ def erase(
     tell("old snapshots and their files")
     reached("built")
     expired, removed = _forget(lake)
+    bounds.widen(lake, person)
     if not lake.settings.uses_postgres:
         purge.wipe_sqlite(lake.settings.catalog_path)
     tell("the search")
