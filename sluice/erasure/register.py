@@ -68,6 +68,12 @@ def note(
     return snapshot, row is not None
 
 
+def listed(con: duckdb.DuckDBPyConnection, subject: str, digest: str) -> bool:
+    """Whether a person is in the list, erased or about to be."""
+    row = con.execute("SELECT 1 FROM ops.erasures WHERE subject = ? AND subject_hash = ?", [subject, digest]).fetchone()
+    return row is not None
+
+
 def reach(con: duckdb.DuckDBPyConnection, subject: str, digest: str, state: str, **counts: int) -> None:
     """Note how far an erasure has come, and what it has done; counts add up over tries."""
     added = "".join(f", {quoted(name)} = coalesce({quoted(name)}, 0) + {int(n)}" for name, n in counts.items())
