@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.erasure.lines import LINE_END, Line, header_of, may_hold, without
+from sluice.erasure.lines import LINE_END, Line, header_of, may_hold, variants, without
 from sluice.erasure.person import Person, Place
 from sluice.lake import Lake, literal, quoted, temp_table
 from sluice.landing import GZIP_SUFFIX, scan
@@ -30,6 +31,9 @@ State = tuple[int, int, int]
 _COPY = ".erasing.tmp"
 
 _MARK = "\ufeff"
+
+# Ways to write a record that are tried: so many people with rows alike in all else have been erased from one file.
+_WAYS = 10_000
 
 # How often a file is rewritten that is delivered anew each time; a source that writes as often is not done yet.
 _TRIES = 3
@@ -153,7 +157,7 @@ def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Path 
     if not may_hold(place, person, text, form):
         return None
     if place is not None:
-        out = "".join(line.text + end for line, end in records(text, place, form, person))
+        out = _kept_apart(list(records(text, place, form, person)), place, form)
     elif form:
         # Of a source that names no such person: an equal id is something else there, a value of theirs is not.
         if person.value_pattern is None:
@@ -168,12 +172,15 @@ def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Path 
     return copy
 
 
-def records(text: str, place: Place, form: str, person: Person) -> Iterator[tuple[Line, str]]:
-    """Each record of a text file without the person, and its line end. A byte order mark comes first, as no record."""
+def records(text: str, place: Place, form: str, person: Person) -> Iterator[tuple[Line, str, str]]:
+    """Each record of a text file without the person, as it was, and its line end.
+
+    A byte order mark comes first, as no record.
+    """
     dialect = place.contract.landing.csv
     if text.startswith(_MARK):
         text = text[len(_MARK) :]
-        yield Line("other", _MARK), ""
+        yield Line("other", _MARK), _MARK, ""
     parts, ends = LINE_END.split(text), [*LINE_END.findall(text), ""]
     header = header_of(place, parts[0]) if form == "csv" else None
     if header is not None and not {c.source_name for c in place.contract.columns} & set(header):
@@ -181,7 +188,7 @@ def records(text: str, place: Place, form: str, person: Person) -> Iterator[tupl
     joined, quotes = "", 0
     for number, (part, end) in enumerate(zip(parts, ends, strict=True)):
         if header is not None and dialect.header and number == 0:
-            yield Line("other", part), end
+            yield Line("other", part), part, end
             continue
         joined += part
         if form == "csv" and dialect.multiline and number + 1 < len(parts):
@@ -189,7 +196,7 @@ def records(text: str, place: Place, form: str, person: Person) -> Iterator[tupl
             if quotes % 2:
                 joined += end
                 continue
-        yield without(place, person, joined, form, header), end
+        yield without(place, person, joined, form, header), joined, end
         joined, quotes = "", 0
 
 
@@ -223,6 +230,23 @@ def parquet_rows(con: duckdb.DuckDBPyConnection, path: Path, place: Place, perso
         return 0
     row = con.execute(f"SELECT count(*) FROM {read} WHERE {' OR '.join(theirs.values())}", {"id": person.id}).fetchone()
     return row[0] if row else 0
+
+
+def _kept_apart(made: list[tuple[Line, str, str]], place: Place, form: str) -> str:
+    """The text of some records, in which no two are equal that were not equal before."""
+    taken = {line.text for line, before, _ in made if line.text == before}
+    written: dict[str, str] = {}
+    out = []
+    for line, before, end in made:
+        if before not in written:
+            text = line.text
+            if line.verdict == "theirs" and text.strip() and text != before:
+                ways = itertools.islice(variants(place, text, form), _WAYS)
+                text = next((way for way in itertools.chain([text], ways) if way not in taken), text)
+                taken.add(text)
+            written[before] = text
+        out += [written[before], end]
+    return "".join(out)
 
 
 def _parquet(

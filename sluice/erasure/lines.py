@@ -8,8 +8,9 @@ blanked wherever the person's id or values stand in it.
 from __future__ import annotations
 
 import csv
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,6 +60,32 @@ def may_hold(place: Place | None, person: Person, text: str, form: str) -> bool:
         return True
     numeric = place is not None and place.numeric and person.number is not None
     return numeric and re.search(person.number_pattern, text) is not None
+
+
+def variants(place: Place, text: str, form: str) -> Iterator[str]:
+    """The same record written in other ways, all of the same values: blanks in JSON, quotes around fields of CSV.
+
+    Equal lines are duplicates, and lines that differed in nothing but the person must not become that. There is no end
+    of those of JSON, and as many of CSV as there are sets of fields that can have quotes or do without.
+    """
+    if form != "csv":
+        body, brace, rest = text.rpartition("}")
+        for number in itertools.count(1):
+            yield body + " " * number + brace + rest
+    dialect = place.contract.landing.csv
+    changes = []
+    for start, end, value in _fields(text, dialect.delimiter, dialect.quote) or ():
+        if value and dialect.quote not in value:
+            if text[start:end] == value:
+                changes.append((start, end, dialect.quote + value + dialect.quote))
+            elif dialect.delimiter not in value and not LINE_END.search(value):
+                changes.append((start, end, value))
+    for count in range(1, len(changes) + 1):
+        for chosen in itertools.combinations(changes, count):
+            out = text
+            for start, end, value in reversed(chosen):
+                out = out[:start] + value + out[end:]
+            yield out
 
 
 def header_of(place: Place, line: str | None) -> list[str] | None:

@@ -141,7 +141,7 @@ class _Seeker:
             encoding = contract.landing.csv.encoding if form == "csv" else "utf-8"
             text = data.decode(encoding, "surrogateescape")
             if may_hold(place, self.person, text, form):
-                theirs = sum(1 for line, _ in records(text, place, form, self.person) if line.verdict != "other")
+                theirs = sum(1 for line, *_ in records(text, place, form, self.person) if line.verdict != "other")
         self.findings.hit(str(path), theirs)
         if not theirs:
             hits = sum(1 for _ in self.person.pattern.finditer(data))
