@@ -82,7 +82,10 @@ def _erase(settings: Settings, chosen: argparse.Namespace) -> int:
             "PostgreSQL keeps deleted rows of the catalog until VACUUM FULL, and in its write-ahead log and replicas "
             "(docs/privacy.md)."
         )
-    return _tell(done.findings)
+    told = _tell(done.findings)
+    for file in done.delivered:
+        print(f"{file}: delivered meanwhile, and left as it came: run the same command again.")
+    return 1 if done.delivered else told
 
 
 def _tell(findings: Findings) -> int:

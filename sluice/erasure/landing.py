@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -17,36 +18,60 @@ from pathlib import Path
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.erasure.lines import Line, header_of, may_hold, without
+from sluice.erasure.lines import LINE_END, Line, header_of, may_hold, variants, without
 from sluice.erasure.person import Person, Place
 from sluice.lake import Lake, literal, quoted, temp_table
 from sluice.landing import GZIP_SUFFIX, scan
 from sluice.records.shape import no_glob
 
+# Size, time and inode of a file: what differs once somebody has delivered it anew, in place or by renaming.
+State = tuple[int, int, int]
+
 # In flight by its name: nobody takes a copy that is being written for a delivery.
 _COPY = ".erasing.tmp"
+
+_MARK = "\ufeff"
+
+# Ways to write a record that are tried: so many people with rows alike in all else have been erased from one file.
+_WAYS = 10_000
+
+# How often a file is rewritten that is delivered anew each time; a source that writes as often is not done yet.
+_TRIES = 3
 
 
 @dataclass(frozen=True)
 class Rewritten:
-    """A file about to be replaced: its path below the landing folder, the copy, and both fingerprints."""
+    """A file about to be replaced: its path below the landing folder, the copy, and both fingerprints.
+
+    `seen` is what `_state` said of the file before it was read.
+    """
 
     source: str | None
     path: str
     copy: Path
     before: str
     after: str
+    seen: State
 
 
-def clean(lake: Lake, contracts: Iterable[Contract], where: Iterable[Place], person: Person) -> int:
-    """Rewrite every landing file that holds the person; returns how many. May be run again at any time.
+@dataclass(frozen=True)
+class Cleaned:
+    """How many files were rewritten, and those that were delivered anew each time they were about to be."""
+
+    files: int
+    delivered: tuple[str, ...]
+
+
+def clean(lake: Lake, contracts: Iterable[Contract], where: Iterable[Place], person: Person) -> Cleaned:
+    """Rewrite every landing file that holds the person. May be run again at any time.
 
     The books learn of the new content before it is there, so that a file never looks new: where this is cut short, a
-    file that was not replaced yet is still the one in the books.
+    file that was not replaced yet is still the one in the books. A file that is delivered anew meanwhile is not
+    replaced by a copy of what it was, but read once more.
     """
     folder = lake.settings.landing_path
     if not folder.is_dir():
-        return 0
+        return Cleaned(0, ())
     by_source = {place.contract.name: place for place in where}
     routed: dict[str, tuple[Contract, str]] = {}
     for contract in contracts:
@@ -54,23 +79,58 @@ def clean(lake: Lake, contracts: Iterable[Contract], where: Iterable[Place], per
             routed[file.path] = (contract, file.format)
     for left in folder.rglob(f".*{_COPY}"):
         left.unlink()  # of a try that was cut short
-    made = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        contract_, form = routed.get(name, (None, ""))
-        place = by_source.get(contract_.name) if contract_ else None
-        copy = rewrite(path, place, form, person)
-        if copy is not None:
-            made.append(Rewritten(contract_.name if contract_ else None, name, copy, _sha256(path), _sha256(copy)))
-    if made:
-        lake.write(lambda con: _note(con, folder, made), "erasure: landing files rewritten")
-    for item in made:
-        target = (folder / item.path).resolve()
+    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    done: set[str] = set()
+    for _ in range(_TRIES):
+        made, unsettled = [], []
+        for path in paths:
+            name = path.relative_to(folder).as_posix()
+            contract_, form = routed.get(name, (None, ""))
+            place = by_source.get(contract_.name) if contract_ else None
+            try:
+                seen = _state(path)
+                copy = rewrite(path, place, form, person)
+                if copy is not None:
+                    source = contract_.name if contract_ else None
+                    made.append(Rewritten(source, name, copy, _sha256(path), _sha256(copy), seen))
+                elif _state(path) != seen:
+                    unsettled.append(path)
+            except FileNotFoundError:  # taken away by its source
+                continue
+        if made:
+            lake.write(lambda con, made=made: _note(con, folder, made), "erasure: landing files rewritten")  # type: ignore[misc]
+        for item in made:
+            if _put(folder, item):
+                done.add(item.path)
+            else:
+                unsettled.append(folder / item.path)
+        paths = sorted(unsettled)
+        if not paths:
+            break
+    return Cleaned(len(done), tuple(p.relative_to(folder).as_posix() for p in paths))
+
+
+def _state(path: Path) -> State:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+def _put(folder: Path, item: Rewritten) -> bool:
+    """Put a copy in the place of its file; False if that is no longer the file that was read."""
+    target = (folder / item.path).resolve()
+    try:
         stat = target.stat()
         item.copy.chmod(stat.st_mode)
-        os.utime(item.copy, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        os.utime(item.copy, ns=(stat.st_atime_ns, item.seen[1]))
+        # The last look, for whatever a source has delivered since must not be lost.
+        same = _state(target) == item.seen
+    except FileNotFoundError:
+        same = False
+    if same:
         item.copy.replace(target)
-    return len(made)
+    else:
+        item.copy.unlink()
+    return same
 
 
 def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Path | None:
@@ -94,10 +154,10 @@ def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Path 
             return None  # nothing can be read of it; the search says so
     encoding = place.contract.landing.csv.encoding if place is not None and form == "csv" else "utf-8"
     text = data.decode(encoding, "surrogateescape")
-    if not may_hold(person, text, form):
+    if not may_hold(place, person, text, form):
         return None
     if place is not None:
-        out = "".join(line.text + end for line, end in records(text, place, form, person))
+        out = _kept_apart(list(records(text, place, form, person)), place, form)
     elif form:
         # Of a source that names no such person: an equal id is something else there, a value of theirs is not.
         if person.value_pattern is None:
@@ -112,51 +172,97 @@ def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Path 
     return copy
 
 
-def records(text: str, place: Place, form: str, person: Person) -> Iterator[tuple[Line, str]]:
-    """Each record of a text file without the person, and its line end."""
+def records(text: str, place: Place, form: str, person: Person) -> Iterator[tuple[Line, str, str]]:
+    """Each record of a text file without the person, as it was, and its line end.
+
+    A byte order mark comes first, as no record.
+    """
     dialect = place.contract.landing.csv
-    parts = text.split("\n")
-    header = header_of(place, parts[0].removesuffix("\r")) if form == "csv" else None
-    joined: list[str] = []
-    for number, part in enumerate(parts):
-        end = "" if number == len(parts) - 1 else "\n"
-        if form == "csv" and dialect.header and number == 0:
-            yield Line("other", part), end
+    if text.startswith(_MARK):
+        text = text[len(_MARK) :]
+        yield Line("other", _MARK), _MARK, ""
+    parts, ends = LINE_END.split(text), [*LINE_END.findall(text), ""]
+    header = header_of(place, parts[0]) if form == "csv" else None
+    if header is not None and not {c.source_name for c in place.contract.columns} & set(header):
+        header = None  # a file that came without its header: its first line may be anybody's
+    joined, quotes = "", 0
+    for number, (part, end) in enumerate(zip(parts, ends, strict=True)):
+        if header is not None and dialect.header and number == 0:
+            yield Line("other", part), part, end
             continue
-        joined.append(part)
-        open_ = form == "csv" and dialect.multiline and "\n".join(joined).count(dialect.quote) % 2
-        if open_ and end:
-            continue
-        record = "\n".join(joined)
-        joined = []
-        bare = record.removesuffix("\r")
-        line = without(place, person, bare, form, header)
-        yield Line(line.verdict, line.text + record[len(bare) :]), end
+        joined += part
+        if form == "csv" and dialect.multiline and number + 1 < len(parts):
+            quotes += part.count(dialect.quote)
+            if quotes % 2:
+                joined += end
+                continue
+        yield without(place, person, joined, form, header), joined, end
+        joined, quotes = "", 0
 
 
 def _rewrite_parquet(path: Path, place: Place, person: Person, copy: Path) -> bool:
     """Parquet: rows about the person are left out, others lose them."""
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
-        read = f"read_parquet({literal(no_glob(str(path)))}, hive_partitioning = false)"
-        try:
-            present = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {read}").fetchall()]
-        except duckdb.Error:
+        read, present, theirs = _parquet(con, path, place, person)
+        if not theirs:
             return False
-        ids = [c.source_name for c in place.ids if c.source_name in present]
-        if not ids:
-            return False
-        theirs = "(" + " OR ".join(f"CAST({quoted(n)} AS VARCHAR) IS NOT DISTINCT FROM $id" for n in ids) + ")"
         given = {"id": person.id}
-        if not (con.execute(f"SELECT 1 FROM {read} WHERE {theirs} LIMIT 1", given).fetchone()):
+        whose = " OR ".join(theirs.values())
+        if not (con.execute(f"SELECT 1 FROM {read} WHERE {whose} LIMIT 1", given).fetchone()):
             return False
         known = {c.source_name for c in place.contract.columns}
-        emptied = [n for n in present if n in ids or n not in known or n in {c.source_name for c in place.personal}]
-        replaced = ", ".join(f"CASE WHEN NOT {theirs} THEN {quoted(n)} END AS {quoted(n)}" for n in emptied)
-        rows = f"FROM {read} WHERE NOT {theirs}" if place.about else f"SELECT * REPLACE ({replaced}) FROM {read}"
+        emptied = {n: f"({whose})" for n in present if n not in known or n in {c.source_name for c in place.personal}}
+        replaced = ", ".join(
+            f"CASE WHEN NOT {condition} THEN {quoted(n)} END AS {quoted(n)}"
+            for n, condition in (theirs | emptied).items()
+        )
+        rows = f"FROM {read} WHERE NOT ({whose})" if place.about else f"SELECT * REPLACE ({replaced}) FROM {read}"
         con.execute(f"CREATE TEMP TABLE kept AS {rows}", given)
         con.execute(f"COPY kept TO {literal(str(copy))} (FORMAT parquet)")
     return True
+
+
+def parquet_rows(con: duckdb.DuckDBPyConnection, path: Path, place: Place, person: Person) -> int:
+    """How many rows of a Parquet file name the person."""
+    read, _, theirs = _parquet(con, path, place, person)
+    if not theirs:
+        return 0
+    row = con.execute(f"SELECT count(*) FROM {read} WHERE {' OR '.join(theirs.values())}", {"id": person.id}).fetchone()
+    return row[0] if row else 0
+
+
+def _kept_apart(made: list[tuple[Line, str, str]], place: Place, form: str) -> str:
+    """The text of some records, in which no two are equal that were not equal before."""
+    taken = {line.text for line, before, _ in made if line.text == before}
+    written: dict[str, str] = {}
+    out = []
+    for line, before, end in made:
+        if before not in written:
+            text = line.text
+            if line.verdict == "theirs" and text.strip() and text != before:
+                ways = itertools.islice(variants(place, text, form), _WAYS)
+                text = next((way for way in itertools.chain([text], ways) if way not in taken), text)
+                taken.add(text)
+            written[before] = text
+        out += [written[before], end]
+    return "".join(out)
+
+
+def _parquet(
+    con: duckdb.DuckDBPyConnection, path: Path, place: Place, person: Person
+) -> tuple[str, list[str], dict[str, str]]:
+    """SQL of a Parquet file, its columns, and of each that names people the SQL of whether it names this person.
+
+    None does where the file cannot be read; the search says so.
+    """
+    read = f"read_parquet({literal(no_glob(str(path)))}, hive_partitioning = false)"
+    try:
+        present = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {read}").fetchall()]
+    except duckdb.Error:
+        return read, [], {}
+    ids = {c.source_name: c for c in place.ids}
+    return read, present, {n: person.is_named_sql(ids[n], quoted(n)) for n in present if n in ids}
 
 
 def _note(con: duckdb.DuckDBPyConnection, folder: Path, made: list[Rewritten]) -> None:
@@ -178,7 +284,10 @@ def _note(con: duckdb.DuckDBPyConnection, folder: Path, made: list[Rewritten]) -
         "WHERE (source, file, after) NOT IN (SELECT (source, file, sha256) FROM ops.rewritten_files)"
     )
     con.execute(
-        "UPDATE ops.positions AS p SET size = r.size FROM rewritten AS r WHERE p.source = r.source AND p.file = r.file"
+        # Only of what is in the books: a file that was delivered anew has yet to look new.
+        "UPDATE ops.positions AS p SET size = r.size FROM rewritten AS r JOIN delivered AS d "
+        "ON d.source = r.source AND d.file = r.file WHERE p.source = r.source AND p.file = r.file "
+        "AND p.sha256 = d.delivered"
     )
 
 

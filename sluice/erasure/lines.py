@@ -8,13 +8,18 @@ blanked wherever the person's id or values stand in it.
 from __future__ import annotations
 
 import csv
-import json
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from sluice.erasure.json_text import Node, at_path, emptied, parse, scalars, steps
 from sluice.erasure.person import Person, Place
+from sluice.records.json_lines import json_path
+
+# As ingest has it: a line ends at LF, CR LF or a lone CR, and at nothing else that looks like an end.
+LINE_END = re.compile(r"\r\n|\n|\r")
 
 Verdict = Literal["theirs", "unclear", "other"]
 
@@ -37,14 +42,11 @@ def without(place: Place, person: Person, text: str, form: str, header: Sequence
         form: csv or jsonl; a row of Parquet among the dead letters is JSON, too.
         header: names of the fields of a CSV record.
     """
-    if not may_hold(person, text, form):
+    if not may_hold(place, person, text, form):
         return Line("other", text)
     made = _csv(place, person, text, header or ()) if form == "csv" else _json(place, person, text)
     if made is None:
         return Line("unclear", _masked(person, text)) if person.is_in(text) else Line("other", text)
-    if made.verdict == "theirs" and place.about:
-        # A blank line is no record, and the lines after it keep their numbers.
-        return Line("theirs", "\n" * text.count("\n"))
     values = person.value_pattern
     if values is not None and values.search(made.text.encode("utf-8", "surrogateescape")):
         # A value of the person in a record that does not name them, or outside its personal columns.
@@ -52,9 +54,38 @@ def without(place: Place, person: Person, text: str, form: str, header: Sequence
     return made
 
 
-def may_hold(person: Person, text: str, form: str) -> bool:
-    """Whether a text is worth taking apart: JSON may write any character as its code."""
-    return person.is_in(text) or (form != "csv" and "\\u" in text)
+def may_hold(place: Place | None, person: Person, text: str, form: str) -> bool:
+    """Whether a text is worth taking apart: JSON may write any character as its code, and a number has many forms."""
+    if person.is_in(text) or (form != "csv" and "\\u" in text):
+        return True
+    numeric = place is not None and place.numeric and person.number is not None
+    return numeric and re.search(person.number_pattern, text) is not None
+
+
+def variants(place: Place, text: str, form: str) -> Iterator[str]:
+    """The same record written in other ways, all of the same values: blanks in JSON, quotes around fields of CSV.
+
+    Equal lines are duplicates, and lines that differed in nothing but the person must not become that. There is no end
+    of those of JSON, and as many of CSV as there are sets of fields that can have quotes or do without.
+    """
+    if form != "csv":
+        body, brace, rest = text.rpartition("}")
+        for number in itertools.count(1):
+            yield body + " " * number + brace + rest
+    dialect = place.contract.landing.csv
+    changes = []
+    for start, end, value in _fields(text, dialect.delimiter, dialect.quote) or ():
+        if value and dialect.quote not in value:
+            if text[start:end] == value:
+                changes.append((start, end, dialect.quote + value + dialect.quote))
+            elif dialect.delimiter not in value and not LINE_END.search(value):
+                changes.append((start, end, value))
+    for count in range(1, len(changes) + 1):
+        for chosen in itertools.combinations(changes, count):
+            out = text
+            for start, end, value in reversed(chosen):
+                out = out[:start] + value + out[end:]
+            yield out
 
 
 def header_of(place: Place, line: str | None) -> list[str] | None:
@@ -83,15 +114,22 @@ def _csv(place: Place, person: Person, text: str, header: Sequence[str]) -> Line
     fields = _fields(text, dialect.delimiter, dialect.quote)
     if fields is None or not header or len(fields) != len(header):
         return None
-    ids = {c.source_name for c in place.ids}
-    if not any(name in ids and field[2] == person.id for name, field in zip(header, fields, strict=True)):
+    ids = {c.source_name: c for c in place.ids}
+
+    def names_them(name: str, value: str) -> bool:
+        return name in ids and person.is_named(ids[name], value)
+
+    if not any(names_them(name, field[2]) for name, field in zip(header, fields, strict=True)):
         return Line("other", text)
+    if place.about:
+        # A blank line is no record, and the lines after it keep their numbers.
+        return Line("theirs", "".join(LINE_END.findall(text)))
     known = {c.source_name for c in place.contract.columns}
-    emptied = ids | {c.source_name for c in place.personal}
+    personal = {c.source_name for c in place.personal}
     out = text
     for name, (start, end, value) in reversed(list(zip(header, fields, strict=True))):
         # What the contract does not know may be anything.
-        if (name in emptied and (name not in ids or value == person.id)) or name not in known:
+        if names_them(name, value) or name in personal or name not in known:
             out = out[:start] + out[end:]
     return Line("theirs", out)
 
@@ -114,50 +152,38 @@ def _fields(text: str, delimiter: str, quote: str) -> list[tuple[int, int, str]]
 
 
 def _json(place: Place, person: Person, text: str) -> Line | None:
-    try:
-        document = json.loads(text)
-    except ValueError:
+    """A JSON line, its columns found by their whole paths, as they are when it is loaded."""
+    document = parse(text)
+    if document is None or document.kind != "object":
         return None
-    if not isinstance(document, dict):
-        return None
-    ids = {_last(c.source_name) for c in place.ids}
-    if not _names(document, ids, person.id):
-        return Line("other", text)
-    emptied = ids | {_last(c.source_name) for c in place.personal}
-    out = text
-    for key in sorted(emptied):
-        # In the text, so that numbers keep the digits they were sent with.
-        value = r'("(?:[^"\\]|\\.)*"|[^\s,}\]\[{"]+)'
-        out = re.sub(rf"({re.escape(json.dumps(key))}\s*:\s*){value}", r"\1null", out)
-    if _names(json.loads(out), ids, person.id):
-        _empty(document, emptied)
-        out = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    return Line("theirs", out)
+    paths = {c.name: steps(json_path(c.source_name)) for c in place.contract.columns}
+    images, taken = _images(place, document)
+    gone: list[Node] = []
+    for image in images:
+        found = {name: at_path(image, path) for name, path in paths.items()}
+        ids = [node for c in place.ids for node in found[c.name] if person.is_named(c, node.text)]
+        if not ids:
+            continue
+        if place.about and image is taken:
+            return Line("theirs", "")
+        gone += ids
+        gone += [node for c in place.personal for node in found[c.name] if node.text is not None or node.members]
+        # What the contract does not know may name them as well.
+        known = [node for nodes in found.values() for node in nodes]
+        gone += [n for n in scalars(image, known) if n.text is not None and person.is_in(n.text)]
+    return Line("theirs", emptied(text, gone)) if gone else Line("other", text)
 
 
-def _last(path: str) -> str:
-    """The key a JSON path ends in."""
-    return re.split(r"[.\[\]\"']+", path.strip("]\"'"))[-1]
-
-
-def _names(value: Any, keys: set[str], wanted: str) -> bool:
-    """Whether one of these keys, however deep, has this value."""
-    if isinstance(value, dict):
-        return any(
-            (key in keys and not isinstance(item, dict | list) and str(item) == wanted) or _names(item, keys, wanted)
-            for key, item in value.items()
-        )
-    return isinstance(value, list) and any(_names(item, keys, wanted) for item in value)
-
-
-def _empty(value: Any, keys: set[str]) -> None:
-    """Set these keys to null, however deep."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key in keys:
-                value[key] = None
-            else:
-                _empty(item, keys)
-    elif isinstance(value, list):
-        for item in value:
-            _empty(item, keys)
+def _images(place: Place, document: Node) -> tuple[list[Node], Node | None]:
+    """The states of a row a document holds, and the one of them that is loaded."""
+    if place.contract.change_feed is None:
+        return [document], document
+    wrapped = at_path(document, ["payload"]) if at_path(document, ["schema"]) else []
+    event = wrapped[0] if wrapped and wrapped[0].kind == "object" else document
+    before, after = ([node for node in at_path(event, [name]) if node.kind == "object"] for name in ("before", "after"))
+    if not before and not after:
+        # A row of Parquet among the dead letters is no envelope.
+        return [document], document
+    deleted = [node.text for node in at_path(event, ["op"])] == ["d"]
+    taken = before if deleted else after
+    return [*before, *after], taken[0] if taken else None

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cached_property
 
 import duckdb
@@ -21,6 +22,12 @@ SHORTEST_VALUE = 4
 
 # Stands for what was erased where a text must keep its length.
 BLANK = b"*"
+
+# A number however it is written, with blanks around it. No longer exponents: no id has one.
+_NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?\s*")
+
+# Holds every whole number of the types there are, and tells 15036.5 from 15036.
+SQL_NUMBER = "DECIMAL(38, 9)"
 
 _WORD = b"0-9A-Za-z_"
 
@@ -54,6 +61,38 @@ class Person:
         listed = "|".join(re.escape(t) for t in (self.id, *self.values))
         return f"(^|[^0-9A-Za-z_])({listed})($|[^0-9A-Za-z_])"
 
+    @cached_property
+    def number(self) -> Decimal | None:
+        """The id as a number, if it is one."""
+        return _number(self.id)
+
+    @cached_property
+    def number_pattern(self) -> str:
+        """A regular expression that finds every way to write the number, and more: 15036 in 015036.0 and in 1.5036e4.
+
+        For Python's and DuckDB's. Empty, which finds everything, of 0 and of what is no number.
+        """
+        return r"\.?".join(f"{self.number or 0:f}".replace(".", "").strip("-0"))
+
+    def is_named(self, column: Column, text: str | None) -> bool:
+        """Whether a value of a column that names people is this person's id.
+
+        Texts must be equal; of a numeric column it is the number that counts, also where the text does not fit the
+        type exactly and has become a dead letter ( 15036, 15036.0).
+        """
+        if text is None or text == self.id:
+            return text is not None
+        return is_number(column) and self.number is not None and _number(text) == self.number
+
+    def is_named_sql(self, column: Column, expression: str) -> str:
+        """The same as SQL that is never null, of any expression; the id is bound as `$id`."""
+        text = f"CAST({expression} AS VARCHAR)"
+        exact = f"{text} IS NOT DISTINCT FROM $id"
+        if not is_number(column) or self.number is None:
+            return f"({exact})"
+        number = f"TRY_CAST(trim({text}) AS {SQL_NUMBER}) = TRY_CAST($id AS {SQL_NUMBER})"
+        return f"({exact} OR coalesce({number}, false))"
+
     def is_in(self, text: str) -> bool:
         """Whether a text holds the id or a value as a token."""
         return self.pattern.search(text.encode("utf-8", "surrogateescape")) is not None
@@ -61,6 +100,15 @@ class Person:
     def mask(self, data: bytes) -> bytes:
         """The same bytes with every token of the person blanked, as long as before."""
         return self.pattern.sub(lambda m: BLANK * len(m.group()), data)
+
+
+def is_number(column: Column) -> bool:
+    """Whether a column holds numbers, which may be written in several ways."""
+    return column.type.endswith("INT") or column.type in ("INTEGER", "DOUBLE") or column.type.startswith("DECIMAL")
+
+
+def _number(text: str) -> Decimal | None:
+    return Decimal(text.strip()) if _NUMBER.fullmatch(text) else None
 
 
 def _forms(text: str) -> set[bytes]:
@@ -80,6 +128,11 @@ class Place:
     def about(self) -> bool:
         """Whether its rows are about the person and go; otherwise they count something, and stay without the person."""
         return any(c.primary_key for c in self.ids)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether a column that names people is a number, which may be written in several ways."""
+        return any(is_number(c) for c in self.ids)
 
     @property
     def table(self) -> str:

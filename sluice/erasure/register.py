@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from sluice.contracts import Contract
+from sluice.contracts import Column, Contract
+from sluice.erasure.person import SQL_NUMBER, is_number
 from sluice.errors import ErasureError
 from sluice.lake import quoted
 from sluice.pseudonyms import ERASURE, Key, digest_sql
-from sluice.rules import value
+from sluice.rules import text, value
 from sluice.settings import Settings
 
 # The checksum of a letter whose text was erased begins so, and goes on with its line.
@@ -65,6 +66,12 @@ def note(
         [subject, digest, key_id, snapshot, by, _now()],
     )
     return snapshot, row is not None
+
+
+def listed(con: duckdb.DuckDBPyConnection, subject: str, digest: str) -> bool:
+    """Whether a person is in the list, erased or about to be."""
+    row = con.execute("SELECT 1 FROM ops.erasures WHERE subject = ? AND subject_hash = ?", [subject, digest]).fetchone()
+    return row is not None
 
 
 def reach(con: duckdb.DuckDBPyConnection, subject: str, digest: str, state: str, **counts: int) -> None:
@@ -129,7 +136,23 @@ def leave_out(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
                 f"UPDATE judged SET emptied = true, extra = NULL, {', '.join(f'{value(n)} = NULL' for n in own)} "
                 f"WHERE {theirs}"
             )
+        _leave_out_numbers(con, column)
     _leave_out_of_letters(con, sorted(contract.subjects))
+
+
+def _leave_out_numbers(con: duckdb.DuckDBPyConnection, column: Column) -> None:
+    """Rejected rows whose id is no exact number of its type (15036.0, or with blanks around it), but is a number."""
+    if not is_number(column):
+        return
+    number = f"TRY_CAST(trim({text(column.name)}) AS {SQL_NUMBER})"
+    typed = f"TRY_CAST({number} AS {column.type})"
+    con.execute(
+        "INSERT INTO erased_letters SELECT row_id FROM (SELECT row_id, "
+        f"CASE WHEN {typed} = {number} THEN CAST({typed} AS VARCHAR) END AS id "
+        f"FROM judged JOIN records USING (row_id) WHERE rejected AND {value(column.name)} IS NULL) AS given "
+        f"JOIN ops.erasures AS e ON e.subject = $subject AND e.subject_hash = {digest_sql('given.id', ERASURE)}",
+        {"subject": column.subject},
+    )
 
 
 def _leave_out_of_letters(con: duckdb.DuckDBPyConnection, subjects: list[str]) -> None:

@@ -78,13 +78,26 @@ def erase_rows(con: duckdb.DuckDBPyConnection, where: Iterable[Place], person: P
 
 def letters_of(con: duckdb.DuckDBPyConnection, by_source: dict[str, Place], person: Person) -> list[str]:
     """Ids of the dead letters whose text names the person, or may."""
-    texts = "concat_ws(chr(10), raw, corrected, header, CAST(reasons AS VARCHAR), decided_why)"
+    condition, given = may_name(by_source.values(), person)
     rows = con.execute(
         "SELECT dead_letter_id, source, file, raw, raw_encoding, corrected, header, CAST(reasons AS VARCHAR), "
-        f"decided_why FROM ops.dead_letters WHERE raw_encoding = 'base64' OR regexp_matches({texts}, ?)",
-        [person.sql_pattern],
+        f"decided_why FROM ops.dead_letters WHERE {condition}",
+        given,
     ).fetchall()
     return [row[0] for row in rows if names_them(by_source.get(row[1]), person, *row[2:])]
+
+
+def may_name(where: Iterable[Place], person: Person) -> tuple[str, dict[str, object]]:
+    """SQL of whether a dead letter is worth taking apart, and its parameters."""
+    numeric = [place.contract.name for place in where if place.numeric and person.number is not None]
+    texts = "concat_ws(chr(10), raw, corrected)"
+    return (
+        "(raw_encoding = 'base64' OR regexp_matches(concat_ws(chr(10), raw, corrected, header, "
+        "CAST(reasons AS VARCHAR), decided_why), $pattern) "
+        # Numbers have many forms, and JSON may write any character as its code.
+        f"OR (source IN (SELECT unnest($numeric)) AND regexp_matches({texts}, $number)) OR contains({texts}, '\\u'))",
+        {"pattern": person.sql_pattern, "numeric": numeric, "number": person.number_pattern},
+    )
 
 
 def names_them(

@@ -14,8 +14,8 @@ from pathlib import Path
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.erasure import landing, leftovers, purge, register
-from sluice.erasure.person import Person, Place, places, values_of
+from sluice.erasure import bounds, landing, leftovers, purge, register
+from sluice.erasure.person import Person, Place, is_number, places, table_exists, values_of
 from sluice.erasure.rows import Emptied, erase_rows
 from sluice.erasure.search import Findings, in_parquet, search
 from sluice.errors import ErasureError
@@ -28,10 +28,14 @@ _BUILDS = 3
 
 @dataclass(frozen=True)
 class Erased:
-    """What an erasure did, and what the search after it found."""
+    """What an erasure did, and what the search after it found.
+
+    `delivered` are landing files that were delivered anew each time they were about to be rewritten.
+    """
 
     rows: Emptied
     landing_files: int
+    delivered: tuple[str, ...]
     logs: int
     snapshots: int
     files: int
@@ -45,7 +49,9 @@ def find(
 ) -> Findings:
     """Look for a person everywhere, and change nothing."""
     where = _places(contracts, subject)
+    _check(person_id)
     with lake.reading() as con:
+        _in_bronze(con, where, person_id)
         values, _ = values_of(con, where, person_id, None)
     return search(lake, contracts, where, Person(subject, person_id, values), _logs(logs))
 
@@ -74,13 +80,24 @@ def erase(
         tell: is told each step.
 
     Raises:
-        ErasureError: no contract names such people, the build failed, or somebody holds the catalog. Run it again.
+        ErasureError: no contract names such people, the person is nowhere and was never erased, the build failed, or
+            somebody holds the catalog.
         LakeUnavailableError, StorageFullError: as `Lake`.
     """
     where = _places(contracts, subject)
-    if not person_id.strip():
-        raise ErasureError("The id is empty. Give that of one person.")
+    _check(person_id)
     lake.create()
+    with lake.reading() as con:
+        known = _in_bronze(con, where, person_id) or register.listed(
+            con, subject, register.register_key(lake.settings).digest(person_id)
+        )
+    if not known:
+        tell("looking for the person, who is not in bronze")
+        if not search(lake, contracts, where, Person(subject, person_id), _logs(logs)).found:
+            raise ErasureError(
+                f"There is no {subject} of this id: not in bronze, dead letters, landing files or logs, nor among the "
+                "erased. Nothing was changed. Give the id as the source writes it."
+            )
     key = register.register_key(lake.settings, create=True)
     digest = key.digest(person_id)
     with lake.reading() as con:
@@ -98,7 +115,7 @@ def erase(
         )
 
     tell("landing files")
-    files = landing.clean(lake, contracts, where, person)
+    cleaned = landing.clean(lake, contracts, where, person)
     tell("bronze and dead letters")
 
     def work(con: duckdb.DuckDBPyConnection) -> Emptied:
@@ -111,18 +128,19 @@ def erase(
     tell("silver, gold and their gates")
     _build(lake, rebuild)
     tell("logs")
-    cleaned = leftovers.clean_logs(_unread(lake, logs), person)
+    blanked = leftovers.clean_logs(_unread(lake, logs), person)
     tell("old snapshots and their files")
     reached("built")
     expired, removed = _forget(lake)
+    bounds.widen(lake, person)
     if not lake.settings.uses_postgres:
         purge.wipe_sqlite(lake.settings.catalog_path)
     tell("the search")
     findings = search(lake, contracts, where, person, _logs(logs))
     findings = _without_orphans(lake, contracts, where, person, logs, findings)
-    if not findings.found:
+    if not findings.found and not cleaned.delivered:
         reached("done")
-    return Erased(rows, files, cleaned, expired, removed, shared, again, findings)
+    return Erased(rows, cleaned.files, cleaned.delivered, blanked, expired, removed, shared, again, findings)
 
 
 def _places(contracts: Iterable[Contract], subject: str) -> list[Place]:
@@ -135,6 +153,41 @@ def _places(contracts: Iterable[Contract], subject: str) -> list[Place]:
             + (f"They name: {', '.join(known)}." if known else "Give such columns the customProperty `subject`.")
         )
     return where
+
+
+def _check(person_id: str) -> None:
+    if not person_id.strip():
+        raise ErasureError("The id is empty. Give that of one person.")
+
+
+def _in_bronze(con: duckdb.DuckDBPyConnection, where: Iterable[Place], person_id: str) -> bool:
+    """Whether a row of bronze names the person.
+
+    Raises:
+        ErasureError: none does, but one would if the id were written as bronze has it.
+    """
+    there = [place for place in where if table_exists(con, place.contract.name)]
+
+    def named(text: str) -> bool:
+        given = {"id": text}
+        return any(
+            con.execute(f"SELECT 1 FROM {p.table} WHERE {p.is_theirs()} LIMIT 1", given).fetchone() for p in there
+        )
+
+    if named(person_id):
+        return True
+    others = {person_id.strip()}
+    for kind in {column.type for place in there for column in place.ids if is_number(column)}:
+        row = con.execute(f"SELECT CAST(TRY_CAST(trim(?) AS {kind}) AS VARCHAR)", [person_id]).fetchone()
+        others |= {row[0]} if row and row[0] else set()
+    for text in sorted(others - {person_id}):
+        if named(text):
+            # Without the id: what this prints may be kept.
+            raise ErasureError(
+                "Bronze has nobody of exactly this id, but somebody of it in another form (without blanks, a plus or "
+                "zeros in front). Nothing was changed. Give the id as bronze has it."
+            )
+    return False
 
 
 def _build(lake: Lake, rebuild: Callable[[], None]) -> None:

@@ -19,13 +19,16 @@ from pathlib import Path
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.erasure.landing import records
+from sluice.erasure.landing import parquet_rows, records
 from sluice.erasure.leftovers import GZIP, PARQUET, SQLITE, files_of, sqlite_columns, tokens
+from sluice.erasure.lines import may_hold
 from sluice.erasure.person import Person, Place
-from sluice.erasure.rows import names_them
+from sluice.erasure.rows import may_name, names_them
 from sluice.lake import LAKE, Lake, literal, quoted
 from sluice.landing import scan
 from sluice.records.shape import no_glob
+
+_WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 
 
 @dataclass
@@ -114,29 +117,34 @@ class _Seeker:
         }
         # By these names the contracts call something else, which may have the digits of an id.
         self.others = {n for c in contracts for k in c.columns for n in (k.name, k.source_name)} - named
+        # Rows that name the person have lost it: what is left is of others' rows, which may hold any number.
+        self.others.add("_extra")
         self.ids = {n for p in where for c in p.ids for n in (c.name, c.source_name)}
 
     def landing_file(self, path: Path, contract: Contract, form: str) -> None:
         """A landing file: record by record, as its contract takes it apart."""
+        place = self.places.get(contract.name)
         if form == "parquet":
             self.parquet(path.parent, [path])
+            if place is not None and not any(self._label(path.parent) in found for found in self.findings.found):
+                with duckdb.connect() as con:
+                    self.findings.hit(str(path), parquet_rows(con, path, place, self.person))
             return
         data = path.read_bytes()
         if path.name.endswith(".gz"):
             data = self._unpacked(path, data)
-        hits = sum(1 for _ in self.person.pattern.finditer(data))
-        place = self.places.get(contract.name)
-        if not hits and not (place and form == "jsonl" and b"\\u" in data):
-            return
+        theirs = 0
         if place is None:
             values = self.person.value_pattern
             theirs = sum(1 for _ in values.finditer(data)) if values else 0
         else:
             encoding = contract.landing.csv.encoding if form == "csv" else "utf-8"
             text = data.decode(encoding, "surrogateescape")
-            theirs = sum(1 for line, _ in records(text, place, form, self.person) if line.verdict != "other")
+            if may_hold(place, self.person, text, form):
+                theirs = sum(1 for line, *_ in records(text, place, form, self.person) if line.verdict != "other")
         self.findings.hit(str(path), theirs)
         if not theirs:
+            hits = sum(1 for _ in self.person.pattern.finditer(data))
             self.findings.hit(f"{contract.name}: landing files, in other columns", hits, other=True)
 
     def log(self, path: Path, head: bytes) -> None:
@@ -192,12 +200,10 @@ class _Seeker:
     def _inlined_letter(self, place: str, columns: Sequence[str], row: Sequence[object]) -> int:
         """A dead letter the catalog holds itself; returns the hits that mean something else."""
         hits = sum(1 for value in row if isinstance(value, bytes) for _ in tokens(self.person, value))
-        if not hits:
-            return 0
         given = dict(zip(columns, (v.decode() if isinstance(v, bytes) else v for v in row), strict=True))
         texts = [given.get(n) for n in ("file", "raw", "raw_encoding", "corrected", "header", "reasons", "decided_why")]
         theirs = names_them(self.places.get(str(given.get("source"))), self.person, *texts)  # type: ignore[arg-type]
-        self.findings.hit(place, hits, other=not theirs)
+        self.findings.hit(place, max(hits, theirs), other=not theirs)
         return 0 if theirs else hits
 
     def _catalog_value(
@@ -216,7 +222,7 @@ class _Seeker:
         name, kind, owner = meaning or (column, "varchar", "")
         if owner == "dead_letters" and any(text.startswith(value) for text in self._other_letters()):
             return 0, hits
-        if name in self.others or (kind != "varchar" and name not in self.ids):
+        if name in self.others or (kind != "varchar" and (name not in self.ids or value.decode() != self.person.id)):
             return 0, hits
         return hits, 0
 
@@ -273,47 +279,57 @@ class _Seeker:
         self.findings.rows += counted[0] if counted else 0
         if not names:
             return explained
-        counts = ", ".join(f"count(*) FILTER ({self._test(n)})" for n in names)
+        kinds = {row[0]: row[1] for row in shape}
+        counts = ", ".join(f"count(*) FILTER ({self._test(n, kinds[n])})" for n in names)
         grouped = con.execute(
             f"SELECT _searched, {counts} FROM {read} GROUP BY _searched",
             {"id": self.person.id, "pattern": self.person.sql_pattern},
         ).fetchall()
         rows = [(path, n, c) for path, *found in grouped for n, c in zip(names, found, strict=True) if c]
-        letters = None
+        letters: dict[str, int] = {}
+        if {"raw", "raw_encoding", "reasons"} <= {s[0] for s in shape}:
+            letters = {path: self._letters(con, path) for path, *_ in grouped}
         for path, column, count in rows:
-            if {"raw", "raw_encoding", "reasons"} <= {s[0] for s in shape} and column != "decided_by":
-                letters = self._letters(con, path) if letters is None else letters
-                other = not letters
+            if path in letters and column != "decided_by":
+                other = not letters[path]
             else:
-                other = column in self.others and not self._values_in(con, path, column)
+                other = column in self.others and not self._values_in(
+                    con, f"read_parquet({literal(no_glob(path))}, hive_partitioning = false)", column
+                )
             self.findings.hit(f"{label}: {column}", count, other=other)
             if other:
                 explained[path] = explained.get(path, 0) + count
+        for path in set(letters) - {row[0] for row in rows}:
+            # Their number in another form.
+            self.findings.hit(f"{label}: raw", letters[path])
         return explained
 
-    def _test(self, name: str) -> str:
+    def _test(self, name: str, kind: str) -> str:
         text = f"CAST({quoted(name)} AS VARCHAR)"
+        if kind in _WHOLE:
+            return f"{text} = $id"  # as a token of a text, -15036 would count
         # The cheap test first.
         wanted = " OR ".join(f"contains({text}, {literal(v)})" for v in (self.person.id, *self.person.values))
         return f"CASE WHEN {wanted} THEN regexp_matches({text}, $pattern) OR {text} = $id ELSE false END"
 
-    def _values_in(self, con: duckdb.DuckDBPyConnection, path: str, column: str) -> bool:
+    def _values_in(self, con: duckdb.DuckDBPyConnection, relation: str, column: str) -> bool:
         if not self.person.values:
             return False
         values = Person(self.person.subject, self.person.values[0], self.person.values[1:])
         return bool(
             con.execute(
-                f"SELECT 1 FROM read_parquet({literal(no_glob(path))}, hive_partitioning = false) "
-                f"WHERE regexp_matches(CAST({quoted(column)} AS VARCHAR), ?) LIMIT 1",
+                f"SELECT 1 FROM {relation} WHERE regexp_matches(CAST({quoted(column)} AS VARCHAR), ?) LIMIT 1",
                 [values.sql_pattern],
             ).fetchone()
         )
 
     def _letters(self, con: duckdb.DuckDBPyConnection, path: str) -> int:
         """Dead letters in a file that name the person; their texts are taken apart by their contracts."""
+        condition, given = may_name(self.places.values(), self.person)
         rows = con.execute(
             "SELECT source, file, raw, raw_encoding, corrected, header, CAST(reasons AS VARCHAR), decided_why "
-            f"FROM read_parquet({literal(no_glob(path))}, hive_partitioning = false)"
+            f"FROM read_parquet({literal(no_glob(path))}, hive_partitioning = false) WHERE {condition}",
+            given,
         ).fetchall()
         return sum(names_them(self.places.get(source), self.person, *rest) for source, *rest in rows)
 
@@ -330,21 +346,24 @@ class _Seeker:
         """Every table and view of the lake as it is now, where the columns that name people are numbers as well."""
         with self.lake.reading() as con:
             shape = con.execute(
-                "SELECT schema_name, table_name, column_name FROM duckdb_columns() WHERE database_name = ? "
+                "SELECT schema_name, table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = ? "
                 "AND (data_type LIKE '%VARCHAR%' OR list_contains(?, column_name)) ORDER BY ALL",
                 [LAKE, sorted(self.ids)],
             ).fetchall()
             for (schema, table), group in groupby(shape, key=lambda row: (row[0], row[1])):
-                names = [row[2] for row in group]
+                kinds = {row[2]: row[3] for row in group}
+                names = list(kinds)
                 row = con.execute(
-                    f"SELECT {', '.join(f'count(*) FILTER ({self._test(n)})' for n in names)} "
+                    f"SELECT {', '.join(f'count(*) FILTER ({self._test(n, k)})' for n, k in kinds.items())} "
                     f"FROM {quoted(schema)}.{quoted(table)}",
                     {"id": self.person.id, "pattern": self.person.sql_pattern},
                 ).fetchone()
                 assert row is not None, "an aggregate has a row"
                 for name, count in zip(names, row, strict=True):
-                    if (schema, table) != ("ops", "dead_letters"):
-                        self.findings.hit(f"{schema}.{table}: {name}", count, other=name in self.others)
+                    if count and (schema, table) != ("ops", "dead_letters"):
+                        relation = f"{quoted(schema)}.{quoted(table)}"
+                        other = name in self.others and not self._values_in(con, relation, name)
+                        self.findings.hit(f"{schema}.{table}: {name}", count, other=other)
 
 
 def _catalog_columns(con: sqlite3.Connection) -> dict[tuple[object, object], tuple[str, str, str]]:

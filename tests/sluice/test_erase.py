@@ -19,6 +19,7 @@ import duckdb
 import pytest
 
 from sluice.books import books
+from sluice.cli import main
 from sluice.contracts import Contract
 from sluice.erasure import run
 from sluice.erasure.run import Erased, erase, find
@@ -336,3 +337,26 @@ def test_nobody_is_named_by_the_contracts(bench: Bench, contracts: dict[str, Con
     with pytest.raises(ErasureError, match="The id is empty"):
         erase(bench.lake, list(contracts.values()), "customer", " ", rebuild=_nothing_to_build)
     assert ORDERS_HEADER
+
+
+def test_an_id_of_nobody_changes_nothing(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = planted.bench
+    snapshots = "SELECT count(*) FROM ducklake_snapshots('lake')"
+    before = bench.sql(snapshots)
+    with pytest.raises(ErasureError, match="There is no customer of this id"):
+        planted.erase("15063")
+    with pytest.raises(ErasureError, match="in another form"):
+        planted.erase(f" {ANN}")
+    monkeypatch.setenv("SLUICE_HOME", str(bench.settings.home))
+    for words in (["--customer", ""], ["--customer", "", "--find"], ["--customer", f"{ANN} ", "--find"]):
+        assert main(["erase", *words]) == 1
+        assert "searched" not in capsys.readouterr().out
+    assert bench.sql(snapshots) == before
+    assert bench.sql("SELECT count(*) FROM ops.erasures") == [(0,)]
+    assert not bench.settings.erasure_key_path.exists()
+    # Of whom there is nothing but a landing file is not refused.
+    bench.put("elsewhere/more.csv", "15063\n")
+    assert planted.erase("15063").landing_files == 1
+    assert planted.erase("15063").again

@@ -1,0 +1,153 @@
+"""JSON as text: where each value stands, so that one can be replaced while all else stays byte for byte. Pure.
+
+What a contract makes of a document belongs to `lines`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sluice.errors import ErasureError
+
+_BLANK = re.compile(r"[ \t\r\n]*")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
+# NaN and the like are no JSON, but DuckDB's reader takes them.
+_BARE = re.compile(r"true|false|null|-?(?:nan|inf(?:inity)?|(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)", re.I)
+_STEP = re.compile(r'\.("(?:[^"\\]|\\.)*")|\.([^.\["]+)|\[(#-)?([0-9]+)\]')
+
+Step = str | tuple[int, bool]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value of a document and its place in the text.
+
+    Of an object `members` are its keys and values, in order, a key twice where it stands twice; of a list its values
+    under empty keys; None of any other. `text` is what a string says, a number as it is written; None for null.
+    """
+
+    start: int
+    end: int
+    kind: str
+    text: str | None = None
+    members: tuple[tuple[str, Node], ...] | None = None
+
+
+def parse(text: str) -> Node | None:
+    """The document a text holds; None if it is none."""
+    try:
+        node = _value(text, _skip(text, 0))
+    except (ValueError, RecursionError):
+        return None
+    return node if _skip(text, node.end) == len(text) else None
+
+
+def _skip(text: str, at: int) -> int:
+    match = _BLANK.match(text, at)
+    return match.end() if match else at
+
+
+def _value(text: str, at: int) -> Node:
+    opened = text[at : at + 1]
+    if opened == '"':
+        string, end = _string(text, at)
+        return Node(at, end, "string", string)
+    if opened in ("{", "["):
+        return _container(text, at, opened)
+    match = _BARE.match(text, at)
+    if match is None:
+        raise ValueError(f"no value at {at}")
+    return Node(at, match.end(), "bare", None if match.group() == "null" else match.group())
+
+
+def _container(text: str, start: int, opened: str) -> Node:
+    closing = "}" if opened == "{" else "]"
+    members: list[tuple[str, Node]] = []
+    at = _skip(text, start + 1)
+    # A comma before the closing bracket is taken, as DuckDB takes it.
+    while text[at : at + 1] != closing:
+        key = ""
+        if opened == "{":
+            key, at = _string(text, at)
+            at = _skip(text, at)
+            if text[at : at + 1] != ":":
+                raise ValueError(f"no colon at {at}")
+            at = _skip(text, at + 1)
+        node = _value(text, at)
+        members.append((key, node))
+        at = _skip(text, node.end)
+        if text[at : at + 1] == ",":
+            at = _skip(text, at + 1)
+        elif text[at : at + 1] != closing:
+            raise ValueError(f"neither a comma nor an end at {at}")
+    return Node(start, at + 1, "object" if opened == "{" else "list", members=tuple(members))
+
+
+def _string(text: str, at: int) -> tuple[str, int]:
+    match = _STRING.match(text, at)
+    if match is None:
+        raise ValueError(f"no string at {at}")
+    return json.loads(match.group(), strict=False), match.end()
+
+
+def steps(path: str) -> list[Step]:
+    """A JSON path such as `$.lines[0]."unit price"` as its keys and indexes; of these, whether they count from the end.
+
+    Raises:
+        ErasureError: it is none that leads to one value.
+    """
+    found: list[Step] = []
+    at = 1
+    while at < len(path):
+        match = _STEP.match(path, at)
+        if match is None:
+            raise ErasureError(
+                f"{path!r} is no JSON path to one value: {path[at:]!r} is not understood. Mend the contract."
+            )
+        quoted, bare, from_end, index = match.groups()
+        found.append((int(index), bool(from_end)) if index else json.loads(quoted) if quoted else bare)
+        at = match.end()
+    return found
+
+
+def at_path(node: Node, path: Iterable[Step]) -> list[Node]:
+    """The values a path leads to: none, one, or several where a key stands twice."""
+    found = [node]
+    for step in path:
+        if isinstance(step, str):
+            found = [n for f in found if f.kind == "object" for key, n in f.members or () if key == step]
+        else:
+            index, from_end = step
+            lists = [[n for _, n in f.members or ()] for f in found if f.kind == "list"]
+            found = [
+                own[-index if from_end else index]
+                for own in lists
+                if (0 < index <= len(own) if from_end else index < len(own))
+            ]
+    return found
+
+
+def scalars(node: Node, without: Iterable[Node] = ()) -> Iterator[Node]:
+    """Every value in a document that is neither object nor list, but for those in `without`."""
+    left_out = {(n.start, n.end) for n in without}
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        if (one.start, one.end) in left_out:
+            continue
+        if one.members is None:
+            yield one
+        waiting += [n for _, n in one.members or ()]
+
+
+def emptied(text: str, nodes: Iterable[Node]) -> str:
+    """The text with these values null, and every other byte as it was."""
+    out, at = [], 0
+    for node in sorted(nodes, key=lambda n: (n.start, -n.end)):
+        if node.start >= at:  # else it lies within one that is null already
+            out += [text[at : node.start], "null"]
+            at = node.end
+    return "".join([*out, text[at:]])
