@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Literal
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -35,18 +35,24 @@ settings.register_profile(
 settings.register_profile("heal", settings.get_profile("scd"), max_examples=EXAMPLES // 20)
 
 
-def _harness_scope(fixture_name: str, config: pytest.Config) -> Literal["session", "function"]:
-    """One lake for all in `make test`, one each in `make test-deep`.
+@pytest.fixture(scope="session")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    """A lake and a dbt project with all models of `tests.scd.logs`, parsed once."""
+    with Harness(tmp_path_factory.mktemp("scd")) as made:
+        made.define(MODELS.values())
+        yield made
+
+
+@pytest.fixture
+def drawn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
+    """The lake for random logs: a thousand of them have one of their own for each test.
 
     An example makes some ten snapshots, and a catalog of 3,800 makes the next one eight times as slow (10 s instead of
     1.3 s).
     """
-    return "session" if EXAMPLES <= USUAL_EXAMPLES else "function"
-
-
-@pytest.fixture(scope=_harness_scope)
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    """A lake and a dbt project with all models of `tests.scd.logs`, parsed once."""
-    with Harness(tmp_path_factory.mktemp("scd")) as made:
+    if EXAMPLES <= USUAL_EXAMPLES:
+        yield request.getfixturevalue("harness")
+        return
+    with Harness(tmp_path) as made:
         made.define(MODELS.values())
         yield made

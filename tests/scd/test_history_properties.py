@@ -112,22 +112,22 @@ def sound(config: dict[str, Any], found: list[Row]) -> None:
 @pytest.mark.parametrize("name", MODELS)
 @settings(settings.get_profile("scd"))
 @given(data=st.data())
-def test_incremental_is_full_is_what_the_rules_say(harness: Harness, name: str, data: st.DataObject) -> None:
-    life = Life(harness, MODELS[name])
+def test_incremental_is_full_is_what_the_rules_say(drawn: Harness, name: str, data: st.DataObject) -> None:
+    life = Life(drawn, MODELS[name])
     log = data.draw(batches(life.model), label="batches")
     life.begin(log[0])
     for number, step in enumerate(data.draw(steps(life.model, log), label="steps")):
         life.step(step)
         if data.draw(st.integers(0, 7), label="killed") == 7:
             die_before_commit(life)
-        build(harness, life.model)
+        build(drawn, life.model)
         life.compare(f"step {number}")
     before = life.state()
     if data.draw(st.booleans(), label="full refresh at the end"):
-        build(harness, life.model, full_refresh=True)
+        build(drawn, life.model, full_refresh=True)
         assert life.state()[1:] == before[1:]
     else:
-        build(harness, life.model)
+        build(drawn, life.model)
         assert life.state() == before
 
 
