@@ -179,7 +179,7 @@ SELECT
     image.country AS country,
     image.segment AS segment,
     -- personal, and masked without a key
-    CAST(NULL AS VARCHAR) AS email,
+    CASE WHEN image.email IS NOT NULL THEN '***' END AS email,
     op,
     op = 'd' AS is_deleted,
     changed_at,
