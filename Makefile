@@ -25,8 +25,9 @@ PORT ?= 3000
 DEMO_ARGS ?=
 # Three, for two cores: the end-to-end tests wait half of their time for Dagster's daemon. A file's tests share what is
 # costly to make, and stay together (tests/conftest.py). In the order of the files: the end-to-end tests, which take
-# longest, come early. Empty for one process.
-WORKERS ?= -n 3 --dist loadfile --no-loadscope-reorder
+# longest, come early. A worker that dies ends all at once: xdist was seen to wait for ever for one it had replaced.
+# Empty for one process.
+WORKERS ?= -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: help
 help: ## list the targets
