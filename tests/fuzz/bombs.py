@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import resource
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from sluice.errors import SluiceError
 from sluice.ingest import ingest
 from sluice.lake import Lake, literal
 from sluice.settings import load_settings
-from tests.fuzz.round import unchecked
+from tests.fuzz.round import peak_mb, unchecked
 from tests.fuzz.sources import SOURCES
 
 MB = 1024 * 1024
@@ -131,7 +130,7 @@ def main(arguments: list[str]) -> int:
         told["problems"] = [(p.rule, p.detail) for p in result.problems]
     except SluiceError as error:
         told["error"] = f"{type(error).__name__}: {error}"
-    told["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    told["peak_mb"] = peak_mb()
     (kept,) = books(lake, [source])
     with lake.reading() as con:
         told["ledger"] = con.execute(
