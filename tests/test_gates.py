@@ -50,6 +50,11 @@ class Shop:
             assert definition is not None
             assert self.run(f"ingest_{source}", **run_tags(definition.get_partition_keys(), definition)).success
 
+    def ingest_orders(self, partitions: list[str]) -> dg.ExecuteInProcessResult:
+        definition = self.definitions.resolve_assets_def(dg.AssetKey(["bronze", "orders"])).partitions_def
+        assert definition is not None
+        return self.run("ingest_orders", **run_tags(partitions, definition))
+
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
@@ -192,16 +197,45 @@ def test_repaired_it_passes_and_readers_move(shop: Shop) -> None:
     assert order_lines(shop.settings) == shop.truth.facts["order_lines"]
 
 
+HEADER = "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID,Country"
+
+
+class Refused:
+    """A till's file in which no price can be read: its batch is refused, and so is what it would have changed."""
+
+    PARTITION, ROWS = "2026-01-02|eu", 400
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+        self.path = shop.settings.landing_path / "orders/region=eu/date=2026-01-02/orders-second-till.csv"
+
+    def deliver(self, price: str) -> dg.ExecuteInProcessResult:
+        lines = [f"{600000 + n},85048,CUP,1,2026-01-02 12:00:00,{price},,France" for n in range(self.ROWS)]
+        self.path.write_text("\n".join([HEADER, *lines]) + "\n")
+        return self.shop.ingest_orders([self.PARTITION])
+
+    def letters(self) -> list[tuple[str, str, int]]:
+        with self.shop.lake.reading() as con:
+            return con.execute(
+                "SELECT status, error_class, sum(rows)::INTEGER FROM ops.dead_letters "
+                "WHERE file LIKE '%orders-second-till.csv' GROUP BY ALL ORDER BY ALL"
+            ).fetchall()
+
+
+def test_a_refused_batch_waits_beside_the_road(shop: Shop) -> None:
+    refused = Refused(shop)
+    assert failed_checks(refused.deliver("abc")) == ["bronze/orders:rejected_share"]
+    # What stood in the partition stands, and all of the file waits with its reasons.
+    assert refused.letters() == [("open", "data", refused.ROWS)]
+
+
 def test_a_test_that_warns_is_told_of_and_holds_nobody_up(shop: Shop) -> None:
     """`order_lines_near_list_price`: a price with its comma in the wrong place; the row is the contract's to refuse."""
     with sluice.connect(shop.settings) as con:
         (code,) = con.execute("SELECT any_value(stock_code) FROM fct_order_lines WHERE list_price > 0").fetchall()[0]
     late = shop.settings.landing_path / "orders/region=uk/date=2026-01-03/orders-typo.csv"
-    late.write_text(
-        "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID,Country\n"
-        f"599999,{code},TYPO,1,2026-01-03 20:00:00,99999.00,,United Kingdom\n"
-    )
-    shop.ingest()
+    late.write_text(f"{HEADER}\n599999,{code},TYPO,1,2026-01-03 20:00:00,99999.00,,United Kingdom\n")
+    assert failed_checks(shop.ingest_orders(["2026-01-03|uk"])) == []
     result = shop.run("build_warehouse")
     assert result.success
     warned = [
@@ -215,40 +249,14 @@ def test_a_test_that_warns_is_told_of_and_holds_nobody_up(shop: Shop) -> None:
     assert audit.passed and audit.warned == ("order_lines_near_list_price",)
     published = next(e for e in result.get_asset_materialization_events() if e.asset_key.path == ["published"])
     assert published.materialization.metadata["warnings"].value == ["order_lines_near_list_price"]
+    # That row, and none of the batch that was refused.
     assert order_lines(shop.settings) == shop.truth.facts["order_lines"] + 1
 
 
-def test_a_refused_batch_waits_beside_the_road_and_rejoins_when_it_is_repaired(shop: Shop) -> None:
+def test_a_refused_batch_rejoins_when_it_is_repaired(shop: Shop) -> None:
     """Nobody edits any state: the file is mended where it lies, and loaded as everything is."""
-    partition, rows = "2026-01-02|eu", 400
-    path = shop.settings.landing_path / "orders/region=eu/date=2026-01-02/orders-second-till.csv"
-
-    def deliver(price: str) -> None:
-        lines = [f"{600000 + n},85048,CUP,1,2026-01-02 12:00:00,{price},,France" for n in range(rows)]
-        head = "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID,Country"
-        path.write_text("\n".join([head, *lines]) + "\n")
-
-    def letters() -> list[tuple[str, str, int]]:
-        with shop.lake.reading() as con:
-            return con.execute(
-                "SELECT status, error_class, sum(rows)::INTEGER FROM ops.dead_letters "
-                "WHERE file LIKE '%orders-second-till.csv' GROUP BY ALL ORDER BY ALL"
-            ).fetchall()
-
-    def ingest() -> dg.ExecuteInProcessResult:
-        definition = shop.definitions.resolve_assets_def(dg.AssetKey(["bronze", "orders"])).partitions_def
-        assert definition is not None
-        return shop.run("ingest_orders", **run_tags([partition], definition))
-
-    before = order_lines(shop.settings)
-    deliver("abc")
-    assert failed_checks(ingest()) == ["bronze/orders:rejected_share"]
-    # What stood in the partition stands, the others go on, and all of the file waits with its reasons.
+    refused, before = Refused(shop), order_lines(shop.settings)
+    assert failed_checks(refused.deliver("1.50")) == []
     assert shop.run("build_warehouse").success
-    assert order_lines(shop.settings) == before
-    assert letters() == [("open", "data", rows)]
-    deliver("1.50")
-    assert failed_checks(ingest()) == []
-    assert shop.run("build_warehouse").success
-    assert order_lines(shop.settings) == before + rows
-    assert letters() == [("superseded", "data", rows)]
+    assert order_lines(shop.settings) == before + refused.ROWS
+    assert refused.letters() == [("superseded", "data", refused.ROWS)]

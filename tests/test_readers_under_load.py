@@ -47,8 +47,8 @@ with out.open("w") as told:
                 time.sleep(0.05)
         told.write(json.dumps(answers) + "\\n")
         told.flush()
-        # Two cores for eight of them, and for the writer.
-        time.sleep(0.5)
+        # Two cores for eight of them, of which each attachment takes a quarter of a second, and for the writer.
+        time.sleep(2.5)
 """
 
 

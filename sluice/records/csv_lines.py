@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -157,7 +158,7 @@ def _layout(contract: Contract, columns: list[TextColumn], header: str | None) -
         names = next(csv.reader([header], delimiter=dialect.delimiter, quotechar=dialect.quote))
     except csv.Error as error:
         return "malformed", None, f"The first line is no header ({error}). Deliver the file with a header."
-    doubled = sorted({n for n in names if names.count(n) > 1})
+    doubled = sorted(n for n, times in Counter(names).items() if times > 1)
     if doubled:
         return "malformed", doubled[0], f"The header names {doubled} twice. Deliver the file with each column once."
     known = [c.source_name for c in columns]

@@ -37,6 +37,7 @@ def the_damage(found: Verification, path: Path) -> str:
     return f"{damage.file.table} {damage.problem}"
 
 
+@deep
 def test_rows_of_bronze_and_of_gold_are_made_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
