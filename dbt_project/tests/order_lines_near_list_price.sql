@@ -1,6 +1,6 @@
 {{ config(severity='warn') }}
--- No line was sold at more than a hundred times the list price of its moment: most likely a comma in the wrong
--- place. It is told of and holds nobody up, for the till may be right.
+-- No line was sold at more than a hundred times the list price of its moment: most likely a comma in the
+-- wrong place. It is told of and holds nobody up, for the till may be right.
 select
     invoice,
     stock_code,
