@@ -24,7 +24,7 @@ from sensors.automation import automated, automation_sensor
 from sensors.landing import inventory_sensor, landing_sensor
 from sensors.schedules import daily_schedule, maintenance_job, maintenance_schedule, source_job, warehouse_job
 from sluice.contracts import load_contracts
-from sluice.lake import install_extensions
+from sluice.extensions import install_extensions
 from sluice.settings import Settings, load_settings
 
 

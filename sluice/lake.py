@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +22,7 @@ import duckdb
 
 from sluice.connections import scrub
 from sluice.errors import DataDamagedError, LakeUnavailableError, MemoryLimitError, SluiceError, StorageFullError
+from sluice.extensions import install_extensions, opened
 from sluice.settings import Settings
 
 LAKE = "lake"
@@ -233,25 +233,6 @@ def temp_table(con: duckdb.DuckDBPyConnection, name: str, columns: str, rows: Se
         )
 
 
-@cache
-def install_extensions() -> None:
-    """Put the packaged DuckDB extensions where DuckDB (and so dbt) loads them from. Nothing is downloaded.
-
-    A copy already there is kept when it is of the same package version: replacing a file other processes have
-    mapped would be a race for nothing.
-    """
-    # Deferred: whoever only reads settings or contracts needs no extension machinery.
-    from duckdb_extensions import import_extension
-
-    with duckdb.connect() as con:
-        present = {
-            name for (name,) in con.execute("SELECT extension_name FROM duckdb_extensions() WHERE installed").fetchall()
-        }
-        for name in ("ducklake", "sqlite_scanner", "postgres_scanner", "httpfs"):
-            if name not in present:
-                import_extension(name, con=con)
-
-
 def _gist(text: str) -> str:
     """The first line of an error, and the one that says why where the first does not."""
     lines = [line.strip() for line in text.strip().splitlines()]
@@ -397,15 +378,15 @@ class Lake:
             options.append("CREATE_IF_NOT_EXISTS false")
         if snapshot is not None:
             options.append(f"SNAPSHOT_VERSION {int(snapshot)}")
-        con = duckdb.connect()
-        try:
+
+        def attach(con: duckdb.DuckDBPyConnection) -> None:
             con.execute("SET TimeZone = 'UTC'")
             con.execute(f"SET temp_directory = {literal(str(temp_path))}")
             if settings.threads:
                 con.execute(f"SET threads = {settings.threads}")
             if settings.memory_limit:
                 con.execute(f"SET memory_limit = {literal(settings.memory_limit)}")
-            for secret in bucket_secrets(settings):
+            for secret in secrets:
                 given = ", ".join(f"{name} {literal(value)}" for name, value in secret.items())
                 con.execute(f"CREATE SECRET ({given})")
             con.execute(f"ATTACH {literal(attach_path)} AS {LAKE} ({', '.join(options)})")
@@ -416,10 +397,9 @@ class Lake:
                 from sluice.pseudonyms import ERASURE
 
                 register_key(settings).put(con, ERASURE)
-        except BaseException:
-            con.close()
-            raise
-        return con
+
+        secrets = bucket_secrets(settings)
+        return opened(f"{'postgres' if settings.uses_postgres else 'sqlite'} {bool(secrets)}", attach)
 
     @contextmanager
     def reading(self, snapshot: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -131,25 +131,6 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _signatures_checked_by_pip(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No test but those of tests/e2e checks the packaged extensions' signatures at each of its hundreds of attachments.
-
-    That check takes 0.23 of the 0.28 s of each. Processes of their own, such as readers and commands, do check.
-    """
-    if (PROJECT / "tests" / "e2e") in request.path.parents:
-        yield
-        return
-    connect = duckdb.connect
-
-    def unchecked(database: str = ":memory:", read_only: bool = False, config: dict[str, Any] | None = None) -> Any:
-        return connect(database, read_only, {"allow_unsigned_extensions": "true", **(config or {})})
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(duckdb, "connect", unchecked)
-        yield
-
-
 def go_without(reason: str) -> NoReturn:
     """Skip, but never in CI, where a test nobody ran would pass for one that passed."""
     if os.environ.get("CI") == "true":

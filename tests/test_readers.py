@@ -41,7 +41,7 @@ def fill(settings: Settings) -> None:
 READER = """
 import os, sys
 import duckdb, sluice, sluice.publication, sluice.lake, sluice.cli
-from sluice.lake import install_extensions
+from sluice.extensions import install_extensions
 install_extensions()
 if os.getuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)

@@ -18,7 +18,8 @@ import duckdb
 
 from sluice.connections import password_of, scrub, without_password
 from sluice.errors import BackupError, LakeUnavailableError
-from sluice.lake import Lake, explain, install_extensions, literal
+from sluice.extensions import install_extensions
+from sluice.lake import Lake, explain, literal
 from sluice.settings import Settings
 from sluice.sqlite_catalog import copy_sqlite
 

@@ -13,7 +13,6 @@ import time
 import traceback
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -30,13 +29,6 @@ from tests.fuzz.aftermath import command_line, nothing_executed
 from tests.fuzz.cases import Case, make_case
 from tests.fuzz.comparison import Comparison
 from tests.fuzz.sources import SOURCES
-
-_connect = duckdb.connect
-
-
-def unchecked(database: str = ":memory:", read_only: bool = False, config: dict[str, Any] | None = None) -> Any:
-    """`duckdb.connect` without the check of the packaged extensions' signatures, as tests/conftest.py has it."""
-    return _connect(database, read_only, {"allow_unsigned_extensions": "true", **(config or {})})
 
 
 def peak_mb() -> int:
@@ -125,7 +117,6 @@ def main(arguments: list[str]) -> int:
     for given in arguments[2:]:
         first, _, last = given.partition("-")
         numbers += range(int(first), int(last or first) + 1)
-    duckdb.connect = unchecked  # type: ignore[assignment]
     os.environ[poison.SECRET_NAME] = poison.SECRET
     started = time.monotonic()
     with duckdb.connect() as con:
