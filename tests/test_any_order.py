@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import shutil
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
 
+from resources.dbt import DBT_PROJECT
 from sluice.contracts import Contract
 from sluice.lake import Lake
 from sluice.settings import Settings, load_settings
@@ -73,7 +75,9 @@ def test_a_type_that_was_widened_reaches_all_that_is_made_of_it(
     monkeypatch.setattr(warehouse, "CONTRACTS", [widened(c) for c in warehouse.CONTRACTS])
     many = landing / f"orders/region=uk/date={second}/many.csv"
     many.write_text(f"{ORDERS_HEADER}\n599999,85048,CUP,999999,{second} 10:00:00,1.50,,United Kingdom\n")
-    load(settings, [[second]])
+    project = tmp_path / "dbt_project"
+    shutil.copytree(DBT_PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    load(settings, [[second]], project)
     with Lake(settings).reading() as con:
         types = con.execute(
             "SELECT DISTINCT schema_name, data_type FROM duckdb_columns() WHERE column_name = 'quantity' "

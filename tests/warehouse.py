@@ -8,8 +8,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
-from resources.dbt import prepare_dbt_project
+from resources.dbt import DBT_PROJECT, prepare_dbt_project
 from sluice.bronze import create_bronze_tables
 from sluice.contracts import load_contracts
 from sluice.ingest import ingest
@@ -33,9 +34,9 @@ def overlapping(days: Sequence[str], pieces: int, seed: int) -> list[Sequence[st
     return found
 
 
-def _places(settings: Settings) -> list[str]:
+def _places(settings: Settings, folder: Path = DBT_PROJECT) -> list[str]:
     """Options of dbt. A target folder of its own: others may be building in the project's."""
-    project = prepare_dbt_project(CONTRACTS, settings)
+    project = prepare_dbt_project(CONTRACTS, settings, folder)
     # fmt: off
     return [
         "--project-dir", str(project.project_dir), "--profiles-dir", str(project.profiles_dir),
@@ -59,14 +60,17 @@ def dbt_test(settings: Settings, name: str) -> int:
         DuckDBConnectionManager.close_all_connections()
 
 
-def load(settings: Settings, pieces: Sequence[Sequence[str]]) -> None:
-    """Ingest each piece, a list of days, and build the warehouse after it; dbt runs in this process, parsed once."""
+def load(settings: Settings, pieces: Sequence[Sequence[str]], folder: Path = DBT_PROJECT) -> None:
+    """Ingest each piece, a list of days, and build the warehouse after it; dbt runs in this process, parsed once.
+
+    With contracts of one's own the dbt project must be one's own, too: the sources in it are made from them.
+    """
     # Deferred: importing dbt takes more than a second.
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
     lake = Lake(settings)
-    places = _places(settings)
+    places = _places(settings, folder)
     create_bronze_tables(lake, CONTRACTS)
     keys = {
         contract.name: scan(contract, settings.landing_path, settings.start_date, settings.end_date).by_partition()
