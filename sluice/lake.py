@@ -43,7 +43,9 @@ _TRANSIENT = re.compile(
     r"|failed to initialize ducklake: .*(duplicate key|already exists)"
     # DuckLake since DuckDB 1.5.3 may, committing, read a schema it has let go of (duckdb/ducklake#1248; mended for the
     # next release by #1359). The commit fails and is rolled back; seen once in maintenance.
-    r"|schema with id \d+ - schema not found|basic_string::_M_create",
+    r"|schema with id \d+ - schema not found|basic_string::_M_create"
+    # What DuckLake asks its catalog after one of its own statements met a lock, and did not say so.
+    r"|current transaction is aborted",
     re.IGNORECASE,
 )
 _FULL = re.compile(
@@ -461,6 +463,12 @@ class Lake:
             return result
 
         return self._retry(attempt)
+
+    def call(
+        self, con: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object] = ()
+    ) -> list[tuple[object, ...]]:
+        """Rows of a statement that commits by itself and does no more when it runs again (maintenance); retried."""
+        return self._retry(lambda: con.execute(sql, parameters).fetchall())
 
     def _retry(self, attempt: Callable[[], T]) -> T:
         """Call `attempt` until it succeeds, an error is not transient, or the attempts run out."""

@@ -60,14 +60,11 @@ def maintain(
         kept = set(kept_snapshots(con, seen_since))
         expired = [n for n in _old_snapshots(con, now - timedelta(days=keep_days), now) if n not in kept]
         if expired:
-            con.execute(f"CALL ducklake_expire_snapshots('{LAKE}', versions => {expired!r})")
+            lake.call(con, f"CALL ducklake_expire_snapshots('{LAKE}', versions => {expired!r})")
         # Not at once: a reader in the middle of a query still has the former files on its list.
-        removed = con.execute(
-            f"CALL ducklake_cleanup_old_files('{LAKE}', older_than => ?)", [now - timedelta(hours=orphan_age_hours)]
-        ).fetchall()
-        orphans = con.execute(
-            f"CALL ducklake_delete_orphaned_files('{LAKE}', older_than => ?)", [now - timedelta(hours=orphan_age_hours)]
-        ).fetchall()
+        old = [now - timedelta(hours=orphan_age_hours)]
+        removed = lake.call(con, f"CALL ducklake_cleanup_old_files('{LAKE}', older_than => ?)", old)
+        orphans = lake.call(con, f"CALL ducklake_delete_orphaned_files('{LAKE}', older_than => ?)", old)
         after = _size(con)
     _remove_leftovers(lake.settings, now - timedelta(hours=orphan_age_hours))
     return Maintenance(before[0], after[0], before[1], after[1], len(expired), len(removed), len(orphans))

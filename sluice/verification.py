@@ -286,7 +286,7 @@ def set_aside(lake: Lake, found: Verification) -> SetAside:
         _forget_builds(lake, con, tables)
         named_by = _naming(lake, con, found)
         if named_by:
-            con.execute(f"CALL ducklake_expire_snapshots('{LAKE}', versions => {named_by!r})")
+            lake.call(con, f"CALL ducklake_expire_snapshots('{LAKE}', versions => {named_by!r})")
         partitions = {
             table.partition(".")[2]: keys
             for table in tables

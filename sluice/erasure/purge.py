@@ -42,8 +42,8 @@ def forget_the_past(lake: Lake, keep: list[int]) -> tuple[int, int]:
         ).fetchall()
         expired = [row[0] for row in rows]
         if expired:
-            con.execute(f"CALL ducklake_expire_snapshots('{LAKE}', versions => {expired!r})")
-        removed = con.execute(f"CALL ducklake_cleanup_old_files('{LAKE}', cleanup_all => true)").fetchall()
+            lake.call(con, f"CALL ducklake_expire_snapshots('{LAKE}', versions => {expired!r})")
+        removed = lake.call(con, f"CALL ducklake_cleanup_old_files('{LAKE}', cleanup_all => true)")
     return len(expired), len(removed)
 
 
