@@ -14,9 +14,9 @@ from pathlib import Path
 from dagster_dbt import DbtCliResource, DbtProject
 from packaging.version import Version
 
+from sluice import dbt_plugin
 from sluice.connections import password_of, without_password
 from sluice.contracts import Contract
-from sluice.dbt_plugin import VARIABLE
 from sluice.dbt_sources import write_sources
 from sluice.lake import bucket_secrets
 from sluice.pseudonyms import Key
@@ -28,27 +28,28 @@ DBT_PROJECT = PROJECT / "dbt_project"
 def dbt_environment(settings: Settings) -> dict[str, str]:
     """The environment variables `profiles.yml` and its plugin read, and PGPASSWORD, which libpq does.
 
-    They hold secrets: do not print. dbt writes what it attaches into messages, logs and results, so it is never told
-    the password.
+    They hold secrets: do not print.
     """
     paths = [str(PROJECT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     environment = {
         # dbt imports the plugin, which must be that of this very project.
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(filter(None, paths))),
-        VARIABLE: settings.pseudonym_key.get_secret_value(),
         "SLUICE_DBT_TARGET": "postgres" if settings.uses_postgres else "sqlite",
-        "SLUICE_DBT_ATTACH": without_password(settings.attach_path),
-        "SLUICE_DBT_DATA_PATH": settings.lake_data_path,
-        "SLUICE_DBT_TEMP_DIRECTORY": str(settings.temp_path),
-        "SLUICE_DBT_SECRETS": json.dumps(bucket_secrets(settings)),
+        # DuckDB names what it attached in errors, which dbt writes into logs and results: the password is not in it.
+        dbt_plugin.METADATA: without_password(settings.attach_path).removeprefix("ducklake:"),
+        dbt_plugin.DATA_PATH: settings.lake_data_path,
+        dbt_plugin.BUCKETS: json.dumps(bucket_secrets(settings)),
+        dbt_plugin.TEMP_DIRECTORY: str(settings.temp_path),
+        dbt_plugin.PSEUDONYM_KEY: settings.pseudonym_key.get_secret_value(),
+        # Empty is as good as none; what an earlier call has set must not stay.
+        dbt_plugin.CORES: str(settings.threads or ""),
+        dbt_plugin.MEMORY_LIMIT: settings.memory_limit,
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DBT_NO_VERSION_CHECK": "1",
     }
     password = password_of(settings.connection)
     if password:
         environment["PGPASSWORD"] = password
-    if settings.memory_limit:
-        environment["SLUICE_DBT_MEMORY_LIMIT"] = settings.memory_limit
     return environment
 
 

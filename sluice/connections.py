@@ -1,11 +1,13 @@
-"""PostgreSQL connection strings: what is wrong with one, and keeping the passwords in them out of every message.
+"""What a connection takes that nobody may read: PostgreSQL connection strings and DuckDB's secrets.
 
-Nothing here connects to anything.
+What is wrong with a connection string, and how its password stays out of every message. Nothing here connects to
+anything.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from urllib.parse import unquote
 
 # A keyword=value string as libpq takes it, and one pair of it.
@@ -67,6 +69,17 @@ def shown(connection: str) -> str:
         return f"{address['user'] or ''}@{address['rest'].split('?')[0]}".lstrip("@")
     pairs = _pairs(connection)
     return " ".join(f"{key}={pairs[key]}" for key in _SHOWN if key in pairs)
+
+
+def secret_sql(values: Mapping[str, str], name: str = "") -> str:
+    """The statement that makes a secret of DuckDB, which takes no bound values there; never print it.
+
+    Args:
+        values: its type and what else that takes.
+        name: a word; without it the secret is one of its type for all.
+    """
+    given = ", ".join("{} '{}'".format(key, value.replace("'", "''")) for key, value in values.items())
+    return f"CREATE SECRET {name} ({given})"
 
 
 def scrub(message: str, connection: str = "") -> str:

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import duckdb
 
-from sluice.connections import scrub
+from sluice.connections import scrub, secret_sql
 from sluice.errors import DataDamagedError, LakeUnavailableError, MemoryLimitError, SluiceError, StorageFullError
 from sluice.extensions import install_extensions, opened
 from sluice.settings import Settings
@@ -389,8 +389,7 @@ class Lake:
             if settings.memory_limit:
                 con.execute(f"SET memory_limit = {literal(settings.memory_limit)}")
             for secret in secrets:
-                given = ", ".join(f"{name} {literal(value)}" for name, value in secret.items())
-                con.execute(f"CREATE SECRET ({given})")
+                con.execute(secret_sql(secret))
             con.execute(f"ATTACH {literal(attach_path)} AS {LAKE} ({', '.join(options)})")
             con.execute(f"USE {LAKE}")
             if not read_only:

@@ -20,6 +20,7 @@ from typing import Any, Self
 import duckdb
 import yaml
 
+from sluice import dbt_plugin
 from sluice.errors import ConfigurationError, SluiceError
 from sluice.lake import LAKE, Lake, quoted
 from sluice.settings import PROJECT, load_settings
@@ -100,7 +101,7 @@ class Harness:
         self.project = self.folder / "project"
         (self.project / "models").mkdir(parents=True)
         shutil.copytree(MACROS, self.project / "macros" / "scd")
-        self._write_profile()
+        shutil.copy(DBT_PROJECT / "profiles.yml", self.project)
         (self.project / "dbt_project.yml").write_text(
             yaml.safe_dump(
                 {
@@ -134,12 +135,6 @@ class Harness:
             from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 
             DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
-
-    def _write_profile(self) -> None:
-        """The project's own profile, but for one thread: on tables of ten rows a second one costs 0.1 s a model."""
-        profile = yaml.safe_load((DBT_PROJECT / "profiles.yml").read_text(encoding="utf-8"))
-        profile["sluice"]["outputs"]["sqlite"]["settings"]["threads"] = 1
-        (self.project / "profiles.yml").write_text(yaml.safe_dump(profile), encoding="utf-8")
 
     def define(self, models: Iterable[Model]) -> None:
         """Make models, or change those of the same name; a log gains the columns it lacks. Parses once."""
@@ -284,10 +279,12 @@ class Harness:
     def _environment(self) -> dict[str, str]:
         return {
             "SLUICE_DBT_TARGET": "sqlite",
-            "SLUICE_DBT_ATTACH": self.settings.attach_path,
-            "SLUICE_DBT_DATA_PATH": self.settings.lake_data_path,
-            "SLUICE_DBT_TEMP_DIRECTORY": str(self.settings.temp_path),
-            "SLUICE_DBT_SECRETS": "[]",
+            dbt_plugin.METADATA: self.settings.attach_path.removeprefix("ducklake:"),
+            dbt_plugin.DATA_PATH: self.settings.lake_data_path,
+            dbt_plugin.TEMP_DIRECTORY: str(self.settings.temp_path),
+            dbt_plugin.BUCKETS: "[]",
+            # On tables of ten rows a second thread costs 0.1 s a model.
+            dbt_plugin.CORES: "1",
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
             "DO_NOT_TRACK": "1",
         }

@@ -96,7 +96,7 @@ def test_a_build_that_passes_is_published_with_what_people_want_to_see(shop: Sho
     audit = latest_audit(shop.lake)
     assert audit is not None
     assert audit.passed
-    # Every dbt data test and unit test is counted.
+    # Every dbt data test is counted.
     assert audit.checks_passed > 80
     metadata = {e.asset_key.path[-1]: e.materialization.metadata for e in result.get_asset_materialization_events()}
     assert metadata["fct_order_lines"]["dagster/row_count"].value == shop.truth.facts["order_lines"]

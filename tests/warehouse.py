@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from resources.dbt import DBT_PROJECT, prepare_dbt_project
 from sluice.bronze import create_bronze_tables
@@ -47,15 +48,24 @@ def _places(settings: Settings, folder: Path = DBT_PROJECT) -> list[str]:
 
 def dbt_test(settings: Settings, name: str) -> int:
     """Run one test of the dbt project on what is there, in this process; returns how many rows fail it."""
+    (result,) = _tested(settings, name)
+    assert result.status in ("pass", "fail"), result.message
+    return int(result.failures or 0)
+
+
+def unit_tests(settings: Settings) -> dict[str, str]:
+    """Run all unit tests of the dbt project; returns the outcome of each, a message where it has one."""
+    return {r.node.name: str(r.message or r.status) for r in _tested(settings, "test_type:unit")}
+
+
+def _tested(settings: Settings, selected: str) -> list[Any]:
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
     try:
-        done = dbtRunner().invoke(["--quiet", "test", "--select", name, *_places(settings)])
+        done = dbtRunner().invoke(["--quiet", "test", "--select", selected, *_places(settings)])
         assert done.result is not None, str(done.exception)
-        (result,) = done.result.results  # type: ignore[union-attr]
-        assert result.status in ("pass", "fail"), result.message
-        return int(result.failures or 0)
+        return list(done.result.results)  # type: ignore[union-attr]
     finally:
         DuckDBConnectionManager.close_all_connections()
 

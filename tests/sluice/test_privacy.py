@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from sluice.contracts import Contract, load_contract
-from sluice.dbt_plugin import VARIABLE, Plugin
+from sluice.dbt_plugin import DATA_PATH, METADATA, PSEUDONYM_KEY, Plugin
 from sluice.dbt_sources import sources_yaml
 from sluice.errors import ConfigurationError, ContractError
 from sluice.pseudonyms import PSEUDONYM, Key, digest_sql
@@ -51,7 +51,9 @@ def test_the_plugin_puts_the_key_into_each_cursor(monkeypatch: pytest.MonkeyPatc
     secret = "0123456789abcdef" * 3
     found = []
     for value in (secret, ""):
-        monkeypatch.setenv(VARIABLE, value)
+        monkeypatch.setenv(PSEUDONYM_KEY, value)
+        monkeypatch.setenv(METADATA, "sqlite:/nowhere/it's.sqlite")
+        monkeypatch.setenv(DATA_PATH, "/nowhere/")
         with duckdb.connect() as con:
             cursor = con.cursor()
             plugin.configure_connection(con)
