@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 from dagster_dbt import DbtProject
 
-from assets.dead_letters import build_dead_letters, build_replay_job
+from assets.dead_letters import build_dead_letters, build_replay_job, no_poison
 from assets.ingest import build_ingest_assets
 from assets.inventory import KEY as INVENTORY
 from assets.inventory import build_landing_inventory
@@ -43,7 +43,7 @@ def build_definitions(
     warehouse = build_warehouse(project, contracts)
     published = build_publication([key for key in warehouse.keys if key.path[0] == "gold"])
     inventory = build_landing_inventory(contracts)
-    dead_letters = build_dead_letters([a.key for a in ingest])
+    dead_letters = build_dead_letters(contracts)
 
     loads = [source_job(c.name, a.key) for c, a in zip(contracts, ingest, strict=True)]
     maintain = maintenance_job(MAINTENANCE)
@@ -54,6 +54,7 @@ def build_definitions(
             inventory,
             lake_maintenance,
         ],
+        asset_checks=[no_poison],
         jobs=[
             *loads,
             warehouse_job(dg.AssetSelection.assets(*warehouse.keys, dead_letters.key, published.key)),

@@ -119,6 +119,12 @@ def test_dbt_tests_are_blocking_checks(shop: Shop) -> None:
     graph = shop.definitions.resolve_asset_graph()
     keys = [k for k in graph.asset_check_keys if k.asset_key.path[0] in ("silver", "gold")]
     assert len(keys) > 40
+    # A check that an automated asset brings along would be asked for by name, and keep all others out of the run.
+    automated = [k for k in graph.get_all_asset_keys() if graph.get(k).automation_condition]
+    assert len(automated) > 10
+    assert {
+        e for k in automated for e in graph.get(k).execution_set_entity_keys if isinstance(e, dg.AssetCheckKey)
+    } == set()
     # All but those of severity warn.
     assert [k.name for k in keys if not graph.get_check_spec(k).blocking] == ["order_lines_near_list_price"]
 

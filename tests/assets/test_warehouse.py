@@ -1,6 +1,6 @@
 """What dbt's results say of a build."""
 
-from assets.warehouse import account_of_part, failures
+from assets.warehouse import account_of_part, failures, has_every_test
 
 MODEL = {"unique_id": "model.sluice.mart_orders_wide", "status": "error", "message": "Runtime Error: boom"}
 SKIPPED = {"unique_id": "model.sluice.other", "status": "skipped", "message": None}
@@ -21,3 +21,11 @@ def test_a_model_that_failed_in_a_part_is_not_forgotten_when_its_former_table_pa
     assert failures(account) == [("mart_orders_wide", "Runtime Error: boom")]
     # The part's tests are superseded by those of the whole.
     assert account == [MODEL, PASSED]
+
+
+def test_a_build_of_everything_without_a_test_is_not_has_every_test() -> None:
+    tests = {r["unique_id"]: {"resource_type": "test"} for r in (FAILED, PASSED)}
+    manifest = {"nodes": {**tests, MODEL["unique_id"]: {"resource_type": "model"}}}
+    assert has_every_test([MODEL, FAILED, PASSED | {"status": "skipped"}], manifest)
+    assert not has_every_test([MODEL, FAILED], manifest)
+    assert not has_every_test([MODEL], manifest)

@@ -1,6 +1,7 @@
 """A small shop, and a `dagster dev` of its own: started as `make dev` does, asked through GraphQL, ended as a whole.
 
-What belongs here: the process, its landing area and its questions. What does not: any expectation of a test.
+What belongs here: the process, its landing area, and what its answers to `questions` say. What does not: any
+expectation of a test.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import questions
+
 from sluice.lake import Lake
 from sluice.publication import Publication, current_publication
 from sluice.settings import PROJECT, Settings, load_settings
@@ -38,56 +41,6 @@ START_SECONDS = 120
 STOP_SECONDS = 20
 FINISHED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 SELECTOR = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
-
-_LOADED = "{workspaceOrError{... on Workspace{locationEntries{name loadStatus locationOrLoadError{__typename}}}}}"
-_RUNS = """
-query Runs($limit: Int) { runsOrError(limit: $limit) { ... on Runs { results {
-  runId jobName status creationTime tags { key value } assetSelection { path }
-} } } }
-"""
-_ERRORS = """
-query Errors($run: ID!) { logsForRun(runId: $run, limit: 2000) { ... on EventConnection { events {
-  __typename
-  ... on ExecutionStepFailureEvent { stepKey error { message causes { message } } }
-  ... on RunFailureEvent { message error { message } }
-  ... on MaterializationEvent { stepKey assetKey { path } }
-  ... on ExecutionStepStartEvent { stepKey }
-} } } }
-"""
-_SENSORS = """
-query Sensors($repository: RepositorySelector!, $after: Float) {
-  sensorsOrError(repositorySelector: $repository) { ... on Sensors { results {
-    name sensorState { id selectorId status ticks(limit: 20, afterTimestamp: $after) {
-      tickId status timestamp skipReason runIds error { message }
-    } }
-  } } }
-}
-"""
-_TOLD = """
-query Told($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on Asset {
-  assetMaterializations(limit: 1) { metadataEntries { label
-    ... on MarkdownMetadataEntry { mdStr } ... on TextMetadataEntry { text }
-  } }
-} } }
-"""
-_MATERIALIZATIONS = """
-query Materializations($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on Asset {
-  assetMaterializations(limit: 1000) { runId partition metadataEntries { label ... on IntMetadataEntry { intValue } } }
-} } }
-"""
-_LAUNCH_BACKFILL = """
-mutation Launch($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
-  __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
-} }
-"""
-_BACKFILLS = """
-{ partitionBackfillsOrError { ... on PartitionBackfills { results { id status error { message } } } } }
-"""
-_PARTITIONS = """
-query Partitions($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
-  partitionStats { numPartitions numMaterialized numMaterializing numFailed }
-} } }
-"""
 
 
 @dataclass(frozen=True)
@@ -245,7 +198,7 @@ class Platform:
         if self._process.poll() is not None:
             raise AssertionError(f"dagster dev ended with {self._process.returncode}.\n{self.last_words()}")
         try:
-            entries = self.ask(_LOADED)["workspaceOrError"]["locationEntries"]
+            entries = self.ask(questions.LOADED)["workspaceOrError"]["locationEntries"]
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
         kinds = {e["name"]: (e["locationOrLoadError"] or {}).get("__typename") for e in entries}
@@ -287,7 +240,7 @@ class Platform:
 
     def runs(self) -> list[Run]:
         """All runs, newest first."""
-        found = self.ask(_RUNS, {"limit": 500})["runsOrError"]["results"]
+        found = self.ask(questions.RUNS, {"limit": 500})["runsOrError"]["results"]
         return [
             Run(
                 r["runId"],
@@ -302,24 +255,30 @@ class Platform:
 
     def events(self, run_id: str) -> list[dict[str, Any]]:
         """A run's step starts, materializations and failures."""
-        found: list[dict[str, Any]] = self.ask(_ERRORS, {"run": run_id})["logsForRun"]["events"]
+        found: list[dict[str, Any]] = self.ask(questions.ERRORS, {"run": run_id})["logsForRun"]["events"]
         return found
 
     def materializations(self, key: str) -> list[tuple[str | None, str]]:
         """(partition, run) of every materialization of an asset."""
-        asset = self.ask(_MATERIALIZATIONS, {"key": {"path": key.split("/")}})["assetOrError"]
+        asset = self.ask(questions.MATERIALIZATIONS, {"key": {"path": key.split("/")}})["assetOrError"]
         return [(m["partition"], m["runId"]) for m in asset.get("assetMaterializations", [])]
 
     def told(self, key: str) -> dict[str, str]:
         """The texts an asset's page shows of its newest materialization, by label."""
-        asset = self.ask(_TOLD, {"key": {"path": key.split("/")}})["assetOrError"]
+        asset = self.ask(questions.TOLD, {"key": {"path": key.split("/")}})["assetOrError"]
         (newest,) = asset["assetMaterializations"]
         texts = {e["label"]: e.get("mdStr", e.get("text")) for e in newest["metadataEntries"]}
         return {label: text for label, text in texts.items() if text is not None}
 
+    def checks(self, key: str) -> dict[str, str]:
+        """How each check of an asset came out for its newest materialization, "none" where it was not evaluated."""
+        found = self.ask(questions.CHECKS, {"key": {"path": key.split("/")}})["assetNodeOrError"]["assetChecksOrError"]
+        newest = {check["name"]: check["executionForLatestMaterialization"] for check in found["checks"]}
+        return {name: execution["status"] if execution else "none" for name, execution in newest.items()}
+
     def sensors(self, after: float = 0) -> dict[str, dict[str, Any]]:
         """Every sensor's state with its ticks after a moment, by name."""
-        found = self.ask(_SENSORS, {"repository": SELECTOR, "after": after})["sensorsOrError"]["results"]
+        found = self.ask(questions.SENSORS, {"repository": SELECTOR, "after": after})["sensorsOrError"]["results"]
         return {s["name"]: s["sensorState"] for s in found}
 
     def stop_sensors(self) -> None:
@@ -381,20 +340,20 @@ class Platform:
             params["selector"] = {"partitionSetName": f"{job}_partition_set", "repositorySelector": SELECTOR}
         if config is not None:
             params["runConfigData"] = json.dumps(config)
-        answer = self.ask(_LAUNCH_BACKFILL, {"params": params})["launchPartitionBackfill"]
+        answer = self.ask(questions.LAUNCH_BACKFILL, {"params": params})["launchPartitionBackfill"]
         assert answer["__typename"] == "LaunchBackfillSuccess", f"the backfill does not start: {answer}"
         backfill_id: str = answer["backfillId"]
         return backfill_id
 
     def backfills(self) -> dict[str, str]:
         """Status of every backfill, by its id."""
-        found = self.ask(_BACKFILLS)["partitionBackfillsOrError"]["results"]
+        found = self.ask(questions.BACKFILLS)["partitionBackfillsOrError"]["results"]
         assert not [b for b in found if b["error"]], f"backfills fail: {found}\n{self.state()}"
         return {b["id"]: b["status"] for b in found}
 
     def partitions(self, key: str) -> dict[str, int]:
         """How many partitions an asset has, and how many of them are materialized, under way and failed."""
-        found: dict[str, int] = self.ask(_PARTITIONS, {"key": {"path": key.split("/")}})["assetNodeOrError"][
+        found: dict[str, int] = self.ask(questions.PARTITIONS, {"key": {"path": key.split("/")}})["assetNodeOrError"][
             "partitionStats"
         ]
         return found

@@ -19,7 +19,7 @@ from running import Platform, Run, Shop
 
 import sluice
 from resources.partitions import EXACT_KEYS, RANGE_END, RANGE_START
-from sluice.publication import Publication
+from sluice.publication import Publication, latest_audit
 
 pytestmark = pytest.mark.slow
 
@@ -78,6 +78,17 @@ def test_files_dropped_are_published_untouched_and_whole(delivered: Delivered, s
         ).fetchall()
     assert events == facts["events"]
     assert {k: Decimal(v) for k, v in shop.truth.revenue_by_day_region.items()} == dict(per_day)
+
+
+def test_what_was_published_by_itself_has_passed_every_gate(delivered: Delivered) -> None:
+    audit = latest_audit(delivered.platform.lake)
+    assert audit is not None
+    assert audit.passed
+    assert audit.checks_passed > 80
+    for key in ("silver/stg_events", "gold/dim_customer", "gold/fct_order_lines", "ops/dead_letters"):
+        found = delivered.platform.checks(key)
+        assert found, f"{key} has no checks"
+        assert set(found.values()) == {"SUCCEEDED"}, f"{key}: {found}"
 
 
 def test_nobody_outside_this_machine_can_reach_it(delivered: Delivered) -> None:
