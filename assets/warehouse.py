@@ -28,6 +28,7 @@ from sluice.contracts import Contract
 from sluice.lake import LAKE, explain
 from sluice.lineage import cached_lineage
 from sluice.publication import record_audit
+from sluice.writers import alone
 
 OWNER = "team:data-platform"
 
@@ -89,24 +90,26 @@ def build_warehouse(project: DbtProject, contracts: Sequence[Contract]) -> dg.As
         os.environ.update(dbt_environment(lake.settings))
         # A source that has never delivered is an empty table, not a missing one.
         create_bronze_tables(lake.lake, contracts)
-        invocation = dbt.cli(["build", *WITHOUT_UNIT_TESTS], context=context, raise_on_error=False)
-        with lake.lake.reading() as con:
-            describe = _Describer(con, project.project_dir / project.target_path / "lineage", invocation, personal)
-            for event in invocation.stream():
-                yield (
-                    event.with_metadata({**event.metadata, **describe(event)})
-                    if isinstance(event, dg.Output)
-                    else event
-                )
-        results = _results(invocation)
-        if not has_every_test(results, invocation.manifest):
-            # Readers see all tables at one instant, so what may be published is always tested whole: whichever assets
-            # and checks this run was asked for.
-            context.log.info("Not every test was asked for: testing the whole warehouse.")
-            invocation = dbt.cli(
-                ["test", *WITHOUT_UNIT_TESTS], manifest=project.manifest_path, raise_on_error=False
-            ).wait()
-            results = account_of_part(results, _results(invocation))
+        # Whoever else writes meanwhile would make a commit of dbt's fail, and with it the build.
+        with alone(lake.settings):
+            invocation = dbt.cli(["build", *WITHOUT_UNIT_TESTS], context=context, raise_on_error=False)
+            with lake.lake.reading() as con:
+                describe = _Describer(con, project.project_dir / project.target_path / "lineage", invocation, personal)
+                for event in invocation.stream():
+                    yield (
+                        event.with_metadata({**event.metadata, **describe(event)})
+                        if isinstance(event, dg.Output)
+                        else event
+                    )
+            results = _results(invocation)
+            if not has_every_test(results, invocation.manifest):
+                # Readers see all tables at one instant, so what may be published is always tested whole, whichever
+                # assets and checks this run was asked for.
+                context.log.info("Not every test was asked for: testing the whole warehouse.")
+                invocation = dbt.cli(
+                    ["test", *WITHOUT_UNIT_TESTS], manifest=project.manifest_path, raise_on_error=False
+                ).wait()
+                results = account_of_part(results, _results(invocation))
         failed = failures(results)
         warned = [r["unique_id"].split(".")[2] for r in results if r["status"] == "warn"]
         audit = record_audit(

@@ -122,13 +122,15 @@ def _remember_letters(con: duckdb.DuckDBPyConnection, contract: Contract, *, any
     """Make `former_letters`: what is known of rows and files of these partitions that failed before.
 
     A row that fails again is the letter it was: since when it fails and how often, what was supplied in its place, that
-    somebody discarded it.
+    somebody discarded it. It has failed once more if it was tried once more: in the same batch, which is read again
+    only when somebody asks for it, or under another contract; not because a file beside its own has come.
     """
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE former_letters AS SELECT {_identity(contract, 'd')} AS identity, "
         "min(first_failed_at) AS first_failed_at, max(coalesce(attempts, 1)) AS attempts, "
         # The number of attempts tells which came last, whatever the clock said.
-        "arg_max({reasons: reasons, same: coalesce(same_failures, attempts, 1)}, coalesce(attempts, 1)) AS failed, "
+        "arg_max({reasons: reasons, same: coalesce(same_failures, attempts, 1), batch: batch_id, "
+        "version: contract_version}, coalesce(attempts, 1)) AS failed, "
         "arg_max({corrected: corrected, discarded: status = 'discarded', decided_by: decided_by, decided_why: "
         "decided_why, decided_at: decided_at}, coalesce(decided_at, first_failed_at)) "
         "FILTER (status = 'discarded' OR corrected IS NOT NULL) AS decision "
@@ -223,6 +225,7 @@ def _write_dead_letters(run: Callable[..., None], contract: Contract) -> None:
         "FROM judged WHERE NOT twin AND NOT rejected GROUP BY file_id) AS j USING (file_id) "
         "LEFT JOIN file_refusals AS x USING (file_id) WHERE b.refused AND (j.rows > 0 OR x.rule IS NOT NULL)"
     )
+    tried = "(k.failed.batch = l.batch_id OR k.failed.version IS DISTINCT FROM $version)"
     for letters in (in_row, whole_file, of_refused):
         # A column that one of the three does not have is null for its letters.
         run(
@@ -230,8 +233,9 @@ def _write_dead_letters(run: Callable[..., None], contract: Contract) -> None:
             "(FROM (SELECT NULL::VARCHAR AS header, NULL::BIGINT AS line LIMIT 0) "
             f"UNION ALL BY NAME {letters}) SELECT l.*, $source AS source, $version AS contract_version, "
             "coalesce(k.first_failed_at, $now) AS first_failed_at, $now AS last_failed_at, "
-            "1 + coalesce(k.attempts, 0) AS attempts, "
-            f"{same_failures('k.failed.reasons', 'l.reasons', 'k.failed.same')} AS same_failures, "
+            f"CASE WHEN k.attempts IS NULL THEN 1 ELSE k.attempts + {tried}::INTEGER END AS attempts, "
+            f"CASE WHEN k.attempts IS NOT NULL AND NOT {tried} THEN k.failed.same "
+            f"ELSE {same_failures('k.failed.reasons', 'l.reasons', 'k.failed.same')} END AS same_failures, "
             f"CASE WHEN k.decision.discarded OR starts_with(l.checksum, {literal(ERASED)}) THEN 'discarded' "
             "ELSE 'open' END AS status, "
             "k.decision.corrected, k.decision.decided_by, k.decision.decided_at, "

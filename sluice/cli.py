@@ -6,6 +6,7 @@ Running pipelines belongs to Dagster (`make dev`), generating a shop to `python 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -46,9 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(given)
     try:
         code: int = chosen.run(load_settings(), chosen)
+        sys.stdout.flush()
         return code
     except SluiceError as error:
         print(f"sluice: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (`| head`). Python would complain once more, closing it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 

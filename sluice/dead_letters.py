@@ -206,16 +206,18 @@ def discard(lake: Lake, choice: Choice, *, by: str, why: str) -> int:
         return lake.transaction(con, work, f"discard dead letters: {why}")
 
 
-def export(lake: Lake, choice: Choice, path: Path) -> int:
+def export(lake: Lake, choice: Choice, path: Path, *, overwrite: bool = False) -> int:
     """Write the letters chosen to a file, CSV, JSON lines or Parquet by its ending. Returns how many.
 
     With a column `corrected` filled in, `sluice dead-letters replay --corrections` takes the file back. In CSV a text
     that a spreadsheet would take for a formula has an apostrophe before it.
 
     Raises:
-        DeadLetterError: the ending is another, or the file cannot be written.
+        DeadLetterError: the ending is another, the file cannot be written, or is there and not to be overwritten.
     """
     options = _export_options(path)
+    if path.exists() and not overwrite:
+        raise DeadLetterError(f"{path} is there already, with corrections perhaps. Name another file, or --overwrite.")
     condition, given = choice.condition()
     shown = "*"
     if path.suffix == ".csv":
@@ -284,6 +286,21 @@ def corrections_of(path: Path) -> dict[str, str]:
             raise DeadLetterError(f"{path} {said}; each correction needs a dead_letter_id of its own.")
         found[letter] = corrected[1:] if path.suffix == ".csv" and guarded.match(corrected) else corrected
     return found
+
+
+def applied(lake: Lake, corrections: Mapping[str, str]) -> set[str]:
+    """Of corrected payloads by id, the ids of letters that were replayed with just this payload."""
+    if not corrections:
+        return set()
+    _check_length(corrections)
+    with lake.reading() as con:
+        rows = con.execute(
+            "SELECT w.id FROM (SELECT unnest($ids) AS id, unnest($payloads) AS payload) AS w "
+            "JOIN ops.dead_letters AS d ON d.status = 'replayed' AND starts_with(d.dead_letter_id, w.id) "
+            "AND d.corrected = w.payload",
+            {"ids": list(corrections), "payloads": list(corrections.values())},
+        ).fetchall()
+    return {letter for (letter,) in rows}
 
 
 def resolved(lake: Lake, choice: Choice) -> Choice:

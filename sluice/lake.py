@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from sluice.connections import scrub, secret_sql
 from sluice.errors import DataDamagedError, LakeUnavailableError, MemoryLimitError, SluiceError, StorageFullError
 from sluice.extensions import install_extensions, opened
 from sluice.settings import Settings
+from sluice.writers import alone
 
 LAKE = "lake"
 # The catalog's own tables, of a published form (the DuckLake specification), beside the lake in every connection.
@@ -441,7 +442,7 @@ class Lake:
                 raise
             return result
 
-        return self._retry(attempt)
+        return self._retry(attempt, writes=True)
 
     def change_catalog(self, con: duckdb.DuckDBPyConnection, work: Callable[[str], T]) -> T:
         """Write to the catalog's own tables in one transaction, for what DuckLake has no statement; retried as `write`.
@@ -461,20 +462,21 @@ class Lake:
                 raise
             return result
 
-        return self._retry(attempt)
+        return self._retry(attempt, writes=True)
 
     def call(
         self, con: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object] = ()
     ) -> list[tuple[object, ...]]:
         """Rows of a statement that commits by itself and does no more when it runs again (maintenance); retried."""
-        return self._retry(lambda: con.execute(sql, parameters).fetchall())
+        return self._retry(lambda: con.execute(sql, parameters).fetchall(), writes=True)
 
-    def _retry(self, attempt: Callable[[], T]) -> T:
-        """Call `attempt` until it succeeds, an error is not transient, or the attempts run out."""
+    def _retry(self, attempt: Callable[[], T], *, writes: bool = False) -> T:
+        """Call `attempt` until it succeeds, an error is not transient, or the attempts run out; writers one by one."""
         wait = FIRST_WAIT_SECONDS
         for number in range(1, ATTEMPTS + 1):
             try:
-                return attempt()
+                with alone(self.settings) if writes else nullcontext():
+                    return attempt()
             except (duckdb.Error, OSError) as error:
                 transient = bool(_TRANSIENT.search(str(error)))
                 if number == ATTEMPTS or not transient:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sluice.dead_letters import Choice
 
 
+_MEANT = "Say which dead letters are meant: IDs, --source, --partition, --rule or --column"
+
+
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the family to the parser of `sluice`."""
     family = commands.add_parser("dead-letters", help="rows that were set aside: find, mend, replay or discard them")
@@ -47,12 +50,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     replayed.add_argument(
         "--corrections", type=Path, help="a file as `export` writes it, with its column `corrected` filled in"
     )
+    replayed.add_argument("--all", action="store_true", help="every open letter there is, of all sources")
     replayed.set_defaults(run=_replay)
     given_up = verbs.add_parser("discard", parents=[by_id, meant, who], help="give letters up; they stay in the books")
     given_up.add_argument("--why", required=True, help="kept with the letters")
     given_up.set_defaults(run=_discard)
     exported = verbs.add_parser("export", parents=[meant, status], help="to a file, to be mended there")
     exported.add_argument("path", type=Path, metavar="FILE", help="its ending is the format: .csv, .jsonl, .parquet")
+    exported.add_argument("--overwrite", action="store_true", help="a file of this name, with what was mended in it")
     exported.set_defaults(run=_export)
 
 
@@ -120,7 +125,7 @@ def _show(settings: Settings, chosen: argparse.Namespace) -> int:
 
 def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.contracts import load_contracts
-    from sluice.dead_letters import Choice, corrections_of, ids_by_source, resolved
+    from sluice.dead_letters import Choice, applied, corrections_of, ids_by_source, resolved
     from sluice.ingest import ingest
     from sluice.lake import Lake
     from sluice.replay import replay
@@ -130,6 +135,13 @@ def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
     corrections = corrections_of(chosen.corrections) if chosen.corrections else {}
     if chosen.corrections and not corrections:
         raise DeadLetterError(f"{chosen.corrections} corrects nothing: its column `corrected` is empty.")
+    # A file is filled in bit by bit, and given again as a whole.
+    before = applied(lake, corrections)
+    if before:
+        print(f"{len(before)} corrections are in bronze already")
+        corrections = {letter: payload for letter, payload in corrections.items() if letter not in before}
+        if not corrections and choice == Choice():
+            return 0
     if chosen.payload is not None:
         if len(chosen.ids) != 1:
             raise DeadLetterError("--payload is the correction of one dead letter: name its ID.")
@@ -137,6 +149,8 @@ def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
     if corrections and choice == Choice():
         # A file of corrections alone means just what it corrects.
         choice = resolved(lake, Choice(ids=tuple(corrections)))
+    elif choice == Choice() and not chosen.all:
+        raise DeadLetterError(f"{_MEANT}, or --all.")
     contracts = load_contracts(settings.contracts)
     by_source = ids_by_source(lake, choice, corrections)
     if not by_source:
@@ -158,6 +172,8 @@ def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
             told += f", {done.unroutable} files belong to no partition (move them)"
         print(f"{source}: {told}")
         failed += done.failed + done.undecodable + done.unroutable
+        if not (done.accepted or done.duplicate or done.partitions):
+            failed += done.poison
         if done.partitions:
             again = ingest(lake, contracts[source], done.partitions, again=True)
             refused = {b.partition_key for b in again.refused}
@@ -178,7 +194,7 @@ def _discard(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.lake import Lake
 
     if not (chosen.ids or chosen.source or chosen.partition or chosen.rule or chosen.column):
-        raise DeadLetterError("Say which dead letters are meant: IDs, --source, --partition, --rule or --column.")
+        raise DeadLetterError(f"{_MEANT}.")
     print(f"{discard(Lake(settings), _choice(chosen), by=chosen.by, why=chosen.why)} dead letters discarded")
     return 0
 
@@ -187,5 +203,6 @@ def _export(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.dead_letters import export
     from sluice.lake import Lake
 
-    print(f"{export(Lake(settings), _choice(chosen), chosen.path)} dead letters written to {chosen.path}")
+    written = export(Lake(settings), _choice(chosen), chosen.path, overwrite=chosen.overwrite)
+    print(f"{written} dead letters written to {chosen.path}")
     return 0

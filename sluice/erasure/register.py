@@ -59,13 +59,19 @@ def note(
     ).fetchone()
     if row is not None and row[0] != "done":
         return int(row[1]), True
-    con.execute("DELETE FROM ops.erasures WHERE subject = ? AND subject_hash = ?", [subject, digest])
+    if row is not None:
+        # Again, for instance after a backup was restored: the entry goes on to tell of the first time, and of all rows.
+        con.execute(
+            "UPDATE ops.erasures SET state = 'begun', snapshot_id = ? WHERE subject = ? AND subject_hash = ?",
+            [snapshot, subject, digest],
+        )
+        return snapshot, True
     con.execute(
         "INSERT INTO ops.erasures (subject, subject_hash, key_id, state, snapshot_id, requested_by, requested_at, "
         "rows_removed, rows_emptied, letters_emptied) VALUES (?, ?, ?, 'begun', ?, ?, ?, 0, 0, 0)",
         [subject, digest, key_id, snapshot, by, _now()],
     )
-    return snapshot, row is not None
+    return snapshot, False
 
 
 def listed(con: duckdb.DuckDBPyConnection, subject: str, digest: str) -> bool:

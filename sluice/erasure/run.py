@@ -21,6 +21,7 @@ from sluice.erasure.search import Findings, in_parquet, search
 from sluice.errors import ErasureError
 from sluice.lake import Lake
 from sluice.publication import current_publication, latest_audit, publish_as_is
+from sluice.writers import alone
 
 # A load that comes between the build and the publication is built, too; one after the other cannot always come.
 _BUILDS = 3
@@ -134,7 +135,8 @@ def erase(
     expired, removed = _forget(lake)
     bounds.widen(lake, person)
     if not lake.settings.uses_postgres:
-        purge.wipe_sqlite(lake.settings.catalog_path)
+        with alone(lake.settings):
+            purge.wipe_sqlite(lake.settings.catalog_path)
     tell("the search")
     findings = search(lake, contracts, where, person, _logs(logs))
     findings = _without_orphans(lake, contracts, where, person, logs, findings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -167,10 +168,14 @@ def test_dead_letters_from_list_to_replay(
     assert "0 accepted, 0 duplicates, 2 failed again" in said("replay", "--source", "orders", code=1)
     assert "name its ID" in said("replay", "--payload", "x", code=1)
     assert "is no record" in said("replay", first, "--payload", "a\nb", code=1)
+    assert "Say which" in said("replay", code=1)
     assert "1 accepted" in said("replay", first[:8], "--payload", GOOD, "--by", "ann")
+    assert said("replay", first[:8], "--payload", GOOD, code=1).startswith("sluice: ")
     assert "ann: replayed" in said("show", first[:8])
     out = tmp_path / "letters.csv"
     assert said("export", str(out)) == f"1 dead letters written to {out}\n"
+    assert "--overwrite" in said("export", str(out), code=1)
+    assert said("export", str(out), "--overwrite") == f"1 dead letters written to {out}\n"
     # A file in which nothing is corrected replays nothing, and not everything.
     assert "corrects nothing" in said("replay", "--corrections", str(out), code=1)
     assert home.letters("orders")[0][2] == 1
@@ -179,7 +184,11 @@ def test_dead_letters_from_list_to_replay(
     assert said("discard", second, "--why", "a \x1b[31mtest", "--by", "bob") == "1 dead letters discarded\n"
     assert r"bob: a \x1b[31mtest" in said("show", second)
     assert said("show", "--source", "nothing", code=1) == "No dead letter is meant.\n"
-    assert said("replay", code=1) == "No open dead letter is meant.\n"
+    assert said("replay", "--all", code=1) == "No open dead letter is meant.\n"
+    # A file that is filled in bit by bit is given again as a whole.
+    mended = tmp_path / "mended.jsonl"
+    mended.write_text(json.dumps({"dead_letter_id": first, "corrected": GOOD}) + "\n")
+    assert said("replay", "--corrections", str(mended)) == "1 corrections are in bronze already\n"
     assert said("list").splitlines()[-1] == "0 open, 1 replayed, 1 discarded, 0 superseded"
     assert home.ledger("orders") == {"2026-01-01|uk": (42, 41, 1, 0)}
     for wrong in ("0", "-1", "many"):

@@ -214,7 +214,7 @@ def test_a_correction_outlives_deliveries_without_its_row(bench: Bench, make_con
     assert values(bench) == [(f"things/{DAY}/0.csv", 2, 2, "b"), (FILE, 2, 1, "a")]
     assert bench.ledger("things") == {KEY: (5, 2, 1, 2)}
     (kept,) = letters(bench.lake, Choice(status="replayed"))
-    assert (kept.raw, kept.corrected, kept.decided_by, kept.attempts) == ("x,b", "2,b", "ann", 3)
+    assert (kept.raw, kept.corrected, kept.decided_by, kept.attempts) == ("x,b", "2,b", "ann", 2)
     (given_up,) = letters(bench.lake, Choice(status="discarded"))
     assert (given_up.raw, given_up.decided_by, given_up.decided_why) == ("y,c", "bob", "a test order")
     balanced(bench)
