@@ -7,7 +7,6 @@ import dagster as dg
 from assets.ingest import WRITER_POOL
 from resources.lake import LakeResource
 from sluice.maintenance import maintain
-from sluice.readers import refresh_readers
 
 KEY = dg.AssetKey(["ops", "lake_maintenance"])
 
@@ -35,7 +34,6 @@ def lake_maintenance(
 ) -> Iterator[object]:
     """One round of maintenance."""
     done = maintain(lake.lake, keep_days=config.keep_days, orphan_age_hours=config.grace_hours)
-    refresh_readers(lake.settings)
     context.log.info(f"{done}")
     yield dg.MaterializeResult(
         metadata={

@@ -6,8 +6,7 @@ import dagster as dg
 
 from assets.ingest import WRITER_POOL
 from resources.lake import LakeResource
-from sluice.publication import latest_audit, publish, write_reader_script
-from sluice.readers import refresh_readers
+from sluice.publication import latest_audit, publish
 
 KEY = dg.AssetKey(["published"])
 
@@ -35,8 +34,7 @@ def build_publication(gold: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
     def _published(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[object]:
         publication, moved = publish(lake.lake, run_id=context.run.run_id)
         audit = latest_audit(lake.lake)
-        script = write_reader_script(lake.settings)
-        refresh_readers(lake.settings)
+        script = lake.settings.home / "published.sql"
         context.log.info(f"Readers {'moved to' if moved else 'stay at'} snapshot {publication.snapshot_id}.")
         yield dg.MaterializeResult(
             metadata={

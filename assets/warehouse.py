@@ -90,7 +90,8 @@ def build_warehouse(project: DbtProject, contracts: Sequence[Contract]) -> dg.As
         os.environ.update(dbt_environment(lake.settings))
         # A source that has never delivered is an empty table, not a missing one.
         create_bronze_tables(lake.lake, contracts)
-        # Whoever else writes meanwhile would make a commit of dbt's fail, and with it the build.
+        # Who else writes meanwhile would make a commit of dbt's fail, and with it the build; and what came after the
+        # tests would be taken for tested.
         with alone(lake.settings):
             invocation = dbt.cli(["build", *WITHOUT_UNIT_TESTS], context=context, raise_on_error=False)
             with lake.lake.reading() as con:
@@ -110,16 +111,16 @@ def build_warehouse(project: DbtProject, contracts: Sequence[Contract]) -> dg.As
                     ["test", *WITHOUT_UNIT_TESTS], manifest=project.manifest_path, raise_on_error=False
                 ).wait()
                 results = account_of_part(results, _results(invocation))
-        failed = failures(results)
-        warned = [r["unique_id"].split(".")[2] for r in results if r["status"] == "warn"]
-        audit = record_audit(
-            lake.lake,
-            run_id=context.run.run_id,
-            checks_passed=sum(r["status"] == "pass" for r in results),
-            failed=[name for name, _ in failed],
-            warned=warned,
-            code=project_fingerprint(lake.settings, Path(project.project_dir)),
-        )
+            failed = failures(results)
+            warned = [r["unique_id"].split(".")[2] for r in results if r["status"] == "warn"]
+            audit = record_audit(
+                lake.lake,
+                run_id=context.run.run_id,
+                checks_passed=sum(r["status"] == "pass" for r in results),
+                failed=[name for name, _ in failed],
+                warned=warned,
+                code=project_fingerprint(lake.settings, Path(project.project_dir)),
+            )
         context.log.info(f"Snapshot {audit.snapshot_id}: {audit.checks_passed} checks passed, {len(failed)} failed.")
         if warned:
             context.log.warning(f"{len(warned)} checks that only warn failed: {', '.join(warned)}.")

@@ -327,22 +327,25 @@ class Lake:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def connect(self, *, read_only: bool = False, snapshot: int | None = None) -> duckdb.DuckDBPyConnection:
+    def connect(
+        self, *, read_only: bool = False, snapshot: int | None = None, copy: Path | None = None
+    ) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection with the lake attached as `lake` and made the default catalog.
 
         Args:
             read_only: refuse writes; the lake must exist.
             snapshot: pin the connection to this snapshot of the lake.
+            copy: read this copy of the SQLite catalog, which nobody writes to.
         """
         install_extensions()
-        catalog = self._catalog(read_only)
+        catalog = copy or self._catalog(read_only)
         # SQLite takes an empty file for an empty database, and DuckLake would make a lake of it.
         absent = not self.settings.uses_postgres and not _has_bytes(catalog)
         if absent and (read_only or holds_data(self.settings)):
             raise LakeUnavailableError(no_catalog(self.settings))
         if not read_only:
             self._make_folders()
-        return self._retry(lambda: self._attach(read_only, snapshot))
+        return self._retry(lambda: self._attach(catalog, read_only or copy is not None, snapshot))
 
     def _make_folders(self) -> None:
         try:
@@ -362,16 +365,17 @@ class Lake:
         """
         folder = self.settings.catalog_path.parent
         if read_only and folder.exists() and not os.access(folder, os.W_OK):
-            return self.settings.readers_path / self.settings.catalog_path.name
+            return newest_copy(self.settings) or self.settings.readers_path / "catalog-1.sqlite"
         return self.settings.catalog_path
 
-    def _attach(self, read_only: bool, snapshot: int | None) -> duckdb.DuckDBPyConnection:
+    def _attach(self, catalog: Path, read_only: bool, snapshot: int | None) -> duckdb.DuckDBPyConnection:
         settings = self.settings
         options = [f"DATA_PATH {literal(settings.lake_data_path)}"]
         attach_path, temp_path = settings.attach_path, settings.temp_path
-        if not settings.uses_postgres and (catalog := self._catalog(read_only)) != settings.catalog_path:
+        if not settings.uses_postgres and catalog != settings.catalog_path:
             attach_path = f"ducklake:sqlite:{catalog}"
-            temp_path = Path(tempfile.gettempdir()) / f"sluice-{os.getuid()}"
+            if not os.access(settings.catalog_path.parent, os.W_OK):
+                temp_path = Path(tempfile.gettempdir()) / f"sluice-{os.getuid()}"
         elif not settings.uses_postgres:
             # WAL lets many read while one writes; the busy timeout rides out a short commit of somebody else.
             options += ["META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 5000"]
@@ -508,11 +512,13 @@ class Lake:
                 "SELECT schema_name, table_name, NULL FROM duckdb_tables() WHERE database_name = $lake UNION ALL "
                 "SELECT schema_name, table_name, column_name FROM duckdb_columns() "
                 "WHERE database_name = $lake AND schema_name = 'ops' UNION ALL "
-                f"SELECT 'never inlined', scope_entry, NULL FROM ducklake_options('{LAKE}') "
-                "WHERE option_name = 'data_inlining_row_limit' AND scope = 'TABLE'",
+                f"SELECT 'nothing inlined', NULL, NULL FROM ducklake_options('{LAKE}') "
+                "WHERE option_name = 'data_inlining_row_limit' AND scope = 'GLOBAL' AND value = '0'",
                 {"lake": LAKE},
             ).fetchall()
         )
+        if ("nothing inlined", None, None) not in present:
+            self._keep_rows_in_files(con)
         missing = [f"CREATE SCHEMA IF NOT EXISTS {s}" for s in SCHEMAS if (s, None, None) not in present]
         for table, columns in OPS_TABLES.items():
             if ("ops", table, None) not in present:
@@ -527,23 +533,36 @@ class Lake:
                 ]
         if missing:
             self.transaction(con, lambda c: [c.execute(sql) for sql in missing], "create schemas and ops tables")
-        # DuckLake keeps few rows as text in its catalog, and cannot read a list or struct back from there in which a
-        # value holds a lone brace: one such row, and the whole table is unreadable. It takes no setting of a table that
-        # is not committed yet.
-        settings = [
-            f"CALL {LAKE}.set_option('data_inlining_row_limit', 0, schema => 'ops', table_name => {literal(table)})"
-            for table, columns in OPS_TABLES.items()
-            if any(kind.endswith("[]") for kind in columns.values())
-            and ("never inlined", f"ops.{table}", None) not in present
-        ]
-        if settings:
-            self.transaction(con, lambda c: [c.execute(sql) for sql in settings], "settings of ops tables")
+
+    def _keep_rows_in_files(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Have DuckLake write few rows into files like many; what a lake of an earlier version has in its catalog, too.
+
+        It would keep them as text in the catalog, until maintenance moves them into files. Measured: whoever reads a
+        table while that happens, at whatever snapshot, may find its rows in neither place, and is not told; nor can
+        it read a list or struct back from there in which a value holds a lone brace.
+        """
+        never = f"CALL {LAKE}.set_option('data_inlining_row_limit', 0)"
+        self.transaction(con, lambda c: c.execute(never), "rows are kept in files")
+        flush = f"CALL ducklake_flush_inlined_data('{LAKE}')"
+        self.transaction(con, lambda c: c.execute(flush), "rows moved from the catalog into files")
 
     def current_snapshot(self, con: duckdb.DuckDBPyConnection) -> int:
         """The number of the newest snapshot this connection sees."""
         row = con.execute(f"SELECT id FROM {LAKE}.current_snapshot()").fetchone()
         assert row is not None, "every lake has a snapshot from its creation on"
         return int(row[0])
+
+
+def copies(settings: Settings) -> list[Path]:
+    """The readers' copies of the SQLite catalog, oldest first; what they are is said in `sluice.readers`."""
+    numbered = {int(p.stem.partition("-")[2]): p for p in settings.readers_path.glob("catalog-*.sqlite")}
+    return [numbered[number] for number in sorted(numbered)]
+
+
+def newest_copy(settings: Settings) -> Path | None:
+    """The readers' newest copy; None where there is none, as with PostgreSQL, or before anything was published."""
+    found = [] if settings.uses_postgres else copies(settings)
+    return found[-1] if found else None
 
 
 def _has_bytes(path: Path) -> bool:

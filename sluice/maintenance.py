@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 import duckdb
 
-from sluice.lake import LAKE, Lake
+from sluice.lake import LAKE, Lake, newest_copy
 from sluice.publication import kept_snapshots
+from sluice.readers import refresh_readers
 from sluice.settings import Settings
 
 
@@ -52,15 +53,15 @@ def maintain(
         before = _size(con)
         _forget_builds(lake, con, max(_old_snapshots(con, seen_since, now), default=-1))
         lake.transaction(
-            con, lambda c: c.execute(f"CALL ducklake_flush_inlined_data('{LAKE}')"), "maintenance: flush inlined rows"
-        )
-        lake.transaction(
             con, lambda c: c.execute(f"CALL ducklake_merge_adjacent_files('{LAKE}')"), "maintenance: merge files"
         )
         kept = set(kept_snapshots(con, seen_since))
         expired = [n for n in _old_snapshots(con, now - timedelta(days=keep_days), now) if n not in kept]
         if expired:
             lake.call(con, f"CALL ducklake_expire_snapshots('{LAKE}', versions => {expired!r})")
+        if newest_copy(lake.settings):
+            # Readers are to ask for the new files before the old ones go.
+            refresh_readers(lake.settings)
         # Not at once: a reader in the middle of a query still has the former files on its list.
         old = [now - timedelta(hours=orphan_age_hours)]
         removed = lake.call(con, f"CALL ducklake_cleanup_old_files('{LAKE}', older_than => ?)", old)
@@ -110,7 +111,7 @@ def _remove_leftovers(settings: Settings, before: datetime) -> None:
     left = [
         *settings.temp_path.glob("ingest-*"),
         *settings.temp_path.glob("duckdb_temp_*"),
-        *settings.readers_path.glob(f".{settings.catalog_path.name}.*"),
+        *settings.readers_path.glob(".*"),
     ]
     for path in left:
         if datetime.fromtimestamp(path.stat().st_mtime, UTC) >= before:

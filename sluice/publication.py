@@ -1,7 +1,8 @@
 """Publication: which snapshot of the lake readers see, and who may move it there.
 
 Gates are recorded as audits: a complete build of the warehouse, at the snapshot it left, passed or failed. Publishing
-moves a number to the newest passed audit; readers pin themselves to that number. No data is copied.
+moves a number to the newest passed audit; readers pin themselves to that number. No data is copied, only the catalog
+(`sluice.readers`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import duckdb
 
-from sluice.connections import scrub, without_password
+from sluice.connections import scrub
 from sluice.errors import LakeUnavailableError, PublicationError
-from sluice.lake import LAKE, Lake, literal
+from sluice.lake import LAKE, Lake, newest_copy
+from sluice.readers import refresh_readers
 from sluice.settings import Settings, load_settings
 
 # Publications, and since when readers saw each. Numbers say in which order they came, whatever the clock said: one
@@ -96,21 +98,24 @@ def record_audit(
 def publish_as_is(lake: Lake, *, reason: str) -> Publication:
     """Move readers to the lake's present snapshot, pinned ones too, and hold them there if they were held.
 
-    For changes of how tables are stored, not of what they hold: the caller vouches that nothing was loaded since the
-    newest audit.
+    For changes of how tables are stored, not of what they hold.
 
     Raises:
-        PublicationError: the newest audit failed, or there is none.
+        PublicationError: the newest audit failed, or there is none, or something was loaded since.
     """
 
     def work(con: duckdb.DuckDBPyConnection) -> Publication:
         audit, current = _audit(con, only_passed=False), _current(con)
         if audit is None or not audit.passed:
             raise PublicationError("The newest build did not pass its gates. Readers stay where they are.")
+        if _fingerprint(con, "") != _fingerprint(con, "", audit.snapshot_id):
+            raise PublicationError(
+                "Something was loaded since the newest build. Readers stay where they are. Build again."
+            )
         _take_turn(con)
         return _insert(con, lake.current_snapshot(con), audit.run_id, reason, pinned=bool(current and current.pinned))
 
-    return lake.write(work, "publish")
+    return _shown(lake, lake.write(work, "publish"))
 
 
 def is_built(lake: Lake, code: str) -> bool:
@@ -120,14 +125,15 @@ def is_built(lake: Lake, code: str) -> bool:
         return row == (True, _fingerprint(con, code))
 
 
-def _fingerprint(con: duckdb.DuckDBPyConnection, code: str) -> str:
-    """Identifies what a build is made of: its code, and the batches in the books."""
+def _fingerprint(con: duckdb.DuckDBPyConnection, code: str, snapshot: int | None = None) -> str:
+    """Identifies what a build is made of: its code, and the batches in the books, now or at a snapshot."""
+    ledger = "ops.ledger" if snapshot is None else f"(SELECT * FROM ops.ledger AT (VERSION => {snapshot}))"
     row = con.execute(
         # A replay of dead letters brings rows into a batch: the batch alone does not say what is in bronze.
         # An erasure takes some away, or what they say.
         "SELECT md5(? || coalesce(string_agg(concat(batch_id, ':', rows_accepted, "
         "'-' || nullif(coalesce(rows_erased, 0) + coalesce(rows_emptied, 0), 0)), ',' ORDER BY batch_id), '')) "
-        "FROM ops.ledger WHERE superseded_by IS NULL",
+        f"FROM {ledger} WHERE superseded_by IS NULL",
         [code],
     ).fetchone()
     assert row is not None, "an aggregate has a row"
@@ -170,7 +176,8 @@ def publish(lake: Lake, *, run_id: str, reason: str = "") -> tuple[Publication, 
         _take_turn(con)
         return _insert(con, audit.snapshot_id, run_id, reason), True
 
-    return lake.write(work, "publish")
+    publication, moved = lake.write(work, "publish")
+    return _shown(lake, publication), moved
 
 
 def roll_back(
@@ -233,7 +240,7 @@ def _move_readers(
         reason = f"{verb} to publication {wanted.publication_id}: {why}"
         return _insert(con, wanted.snapshot_id, wanted.run_id, reason, pinned=hold, by=by)
 
-    return lake.write(work, "roll back")
+    return _shown(lake, lake.write(work, "roll back"))
 
 
 def unpin(lake: Lake, *, by: str, why: str) -> Publication:
@@ -251,7 +258,13 @@ def unpin(lake: Lake, *, by: str, why: str) -> Publication:
         _take_turn(con)
         return _insert(con, current.snapshot_id, current.run_id, f"unpinned: {why}", by=by)
 
-    return lake.write(work, "unpin")
+    return _shown(lake, lake.write(work, "unpin"))
+
+
+def _shown(lake: Lake, publication: Publication) -> Publication:
+    """The publication, now that readers have been given a catalog that knows of it."""
+    refresh_readers(lake.settings)
+    return publication
 
 
 def publications(lake: Lake, limit: int = 20) -> list[tuple[Publication, bool]]:
@@ -332,9 +345,9 @@ def _current(con: duckdb.DuckDBPyConnection) -> Publication | None:
     return Publication(*row) if row else None
 
 
-def current_publication(lake: Lake) -> Publication | None:
-    """What readers see now; None before the first publication."""
-    with lake.reading() as con:
+def current_publication(lake: Lake, copy: Path | None = None) -> Publication | None:
+    """What readers see now, by a copy of the catalog if one is given; None before the first publication."""
+    with lake.connect(read_only=True, copy=copy) as con:
         return _current(con)
 
 
@@ -359,14 +372,15 @@ def kept_snapshots(con: duckdb.DuckDBPyConnection, since: datetime) -> list[int]
     return sorted(kept)
 
 
-def publication_at(lake: Lake, moment: datetime) -> Publication | None:
+def publication_at(lake: Lake, moment: datetime, copy: Path | None = None) -> Publication | None:
     """What readers saw at a moment; None if nothing had been published by then.
 
     Args:
         lake: whose publications are asked.
         moment: without a zone, of UTC.
+        copy: of the catalog, to be asked instead of the lake's own.
     """
-    with lake.reading() as con:
+    with lake.connect(read_only=True, copy=copy) as con:
         row = con.execute(
             f"SELECT * EXCLUDE (since) FROM {_SINCE} WHERE since <= $moment ORDER BY publication_id DESC LIMIT 1",
             {"moment": _utc(moment), "now": _now()},
@@ -390,16 +404,17 @@ def connect(settings: Settings | None = None, *, as_of: datetime | None = None) 
         LakeUnavailableError: there is no lake, or its catalog cannot be reached.
     """
     lake = Lake(settings or load_settings())
-    publication = current_publication(lake) if as_of is None else publication_at(lake, as_of)
+    copy = newest_copy(lake.settings)
+    publication = current_publication(lake, copy) if as_of is None else publication_at(lake, as_of, copy)
     if publication is None:
         raise PublicationError(_nothing_published(lake, as_of))
-    if as_of is not None and not _is_kept(lake, publication.snapshot_id):
+    if as_of is not None and not _is_kept(lake, publication.snapshot_id, copy):
         raise PublicationError(
             f"What readers saw at {_utc(as_of)} UTC (publication {publication.publication_id}, snapshot "
             f"{publication.snapshot_id}) is no longer kept: SLUICE_BELIEF_DAYS is {lake.settings.belief_days}."
         )
     try:
-        con = lake.connect(read_only=True, snapshot=publication.snapshot_id)
+        con = lake.connect(read_only=True, snapshot=publication.snapshot_id, copy=copy)
     except duckdb.Error as error:
         raise LakeUnavailableError(
             f"Snapshot {publication.snapshot_id} is published but cannot be attached: {scrub(str(error))}"
@@ -417,8 +432,8 @@ def _nothing_published(lake: Lake, as_of: datetime | None) -> str:
     return "Nothing has been published yet. Run `make demo`, or materialize everything in the UI."
 
 
-def _is_kept(lake: Lake, snapshot: int) -> bool:
-    with lake.reading() as con:
+def _is_kept(lake: Lake, snapshot: int, copy: Path | None) -> bool:
+    with lake.connect(read_only=True, copy=copy) as con:
         return _holds(con, snapshot)
 
 
@@ -432,33 +447,6 @@ def _holds(con: duckdb.DuckDBPyConnection, snapshot: int) -> bool:
 def _utc(moment: datetime) -> datetime:
     """As the lake's columns have it: of UTC, without a zone."""
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-
-
-def write_reader_script(settings: Settings) -> Path:
-    """Write `published.sql` to the home folder: it pins any DuckDB client to what is published when it runs.
-
-    The script holds no state: it asks the lake for the published number each time. With a PostgreSQL catalog it takes
-    the connection's secrets from the PG environment variables (PGPASSWORD …) and holds none itself.
-    """
-    path = settings.home / "published.sql"
-    temporary = path.with_suffix(".sql.tmp")
-    temporary.write_text(reader_script(settings.attach_path, settings.lake_data_path), encoding="utf-8")
-    temporary.replace(path)
-    return path
-
-
-def reader_script(attach_path: str, data_path: str) -> str:
-    """SQL that attaches a lake read-only at the snapshot that is published when it runs; without a password."""
-    attach, data = literal(without_password(attach_path)), literal(data_path)
-    lines = [
-        "-- Attaches the lake read-only at the published snapshot, as `lake`: duckdb -init published.sql",
-        f"ATTACH {attach} AS head (READ_ONLY, DATA_PATH {data});",
-        "SET VARIABLE published = (SELECT arg_max(snapshot_id, publication_id) FROM head.ops.publications);",
-        f"ATTACH {attach} AS {LAKE} (READ_ONLY, DATA_PATH {data}, SNAPSHOT_VERSION getvariable('published'));",
-        f"USE {LAKE}.gold;",
-        "DETACH head;",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def _now() -> datetime:

@@ -1,44 +1,94 @@
-"""What accounts without any right to write are given to read: a copy of the catalog, and a script that opens it.
+"""What readers are given: a copy of the SQLite catalog that nobody writes to, and scripts that open it.
 
-With a SQLite catalog only: SQLite reads a database with a write-ahead log only where it may write beside it, and who
-may write there could change the lake. A PostgreSQL catalog has roles for this (docs/deploy.md, 'Readers').
+DuckDB asks an SQLite catalog several times for one query, by a connection of its own each time. Measured: whoever asks
+while maintenance merges files may find the rows of a table neither in the old files nor in the new one, and is not
+told. Of a file that never changes all answers are of one instant; nor do readers and writers wait for each other, and
+accounts that may write nowhere can open it. Each publication and each maintenance makes a copy under a new name.
+
+A PostgreSQL catalog needs no copies, and has roles for readers (docs/deploy.md, 'Readers').
 """
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
-from sluice.publication import reader_script
+from sluice.connections import without_password
+from sluice.lake import LAKE, copies, literal
 from sluice.settings import Settings
 from sluice.sqlite_catalog import copy_sqlite
 
+# Who has opened a copy goes on with it; DuckDB opens it again by its name. An hour of publications, two minutes apart,
+# is thirty copies of some megabytes. The data files a copy names are kept for a day.
+_KEPT_SECONDS = 3600
 
-def refresh_readers(settings: Settings) -> Path | None:
-    """Bring the readers' copy in line with the lake, in one step.
 
-    To be called when readers were moved, and after maintenance, which replaces files that the copy names.
+def refresh_readers(settings: Settings, *, only: bool = False) -> Path:
+    """Give readers the catalog as it is now, in one step.
+
+    To be called when readers were moved, and when files were replaced that the copies name.
+
+    Args:
+        settings: of the lake.
+        only: take away all former copies at once, from whoever reads them, too.
 
     Returns:
-        The script that opens the copy; None with a PostgreSQL catalog, which needs none.
+        `published.sql` in the home folder.
 
     Raises:
         LakeUnavailableError, StorageFullError: the catalog cannot be read, or the copy not written.
     """
     if settings.uses_postgres:
-        return None
+        return _write(settings.home / "published.sql", reader_script(settings.attach_path, settings.lake_data_path))
     folder = settings.readers_path
     folder.mkdir(parents=True, exist_ok=True)
-    catalog = folder / settings.catalog_path.name
-    temporary = folder / f".{catalog.name}.{os.getpid()}"
+    temporary = folder / f".catalog.sqlite.{os.getpid()}"
     try:
         copy_sqlite(settings, temporary)
-        temporary.replace(catalog)
+        catalog = _named(temporary, folder)
     finally:
         temporary.unlink(missing_ok=True)
-    script = folder / "published.sql"
     text = reader_script(f"ducklake:sqlite:{catalog}", settings.lake_data_path)
-    if not script.exists() or script.read_text(encoding="utf-8") != text:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(script)
+    _write(folder / "published.sql", text)
+    script = _write(settings.home / "published.sql", text)
+    for former in copies(settings):
+        if former != catalog and (only or former.stat().st_mtime < time.time() - _KEPT_SECONDS):
+            former.unlink(missing_ok=True)
     return script
+
+
+def _named(temporary: Path, folder: Path) -> Path:
+    """The copy under the next number; two who make one at once get one each."""
+    number = 1 + max((int(p.stem.partition("-")[2]) for p in folder.glob("catalog-*.sqlite")), default=0)
+    while True:
+        try:
+            os.link(temporary, folder / f"catalog-{number}.sqlite")
+            return folder / f"catalog-{number}.sqlite"
+        except FileExistsError:
+            number += 1
+
+
+def _write(path: Path, text: str) -> Path:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    return path
+
+
+def reader_script(attach_path: str, data_path: str) -> str:
+    """SQL that attaches a lake read-only at the snapshot that is published when it runs; without a password.
+
+    With a PostgreSQL catalog it takes the connection's secrets from the PG environment variables (PGPASSWORD …).
+    """
+    attach, data = literal(without_password(attach_path)), literal(data_path)
+    lines = [
+        "-- Attaches the lake read-only at the published snapshot, as `lake`: duckdb -init published.sql",
+        f"ATTACH {attach} AS head (READ_ONLY, DATA_PATH {data});",
+        "SET VARIABLE published = (SELECT arg_max(snapshot_id, publication_id) FROM head.ops.publications);",
+        f"ATTACH {attach} AS {LAKE} (READ_ONLY, DATA_PATH {data}, SNAPSHOT_VERSION getvariable('published'));",
+        f"USE {LAKE}.gold;",
+        "DETACH head;",
+    ]
+    return "\n".join(lines) + "\n"

@@ -25,7 +25,7 @@ HOME_SETTINGS = "settings.env"
 _POSTGRES = "postgres:"
 
 # 32 hexadecimal digits are 128 bits, which nobody tries out.
-_KEY_CHARACTERS = 32
+KEY_CHARACTERS = 32
 
 
 class Settings(BaseSettings):
@@ -106,9 +106,9 @@ class Settings(BaseSettings):
     @classmethod
     def _hard_to_guess(cls, value: SecretStr) -> SecretStr:
         # Whoever can guess the key can make the pseudonym of every address there is, and compare.
-        if value.get_secret_value() and len(value.get_secret_value()) < _KEY_CHARACTERS:
+        if value.get_secret_value() and len(value.get_secret_value()) < KEY_CHARACTERS:
             raise ValueError(
-                f"is shorter than {_KEY_CHARACTERS} characters and could be guessed; `openssl rand -hex 32` makes one"
+                f"is shorter than {KEY_CHARACTERS} characters and could be guessed; `openssl rand -hex 32` makes one"
             )
         return value
 
@@ -116,6 +116,12 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if self.end_date is not None and self.end_date <= self.start_date:
             raise ValueError(f"end_date {self.end_date} must lie after start_date {self.start_date}")
+        home, landing = self.home.resolve(), self.landing_path
+        if home.is_relative_to(landing) or any(
+            landing.is_relative_to(home / own) for own in ("lake", "dagster", "readers", "tmp")
+        ):
+            # An erasure rewrites what it finds in the landing area.
+            raise ValueError(f"landing {landing} must be a folder of its own: the lake is in {home}")
         return self
 
     @property

@@ -15,7 +15,7 @@ from sluice.contracts import load_contracts
 from sluice.errors import LakeUnavailableError
 from sluice.ingest import ingest
 from sluice.lake import Lake
-from sluice.publication import connect, publish, record_audit, write_reader_script
+from sluice.publication import connect, publish, record_audit
 from sluice.settings import PROJECT, Settings
 from tests.postgres import PASSWORD, Server
 from tests.shop import order_line, settings_in, write_orders
@@ -102,7 +102,7 @@ def test_publishing_and_reading(settings: Settings) -> None:
         write_orders(settings, "2026-01-04", "uk", [order_line(1)])
         ingest(lake, contract)
         assert con.execute("SELECT count(*) FROM lake.bronze.orders").fetchall() == [(350,)]
-    assert PASSWORD not in write_reader_script(settings).read_text()
+    assert PASSWORD not in (settings.home / "published.sql").read_text()
 
 
 def test_a_wrong_password_is_one_clear_message_without_it(server: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sluice.errors import LakeUnavailableError
-from sluice.lake import Lake
+from sluice.lake import Lake, copies
 from sluice.maintenance import maintain
 from sluice.publication import connect, publish, record_audit
 from sluice.readers import refresh_readers
@@ -87,7 +87,6 @@ def home() -> Iterator[Home]:
         (Path(name) / "reader").mkdir()
         settings = load_settings(home=Path(name) / "home")
         fill(settings)
-        refresh_readers(settings)
         folder = settings.home
         for path in (folder, *folder.rglob("*")):
             path.chmod(0o555 if path.is_dir() else 0o444)
@@ -120,11 +119,12 @@ def test_an_account_without_rights_changes_nothing(home: Home) -> None:
         "sluice.connect().execute('SELECT sum(n) FROM lake.bronze.secret')": "Permission denied",
         f"{lake}.write(lambda c: c.execute('DELETE FROM gold.t'), 'x')": "LakeUnavailableError: ",
         f"{lake}.create()": "LakeUnavailableError: ",
-        f"open('{home.folder}/readers/catalog.sqlite', 'r+b')": "Permission denied",
+        f"open('{home.folder}/readers/catalog-1.sqlite', 'r+b')": "Permission denied",
         f"open('{home.folder}/lake/catalog.sqlite', 'r+b')": "Permission denied",
-        f"os.remove('{home.folder}/readers/catalog.sqlite')": "Permission denied",
+        f"os.remove('{home.folder}/readers/catalog-1.sqlite')": "Permission denied",
         f"open('{home.folder}/lake/data/x', 'w')": "Permission denied",
-        f"sluice.lake.duckdb.connect().execute(\"ATTACH 'ducklake:sqlite:{home.folder}/readers/catalog.sqlite' AS l\")"
+        f"sluice.lake.duckdb.connect()"
+        f".execute(\"ATTACH 'ducklake:sqlite:{home.folder}/readers/catalog-1.sqlite' AS l\")"
         ".execute('CREATE TABLE l.main.x (n INT)')": "readonly database",
     }
     for (code, words), told in zip(attempts.items(), home.read(*attempts), strict=True):
@@ -135,8 +135,7 @@ def test_an_account_without_rights_changes_nothing(home: Home) -> None:
 def test_the_copy_follows_publication_and_maintenance(tmp_path: Path) -> None:
     settings = load_settings(home=tmp_path / "home")
     fill(settings)
-    script = refresh_readers(settings)
-    assert script is not None
+    script = settings.readers_path / "published.sql"
 
     def read() -> tuple[int, int]:
         import duckdb
@@ -148,15 +147,22 @@ def test_the_copy_follows_publication_and_maintenance(tmp_path: Path) -> None:
     assert read() == (101, 1000)
     lake = Lake(settings)
     record_audit(lake, run_id="b", checks_passed=1, failed=[])
-    publish(lake, run_id="p")
     assert read() == (101, 1000)
-    refresh_readers(settings)
+    publish(lake, run_id="p")
     assert read() == (201, 1000)
     maintain(lake, keep_days=0, belief_days=0, orphan_age_hours=0)
-    refresh_readers(settings)
     assert read() == (201, 1000)
-    assert sorted(p.name for p in settings.readers_path.iterdir()) == ["catalog.sqlite", "published.sql"]
-    assert refresh_readers(load_settings(catalog="postgres:dbname=x")) is None
+    # Who has opened a copy goes on with it for a while.
+    assert sorted(p.name for p in settings.readers_path.iterdir()) == [
+        *(f"catalog-{n}.sqlite" for n in (1, 2, 3)),
+        "published.sql",
+    ]
+    os.utime(settings.readers_path / "catalog-1.sqlite", (0, 0))
+    refresh_readers(settings)
+    assert [p.name for p in copies(settings)] == [f"catalog-{n}.sqlite" for n in (2, 3, 4)]
+    refresh_readers(settings, only=True)
+    assert [p.name for p in copies(settings)] == ["catalog-5.sqlite"]
+    assert read() == (201, 1000)
 
 
 def documented_roles() -> str:

@@ -1,4 +1,4 @@
-"""Eight readers query while days are loaded, some of whose builds fail: nobody sees a mixed or failed state."""
+"""Eight readers query while days are loaded, some builds fail, all is tidied: nobody sees a mixed or failed state."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from sluice.errors import PublicationError
 from sluice.lake import Lake
+from sluice.maintenance import maintain
 from sluice.publication import publish, record_audit
 from sluice.settings import PROJECT, load_settings
 from sluice.simulation import generate
@@ -89,6 +90,7 @@ def test_readers_see_published_states_and_no_others(tmp_path: Path) -> None:
                     publish(lake, run_id=day)
             else:
                 publish(lake, run_id=day)
+            maintain(lake)
         wait_until(lambda: all(len(readings(tmp_path, n)) > 3 for n in range(READERS)))
     finally:
         (home / "stop").touch()

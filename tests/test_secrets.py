@@ -26,7 +26,7 @@ from resources.partitions import run_tags
 from sluice.backup import back_up
 from sluice.contracts import load_contracts
 from sluice.lake import Lake
-from sluice.publication import publish, record_audit, write_reader_script
+from sluice.publication import publish, record_audit
 from sluice.readers import refresh_readers
 from sluice.settings import PROJECT, Settings
 from tests.postgres import PASSWORD, Server
@@ -119,7 +119,6 @@ def test_neither_runs_nor_tables_nor_backups_hold_a_password(
 
     record_audit(Lake(settings), run_id="b", checks_passed=1, failed=[])
     publish(Lake(settings), run_id="p")
-    write_reader_script(settings)
     refresh_readers(settings)
     back_up(settings, tmp_path / "backup")
     with Lake(settings).reading() as con:
@@ -134,7 +133,7 @@ def test_neither_runs_nor_tables_nor_backups_hold_a_password(
         [str(postgres.programs / "pg_dump"), "-d", postgres.connection("secrets_runs")],
         env={**os.environ, "PGPASSWORD": PASSWORD}, capture_output=True, check=True,
     ).stdout  # fmt: skip
-    assert b"ducklake_inlined_data" in dump
+    assert b"ducklake_data_file" in dump
     told.append(("catalog", dump))
     told.append(("output", "".join(capfd.readouterr()).encode()))
     assert leaks(told) == []

@@ -19,7 +19,7 @@ from sluice.backup import catalogs, manifest
 from sluice.backup.manifest import BackedUpFile, Manifest
 from sluice.errors import BackupError, SluiceError, StorageFullError
 from sluice.lake import Lake
-from sluice.publication import current_publication, write_reader_script
+from sluice.publication import current_publication
 from sluice.readers import refresh_readers
 from sluice.settings import Settings, load_settings
 
@@ -210,7 +210,6 @@ def _prove(settings: Settings, found: Manifest) -> None:
         )
         known = published.fetchone() is not None
     if known and current_publication(Lake(settings)):
-        write_reader_script(settings)
         refresh_readers(settings)
 
 

@@ -57,28 +57,24 @@ def _rollback(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.lake import Lake
     from sluice.publication import roll_back
 
-    return _told(settings, roll_back(Lake(settings), chosen.publication, by=chosen.by, why=chosen.why))
+    return _told(roll_back(Lake(settings), chosen.publication, by=chosen.by, why=chosen.why))
 
 
 def _pin(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.lake import Lake
     from sluice.publication import pin
 
-    return _told(settings, pin(Lake(settings), chosen.publication, by=chosen.by, why=chosen.why))
+    return _told(pin(Lake(settings), chosen.publication, by=chosen.by, why=chosen.why))
 
 
 def _unpin(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.lake import Lake
     from sluice.publication import unpin
 
-    return _told(settings, unpin(Lake(settings), by=chosen.by, why=chosen.why))
+    return _told(unpin(Lake(settings), by=chosen.by, why=chosen.why))
 
 
-def _told(settings: Settings, publication: Publication) -> int:
-    from sluice.readers import refresh_readers
-
-    # Those who read a copy of the catalog learn of it by a new one.
-    refresh_readers(settings)
+def _told(publication: Publication) -> int:
     held = ", pinned" if publication.pinned else ""
     print(f"publication {publication.publication_id}: readers see snapshot {publication.snapshot_id}{held}")
     return 0

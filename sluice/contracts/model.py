@@ -182,6 +182,11 @@ class Contract:
         return frozenset(c.subject for c in self.columns if c.subject)
 
     @property
+    def tells_of_people(self) -> bool:
+        """Whether a row of it may name somebody: whoever sees the UI is not thereby allowed to see people."""
+        return any(c.personal or c.subject for c in self.columns)
+
+    @property
     def static_dimension(self) -> str | None:
         """The path token that fans a day out into several partitions, such as `region`; None when a day is one."""
         return next(iter(self.landing.partitions), None)

@@ -1,7 +1,7 @@
 """The past without the person: files rewritten, old snapshots expired, their files deleted, the catalog cleared.
 
 What a delete leaves is still there: rows in files that a delete only marks, files of older snapshots, values kept in
-the catalog (inlined rows, smallest and largest values of files), pages SQLite has freed but not wiped.
+the catalog (the smallest and largest of files), pages SQLite has freed but not wiped.
 """
 
 from __future__ import annotations
@@ -19,13 +19,10 @@ _PATIENCE = 30
 
 
 def compact(lake: Lake) -> None:
-    """Write anew every data file of which rows have been deleted, and take inlined rows out of the catalog."""
+    """Write anew every data file of which rows have been deleted."""
+    rewrite = f"CALL ducklake_rewrite_data_files('{LAKE}', delete_threshold => 0.0)"
     with lake.connect() as con:
-        for call, message in (
-            (f"CALL ducklake_flush_inlined_data('{LAKE}')", "flush inlined rows"),
-            (f"CALL ducklake_rewrite_data_files('{LAKE}', delete_threshold => 0.0)", "rewrite files with deleted rows"),
-        ):
-            lake.transaction(con, lambda c, sql=call: c.execute(sql), f"erasure: {message}")  # type: ignore[misc]
+        lake.transaction(con, lambda c: c.execute(rewrite), "erasure: rewrite files with deleted rows")
 
 
 def forget_the_past(lake: Lake, keep: list[int]) -> tuple[int, int]:

@@ -5,6 +5,7 @@ The key lies outside the lake: whoever has the lake alone cannot tell who was er
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from sluice.errors import ErasureError
 from sluice.lake import quoted
 from sluice.pseudonyms import ERASURE, Key, digest_sql
 from sluice.rules import text, value
-from sluice.settings import Settings
+from sluice.settings import KEY_CHARACTERS, Settings
 
 # The checksum of a letter whose text was erased begins so, and goes on with its line.
 ERASED = "erased"
@@ -32,6 +33,9 @@ def register_key(settings: Settings, *, create: bool = False) -> Key:
     """The key of the list: from SLUICE_ERASURE_KEY, or from the home folder, where `create` makes one.
 
     Without one the key is empty.
+
+    Raises:
+        ErasureError: what the file holds is no key.
     """
     given = settings.erasure_key.get_secret_value()
     if given:
@@ -39,10 +43,25 @@ def register_key(settings: Settings, *, create: bool = False) -> Key:
     path = settings.erasure_key_path
     if create and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # Under its name it is whole, whenever the process is killed.
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(32) + "\n")
-    return Key(path.read_text().strip().encode()) if path.exists() else Key(b"")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):  # somebody else has made one meanwhile
+            os.link(temporary, path)
+        temporary.unlink()
+    if not path.exists():
+        return Key(b"")
+    text = path.read_text().strip()
+    if len(text) < KEY_CHARACTERS:
+        raise ErasureError(
+            f"{path} holds {len(text)} characters, which is no key: nobody who was erased could be recognised. Put "
+            "erasure.key back from where you keep it; if nobody has been erased yet, remove the file."
+        )
+    return Key(text.encode())
 
 
 def note(

@@ -18,9 +18,10 @@ from sluice.erasure import bounds, landing, leftovers, purge, register
 from sluice.erasure.person import Person, Place, is_number, places, table_exists, values_of
 from sluice.erasure.rows import Emptied, erase_rows
 from sluice.erasure.search import Findings, in_parquet, search
-from sluice.errors import ErasureError
+from sluice.errors import ErasureError, PublicationError
 from sluice.lake import Lake
 from sluice.publication import current_publication, latest_audit, publish_as_is
+from sluice.readers import refresh_readers
 from sluice.writers import alone
 
 # A load that comes between the build and the publication is built, too; one after the other cannot always come.
@@ -137,6 +138,8 @@ def erase(
     if not lake.settings.uses_postgres:
         with alone(lake.settings):
             purge.wipe_sqlite(lake.settings.catalog_path)
+        # Former copies name files that are gone, and may hold values of the person.
+        refresh_readers(lake.settings, only=True)
     tell("the search")
     findings = search(lake, contracts, where, person, _logs(logs))
     findings = _without_orphans(lake, contracts, where, person, logs, findings)
@@ -219,8 +222,15 @@ def _build(lake: Lake, rebuild: Callable[[], None]) -> None:
         purge.compact(lake)
         if _ledger(lake) == before:
             break
-    if current_publication(lake) is not None:
+    if current_publication(lake) is None:
+        return
+    try:
         publish_as_is(lake, reason="erasure of a person")
+    except PublicationError as error:
+        raise ErasureError(
+            f"{error} The person is out of bronze, not yet out of what readers see: run the same command again when "
+            "fewer files arrive."
+        ) from error
 
 
 def _ledger(lake: Lake) -> object:
@@ -235,9 +245,14 @@ def _forget(lake: Lake) -> tuple[int, int]:
 
 
 def _unread(lake: Lake, logs: Sequence[Path]) -> list[Path]:
-    """Files no pipeline reads: the home folder without the lake, what is delivered, and files of work under way."""
+    """Logs and the like: the home folder without the lake, what is delivered, work under way, and configuration.
+
+    An id may be a number, and stand in configuration for another: blanked there, nothing would start any more.
+    """
     settings = lake.settings
     own = [settings.home / "lake", settings.landing_path, settings.temp_path, settings.erasure_key_path]
+    own += [settings.readers_path, settings.home / "published.sql", settings.home / "settings.env"]
+    own.append(settings.home / "dagster" / "dagster.yaml")
     if "://" not in settings.lake_data_path:
         own.append(Path(settings.lake_data_path))
     return [*leftovers.files_of([settings.home], *own), *_logs(logs)]

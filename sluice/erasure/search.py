@@ -24,7 +24,7 @@ from sluice.erasure.leftovers import GZIP, PARQUET, SQLITE, files_of, sqlite_col
 from sluice.erasure.lines import may_hold
 from sluice.erasure.person import Person, Place
 from sluice.erasure.rows import may_name, names_them
-from sluice.lake import LAKE, Lake, literal, quoted
+from sluice.lake import LAKE, Lake, copies, literal, quoted
 from sluice.landing import scan
 from sluice.records.shape import no_glob
 
@@ -64,7 +64,7 @@ def search(
     settings = lake.settings
     data = None if "://" in settings.lake_data_path else Path(settings.lake_data_path)
     seeker = _Seeker(lake, contracts, where, person)
-    own = [settings.catalog_path, settings.erasure_key_path]
+    own = [settings.catalog_path, settings.erasure_key_path, *copies(settings)]
     landing = settings.landing_path
     folders = [settings.home, landing, *([data] if data else [])]
     routed = {
@@ -173,13 +173,9 @@ class _Seeker:
         try:
             con.text_factory = bytes
             kinds = _catalog_columns(con) if catalog else {}
-            letters = _inlined_letters(con) if catalog else set()
             for table, columns in sqlite_columns(con):
                 for row in con.execute(f'SELECT * FROM "{table}"'):
                     self.findings.rows += 1
-                    if table in letters:
-                        explained += self._inlined_letter(f"{path.name}: {table} (dead letters)", columns, row)
-                        continue
                     meaning = kinds.get(_of_stats(table, columns, row))
                     for column, value in zip(columns, row, strict=True):
                         hits, other = self._catalog_value(table, column, value, meaning, catalog=catalog)
@@ -196,15 +192,6 @@ class _Seeker:
                 # What the values do not account for stands in a freed page.
                 if left > explained:
                     self.findings.hit(f"{file} (bytes)", left - explained)
-
-    def _inlined_letter(self, place: str, columns: Sequence[str], row: Sequence[object]) -> int:
-        """A dead letter the catalog holds itself; returns the hits that mean something else."""
-        hits = sum(1 for value in row if isinstance(value, bytes) for _ in tokens(self.person, value))
-        given = dict(zip(columns, (v.decode() if isinstance(v, bytes) else v for v in row), strict=True))
-        texts = [given.get(n) for n in ("file", "raw", "raw_encoding", "corrected", "header", "reasons", "decided_why")]
-        theirs = names_them(self.places.get(str(given.get("source"))), self.person, *texts)  # type: ignore[arg-type]
-        self.findings.hit(place, max(hits, theirs), other=not theirs)
-        return 0 if theirs else hits
 
     def _catalog_value(
         self, table: str, column: str, value: object, meaning: tuple[str, str, str] | None, *, catalog: bool
@@ -373,17 +360,6 @@ def _catalog_columns(con: sqlite3.Connection) -> dict[tuple[object, object], tup
         for table, column, name, kind, owner in con.execute(
             "SELECT c.table_id, c.column_id, c.column_name, c.column_type, t.table_name FROM ducklake_column AS c "
             "JOIN ducklake_table AS t USING (table_id)"
-        ).fetchall()
-    }
-
-
-def _inlined_letters(con: sqlite3.Connection) -> set[str]:
-    """Tables of the catalog with dead letters that are in no data file yet."""
-    return {
-        row[0].decode()
-        for row in con.execute(
-            "SELECT i.table_name FROM ducklake_inlined_data_tables AS i JOIN ducklake_table AS t USING (table_id) "
-            "WHERE t.table_name = 'dead_letters'"
         ).fetchall()
     }
 

@@ -17,8 +17,7 @@ from resources.dbt import project_fingerprint
 from sluice.bronze import create_bronze_tables
 from sluice.ingest import ingest
 from sluice.lake import Lake
-from sluice.publication import publish, record_audit, write_reader_script
-from sluice.readers import refresh_readers
+from sluice.publication import publish, record_audit
 from sluice.settings import PROJECT, Settings, load_settings
 from sluice.simulation import generate
 from tests.warehouse import CONTRACTS, load
@@ -44,8 +43,6 @@ def cycle(settings: Settings, last: str = "publish") -> None:
         say("publish")
         record_audit(lake, run_id="cycle", checks_passed=1, failed=[], code=project_fingerprint(settings))
         publish(lake, run_id="cycle")
-        write_reader_script(settings)
-        refresh_readers(settings)
     say("done")
 
 

@@ -37,6 +37,23 @@ def busy(bench: Bench) -> Bench:
     return bench
 
 
+def test_no_row_is_kept_in_the_catalog_where_moving_it_would_hide_it_from_readers(bench: Bench) -> None:
+    """However few are written; and what a lake of an earlier version has there is moved once."""
+    few = "SELECT count(*) FROM ducklake_list_files('lake', 'few', schema => 'gold')"
+    with bench.lake.connect() as con:
+        con.execute("CREATE SCHEMA gold")
+        con.execute("CREATE TABLE gold.few AS SELECT 1 AS n")
+        assert con.execute(few).fetchall() == [(0,)], "DuckLake keeps few rows in files by itself by now"
+    bench.lake.create()
+    bench.lake.write(lambda con: con.execute("INSERT INTO gold.few VALUES (2)"), "a row")
+    bench.lake.write(lambda con: con.execute("DELETE FROM gold.few WHERE n = 1"), "none of it")
+    assert bench.sql(few) == [(1,)]
+    assert bench.sql("FROM gold.few") == [(2,)]
+    with sqlite3.connect(bench.settings.catalog_path) as catalog:
+        tables = catalog.execute("SELECT table_name FROM ducklake_inlined_data_tables").fetchall()
+        assert sum(catalog.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for (name,) in tables) == 0
+
+
 def parquet(bench: Bench) -> set[Path]:
     return set(Path(bench.settings.lake_data_path).rglob("*.parquet"))
 
@@ -86,7 +103,7 @@ def test_what_killed_runs_left_is_removed_when_it_is_old(busy: Bench) -> None:
     os.utime(old, (0, 0))
     spilled = busy.settings.temp_path / "duckdb_temp_storage_DEFAULT-0.tmp"
     copy = busy.settings.readers_path / ".catalog.sqlite.4711"
-    copy.parent.mkdir()
+    copy.parent.mkdir(exist_ok=True)
     for path in (spilled, copy):
         path.write_text("x")
         os.utime(path, (0, 0))

@@ -27,8 +27,8 @@ from sluice.publication import (
     record_audit,
     roll_back,
     unpin,
-    write_reader_script,
 )
+from sluice.readers import refresh_readers
 from sluice.settings import load_settings
 from tests.conftest import Bench
 
@@ -128,8 +128,7 @@ def test_a_reader_keeps_its_instant_while_the_writer_goes_on(warehouse: Bench) -
 def test_the_reader_script_pins_any_duckdb(warehouse: Bench) -> None:
     record_audit(warehouse.lake, run_id="b1", checks_passed=1, failed=[])
     publish(warehouse.lake, run_id="p1")
-    path = write_reader_script(warehouse.settings)
-    assert path == warehouse.settings.home / "published.sql"
+    path = warehouse.settings.home / "published.sql"
 
     def read() -> list[tuple[int]]:
         with duckdb.connect() as con:
@@ -142,7 +141,6 @@ def test_the_reader_script_pins_any_duckdb(warehouse: Bench) -> None:
     record_audit(warehouse.lake, run_id="b2", checks_passed=1, failed=[])
     assert read() == [(1,)]
     publish(warehouse.lake, run_id="p2")
-    # The script holds no number: the one written before follows.
     assert read() == [(1,), (2,)]
 
 
@@ -157,7 +155,7 @@ def test_the_reader_script_pins_any_duckdb(warehouse: Bench) -> None:
     ],
 )
 def test_the_reader_script_holds_no_password(catalog: str, attach: str, tmp_path: Path) -> None:
-    text = write_reader_script(load_settings(home=tmp_path, catalog=catalog)).read_text()
+    text = refresh_readers(load_settings(home=tmp_path, catalog=catalog)).read_text()
     assert "s3cret" not in text and "***" not in text
     assert f"ATTACH '{attach}' AS head" in text
 
@@ -228,6 +226,7 @@ def note_times(bench: Bench, *days: int) -> list[datetime]:
             ),
             "another clock",
         )
+    refresh_readers(bench.settings)
     bench.close()
     return times
 
