@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sluice.erasure.person import BLANK, Person
 from sluice.erasure.purge import wipe_sqlite
+from sluice.settings import Settings
 
 SQLITE = b"SQLite format 3\0"
 PARQUET = b"PAR1"
@@ -23,6 +24,11 @@ GZIP = b"\x1f\x8b"
 # Before a bare number that is a value of JSON: an unescaped quote ends the key.
 _KEY = re.compile(rb'(?<!\\)"\s*:\s*$')
 _AFTER = re.compile(rb"\s*[,}]")
+
+
+def configuration(settings: Settings) -> list[Path]:
+    """What people have written to set Sluice up. An id may be a number, and stand there for another."""
+    return [settings.home / "settings.env", settings.home / "dagster" / "dagster.yaml"]
 
 
 def tokens(person: Person, text: bytes) -> Iterator[re.Match[bytes]]:

@@ -245,14 +245,10 @@ def _forget(lake: Lake) -> tuple[int, int]:
 
 
 def _unread(lake: Lake, logs: Sequence[Path]) -> list[Path]:
-    """Logs and the like: the home folder without the lake, what is delivered, work under way, and configuration.
-
-    An id may be a number, and stand in configuration for another: blanked there, nothing would start any more.
-    """
+    """Logs and the like: the home folder without the lake, what is delivered, work under way, and configuration."""
     settings = lake.settings
     own = [settings.home / "lake", settings.landing_path, settings.temp_path, settings.erasure_key_path]
-    own += [settings.readers_path, settings.home / "published.sql", settings.home / "settings.env"]
-    own.append(settings.home / "dagster" / "dagster.yaml")
+    own += [settings.readers_path, settings.home / "published.sql", *leftovers.configuration(settings)]
     if "://" not in settings.lake_data_path:
         own.append(Path(settings.lake_data_path))
     return [*leftovers.files_of([settings.home], *own), *_logs(logs)]

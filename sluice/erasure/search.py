@@ -20,7 +20,7 @@ import duckdb
 
 from sluice.contracts import Contract
 from sluice.erasure.landing import parquet_rows, records
-from sluice.erasure.leftovers import GZIP, PARQUET, SQLITE, files_of, sqlite_columns, tokens
+from sluice.erasure.leftovers import GZIP, PARQUET, SQLITE, configuration, files_of, sqlite_columns, tokens
 from sluice.erasure.lines import may_hold
 from sluice.erasure.person import Person, Place
 from sluice.erasure.rows import may_name, names_them
@@ -74,7 +74,7 @@ def search(
         for f in scan(c, landing, settings.start_date, settings.end_date).files
     }
     parquet = []
-    for path in sorted({*files_of(folders), *logs}):
+    for path in sorted({*files_of(folders), *logs} - set(configuration(settings))):
         try:
             head = path.open("rb").read(16)
             seeker.findings.files += 1

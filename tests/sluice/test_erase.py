@@ -59,6 +59,8 @@ class Planted:
         (home / "dagster" / "storage").mkdir(parents=True)
         (home / "dagster" / "run.log").write_text(f"row of {ANN}, {MAIL}; of {BOB}\n")
         (home / "packed.txt").write_text("nothing")
+        # Configuration is nobody's row, though a number in it be Ann's.
+        (home / "settings.env").write_text(f"SLUICE_BELIEF_DAYS={ANN}\n")
         with sqlite3.connect(home / "dagster" / "storage" / "index.db") as con:
             con.execute("PRAGMA journal_mode = WAL")
             con.execute("CREATE TABLE event_logs (event TEXT)")

@@ -24,6 +24,7 @@ from sluice.publication import (
     publication_at,
     publications,
     publish,
+    publish_as_is,
     record_audit,
     roll_back,
     unpin,
@@ -381,3 +382,16 @@ def test_a_build_does_not_run_over_a_pin(warehouse: Bench, monkeypatch: pytest.M
     assert publish(warehouse.lake, run_id="p") == (held[0], False)
     assert seen(warehouse) == [1, 2]
     assert [each.publication_id for each, _ in publications(warehouse.lake)] == [2, 1]
+
+
+def test_what_was_loaded_since_the_build_is_not_published_as_it_is(warehouse: Bench) -> None:
+    """For an erasure, which moves readers to files that were written anew."""
+    record_audit(warehouse.lake, run_id="b", checks_passed=1, failed=[])
+    publish(warehouse.lake, run_id="p")
+    add(warehouse, 2)
+    assert publish_as_is(warehouse.lake, reason="tables only").reason == "tables only"
+    warehouse.lake.write(
+        lambda con: con.execute("INSERT INTO ops.ledger BY NAME SELECT 'b1' AS batch_id, 1 AS rows_accepted"), "a load"
+    )
+    with pytest.raises(PublicationError, match="Something was loaded since"):
+        publish_as_is(warehouse.lake, reason="tables only")

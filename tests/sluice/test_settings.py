@@ -99,6 +99,14 @@ def test_a_bad_value_is_named(values: dict[str, Any], words: list[str], tmp_path
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("landing", ["", ".", "..", "lake", "lake/data/bronze", "readers"])
+def test_a_landing_area_is_a_folder_of_its_own(landing: str, tmp_path: Path) -> None:
+    """An erasure rewrites what it finds there."""
+    with pytest.raises(ConfigurationError, match="must be a folder of its own"):
+        load_settings(home=tmp_path / "home", landing=tmp_path / "home" / landing)
+    assert load_settings(home=tmp_path / "home", landing=tmp_path / "lake").landing_path == tmp_path / "lake"
+
+
 def test_a_bad_variable_of_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "settings.env").write_text("SLUICE_START_DATE=tomorrow\n")
     with pytest.raises(ConfigurationError, match="SLUICE_START_DATE"):
