@@ -22,7 +22,7 @@ from sluice.bronze import create_bronze
 from sluice.contracts import Contract
 from sluice.dead_letters import POISON, Choice
 from sluice.drift import reject_rows
-from sluice.erasure.register import leave_out
+from sluice.erasure.register import ERASED, ERASED_REASONS, leave_out, leave_out_of_texts
 from sluice.errors import DeadLetterError
 from sluice.inventory import PARTITION_KEY as UNROUTABLE
 from sluice.judging import judge
@@ -172,14 +172,18 @@ def _take_again(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Mean
     judge(con, contract, batches, [f.origin for f in files], faults)
     # The batch's gates were for all of it; of its worst rows alone they would say nothing.
     reject_rows(con, contract)
-    leave_out(con, contract)
-    _judge_against_bronze(con, contract)
     temp_table(
         con,
         "misfits",
         "file_id INTEGER, rule VARCHAR, column VARCHAR, detail VARCHAR",
         [(f.file_id, f.rule, f.column, f.detail) for f in faults],
     )
+    leave_out(con, contract)
+    if faults:
+        # Of a file whose header no longer fits, nothing was taken apart.
+        texts = "SELECT row_id, payload AS raw FROM chosen_letters WHERE file_id IN (SELECT file_id FROM misfits)"
+        leave_out_of_texts(con, contract, texts)
+    _judge_against_bronze(con, contract)
     return dataclasses.replace(told, **_move(con, contract, meant))
 
 
@@ -328,15 +332,23 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> 
     )
     con.execute(
         "CREATE OR REPLACE TEMP TABLE failures AS SELECT s.dead_letter_id, s.correction, s.supplied, "
-        f"{row_reasons(contract)} AS reasons FROM settled AS s JOIN records AS r USING (file_id, line) "
+        f"j.row_id IN (SELECT row_id FROM erased_letters) AS theirs, {row_reasons(contract)} AS reasons "
+        "FROM settled AS s JOIN records AS r USING (file_id, line) "
         f"JOIN judged AS j ON j.row_id = s.judged_row LEFT JOIN {REPEATED_REASONS} AS u ON u.row_id = s.judged_row "
         "WHERE s.outcome = 'failed' UNION ALL SELECT s.dead_letter_id, s.correction, s.supplied, "
+        "s.row_id IN (SELECT row_id FROM erased_letters), "
         "[{'rule': m.rule, 'column': m.\"column\", 'value': NULL::VARCHAR, 'detail': m.detail}] "
         "FROM settled AS s JOIN misfits AS m USING (file_id)"
     )
+    own = "(f.theirs AND f.correction IS NULL)"
     con.execute(
-        # The reasons are those of what was tried last, so that is kept beside them.
-        "UPDATE ops.dead_letters AS d SET reasons = f.reasons, corrected = f.correction, "
+        # The reasons are those of what was tried last, so that is kept beside them, unless it names somebody who has
+        # been erased: then neither is, and of a letter whose own text does so no more than a load would keep.
+        f"UPDATE ops.dead_letters AS d SET reasons = CASE WHEN f.theirs THEN {ERASED_REASONS} ELSE f.reasons END, "
+        "corrected = CASE WHEN NOT f.theirs THEN f.correction END, "
+        f"raw = CASE WHEN NOT {own} THEN d.raw END, "
+        f"checksum = CASE WHEN {own} THEN {literal(ERASED)} || d.line ELSE d.checksum END, "
+        f"status = CASE WHEN {own} THEN 'discarded' ELSE d.status END, "
         "decided_by = CASE WHEN f.supplied THEN nullif($by, '') ELSE d.decided_by END, "
         "decided_at = CASE WHEN f.supplied THEN $now ELSE d.decided_at END, "
         f"same_failures = {same_failures('d.reasons', 'f.reasons', 'coalesce(d.same_failures, d.attempts)')}, "
