@@ -20,9 +20,9 @@ from sluice.batches import Batch, BatchOutcome
 from sluice.booking import REPEATED_REASONS, balanced, insert_accepted, row_reasons, same_failures, take_turn
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract
-from sluice.dead_letters import POISON, Choice
+from sluice.dead_letters import DUPLICATE_WHY, POISON, Choice
 from sluice.drift import reject_rows
-from sluice.erasure.register import ERASED, ERASED_REASONS, leave_out, leave_out_of_texts
+from sluice.erasure.register import ERASED, ERASED_REASONS, ERASED_WHY, leave_out, leave_out_of_texts
 from sluice.errors import DeadLetterError
 from sluice.inventory import PARTITION_KEY as UNROUTABLE
 from sluice.judging import judge
@@ -210,6 +210,8 @@ def _choose(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -
     con.execute(
         "CREATE OR REPLACE TEMP TABLE chosen_letters AS SELECT dead_letter_id, batch_id, partition_key, file, line, "
         "header, correction, supplied, coalesce(correction, raw) AS payload, "
+        # A row that was taken before its person was erased is no duplicate of one that it has become like since.
+        f"NOT supplied AND correction IS NOT NULL AND coalesce(decided_why = {literal(ERASED_WHY)}, false) AS own, "
         "row_number() OVER (ORDER BY batch_id, file, line) - 1 AS row_id, "
         "dense_rank() OVER (ORDER BY batch_id) - 1 AS batch_no, "
         "dense_rank() OVER (ORDER BY batch_id, file, header) - 1 AS file_id FROM sorted_letters WHERE kind = 'row'"
@@ -276,6 +278,9 @@ def _judge_against_bronze(con: duckdb.DuckDBPyConnection, contract: Contract) ->
     def undeclared(extra: str) -> str:
         return f"nullif(json_merge_patch({extra}, {declared})::VARCHAR, '{{}}')"
 
+    con.execute(
+        "UPDATE judged SET twin = false WHERE (file_id, line) IN (SELECT (file_id, line) FROM chosen_letters WHERE own)"
+    )
     file = "AND o._file = f.path " if contract.landing.duplicates == "file" else ""
     con.execute(
         "UPDATE judged SET twin = true WHERE row_id IN (SELECT j.row_id FROM judged AS j "
@@ -283,7 +288,8 @@ def _judge_against_bronze(con: duckdb.DuckDBPyConnection, contract: Contract) ->
         f"JOIN bronze.{quoted(contract.name)} AS o ON o._batch_id = b.batch_id {file}"
         f"AND {same} AND (o._extra IS NOT DISTINCT FROM j.extra "
         f"OR {undeclared('o._extra')} IS NOT DISTINCT FROM {undeclared('j.extra')}) "
-        "WHERE NOT j.twin AND NOT j.rejected)"
+        "WHERE NOT j.twin AND NOT j.rejected "
+        "AND (file_id, line) NOT IN (SELECT (file_id, line) FROM chosen_letters WHERE own))"
     )
     for column in contract.columns:
         if column.unique:
@@ -324,7 +330,8 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> 
     con.execute(
         "UPDATE ops.dead_letters AS d SET status = 'replayed', contract_version = $version, "
         "decided_by = coalesce(nullif($by, ''), d.decided_by, nullif($run, '')), decided_at = $now, "
-        "decided_why = CASE s.outcome WHEN 'duplicate' THEN 'replayed: the row is there already' ELSE 'replayed' END, "
+        f"decided_why = CASE WHEN s.outcome = 'duplicate' THEN {literal(DUPLICATE_WHY)} "
+        f"WHEN s.own THEN {literal(ERASED_WHY)} ELSE 'replayed' END, "
         # What was supplied may name somebody who has been erased.
         "raw = CASE WHEN NOT s.theirs THEN d.raw END, corrected = CASE WHEN NOT s.theirs THEN s.correction END "
         "FROM settled AS s WHERE d.dead_letter_id = s.dead_letter_id AND s.outcome <> 'failed'",
@@ -332,8 +339,8 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> 
     )
     con.execute(
         "CREATE OR REPLACE TEMP TABLE failures AS SELECT s.dead_letter_id, s.correction, s.supplied, "
-        f"j.row_id IN (SELECT row_id FROM erased_letters) AS theirs, {row_reasons(contract)} AS reasons "
-        "FROM settled AS s JOIN records AS r USING (file_id, line) "
+        "j.erased OR j.emptied OR j.row_id IN (SELECT row_id FROM erased_letters) AS theirs, "
+        f"{row_reasons(contract)} AS reasons FROM settled AS s JOIN records AS r USING (file_id, line) "
         f"JOIN judged AS j ON j.row_id = s.judged_row LEFT JOIN {REPEATED_REASONS} AS u ON u.row_id = s.judged_row "
         "WHERE s.outcome = 'failed' UNION ALL SELECT s.dead_letter_id, s.correction, s.supplied, "
         "s.row_id IN (SELECT row_id FROM erased_letters), "

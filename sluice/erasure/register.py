@@ -22,6 +22,9 @@ from sluice.settings import Settings
 # The checksum of a letter whose text was erased begins so, and goes on with its line.
 ERASED = "erased"
 
+# Why such a letter is what it is, `decided_why`.
+ERASED_WHY = "erased on request"
+
 # What such a letter says instead of its reasons, which quote what was wrong.
 ERASED_REASONS = (
     "[{'rule': 'erased', 'column': NULL::VARCHAR, 'value': NULL::VARCHAR, 'detail': 'the person it was of was erased'}]"

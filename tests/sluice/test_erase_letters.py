@@ -5,14 +5,16 @@ The whole erasure is in test_erase.py, landing files in test_erase_landing.py.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
+import duckdb
 import pytest
 
 from sluice.books import books
 from sluice.contracts import Contract
-from sluice.dead_letters import Choice, letters
+from sluice.dead_letters import Choice, discard, letters
 from sluice.erasure.run import erase, find
 from sluice.replay import replay
 from tests.conftest import Bench
@@ -76,3 +78,134 @@ def test_a_correction_that_names_the_erased_and_fails_is_not_kept(
     replay(bench.lake, contract, Choice(ids=(letter,)), corrections={letter: "2,x2,,"}, by="me")
     bench.close()
     assert bench.sql(kept)[0][:4] == ("2,xx,,", "2,x2,,", "open", 3)
+
+
+LOADED = "SELECT * EXCLUDE (_ingested_at, _batch_id) FROM bronze.things ORDER BY ALL"
+DECIDED = "SELECT line, status, decided_by FROM ops.dead_letters WHERE status <> 'superseded' ORDER BY line"
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_what_was_decided_holds_when_the_rewritten_file_is_read_again(
+    bench: Bench, make_contract: Made, form: str
+) -> None:
+    contract = make_contract(COLUMNS, formats=[form])
+    rows = [
+        ("1", "10", ANN, MAIL),
+        ("2", "1O", ANN, MAIL),  # corrected
+        ("3", "5", "15037", "bob@example.com"),
+        ("4", "xx", ANN, MAIL),  # given up
+        ("5", "yy", ANN, MAIL),  # nobody has decided
+        ("6", "1O", "somebody", "bob@example.com"),  # hers by its correction alone
+        ("7", "zz", ANN, MAIL),  # Bob's by its correction
+    ]
+    put(bench, form, rows)
+    bench.ingest(contract)
+    line = by_line(bench)
+    first = 1 if form != "csv" else 2
+
+    def letter(number: int) -> str:
+        return line[number - 1 + first]
+
+    def payload(*given: str) -> str:
+        return ",".join(given) if form == "csv" else json.dumps(dict(zip(COLUMNS, given, strict=True)))
+
+    corrections = {
+        letter(2): payload("2", "10", ANN, MAIL),
+        letter(6): payload("6", "10", ANN, MAIL),
+        letter(7): payload("7", "20", "15037", "bob@example.com"),
+    }
+    assert replay(bench.lake, contract, Choice(ids=("zzzzzz",)), corrections=corrections, by="me").accepted == 3
+    discard(bench.lake, Choice(ids=(letter(4),)), by="me", why="a test order")
+
+    erase_ann(bench, contract)
+    bench.close()
+    before, decided = bench.sql(LOADED), bench.sql(DECIDED)
+    assert sum(row[2] for row in before) == 10 + 10 + 5 + 10 + 20
+    assert [status for _, status, _ in decided] == ["replayed", "discarded", "discarded", "replayed", "replayed"]
+    balanced(bench)
+    for _ in range(2):
+        again = bench.ingest(contract, force=True)
+        assert not any(b.unchanged for b in again.batches)
+        bench.close()
+        assert bench.sql(LOADED) == before
+        assert bench.sql(DECIDED) == decided
+        balanced(bench)
+    assert find(bench.lake, [contract], "customer", ANN).found == {}
+    # Under another version of the contract it is another batch.
+    bench.ingest(make_contract(COLUMNS, formats=[form], version="1.1.0"))
+    bench.close()
+    assert bench.sql(LOADED) == before
+    assert bench.sql(DECIDED + " LIMIT 5") == decided
+    balanced(bench)
+
+
+def put(bench: Bench, form: str, rows: list[tuple[str, ...]]) -> None:
+    """Rows of text as a landing file."""
+    name = FILE.replace(".csv", f".{form}")
+    if form == "csv":
+        bench.put(name, HEADER + "".join(",".join(row) + "\n" for row in rows))
+        return
+    text = "".join(json.dumps(dict(zip(COLUMNS, row, strict=True))) + "\n" for row in rows)
+    path = bench.put(name if form == "jsonl" else "rows.tmp", text)
+    if form == "parquet":
+        target = bench.landing / name
+        target.parent.mkdir(parents=True)
+        with duckdb.connect() as con:
+            kinds = ", ".join(f"{column}: 'VARCHAR'" for column in COLUMNS)
+            read = f"read_json('{path}', format = 'newline_delimited', columns = {{{kinds}}})"
+            con.execute(f"COPY (FROM {read}) TO '{target}' (FORMAT parquet)")
+        path.unlink()
+
+
+def test_corrections_that_have_become_alike_are_not_taken_for_duplicates(bench: Bench, make_contract: Made) -> None:
+    columns = {name: {k: v for k, v in given.items() if k != "primaryKey"} for name, given in COLUMNS.items()}
+    contract = make_contract(columns)
+    cy = "15038"
+    bench.put(FILE, f"{HEADER}1,10,,\n1,1O,{ANN},{MAIL}\n1,x,{cy},\n1,y,{ANN},{MAIL}\n1,z,15039,\n")
+    bench.ingest(contract)
+    line = by_line(bench)
+    # Line 5 turns out to be line 3 once more.
+    corrections = {
+        line[3]: f"1,10,{ANN},{MAIL}",
+        line[4]: f"1,10,{cy},",
+        line[5]: f"1,10,{ANN},{MAIL}",
+        line[6]: "1,10,15039,",
+    }
+    told = replay(bench.lake, contract, Choice(ids=("zzzzzz",)), corrections=corrections, by="me")
+    assert (told.accepted, told.duplicate) == (3, 1)
+    erase_ann(bench, contract)
+    assert erase(bench.lake, [contract], "customer", cy, rebuild=lambda: None).findings.found == {}
+    bench.close()
+    before, books_before = bench.sql(LOADED), bench.ledger("things")
+    assert len(before) == 4
+    for _ in range(2):
+        bench.ingest(contract, force=True)
+        bench.close()
+        assert bench.sql(LOADED) == before
+        assert bench.ledger("things") == books_before
+        balanced(bench)
+
+
+def test_a_correction_about_the_erased_goes_and_its_row_does_not_wait(bench: Bench, make_contract: Made) -> None:
+    about: dict[str, dict[str, Any]] = {
+        "customer": {
+            "physicalType": "INTEGER",
+            "required": True,
+            "primaryKey": True,
+            "customProperties": [{"property": "subject", "value": "customer"}],
+        },
+        "name": {"classification": "personal"},
+    }
+    contract = make_contract(about)
+    bench.put(FILE, "customer,name\n15O36,Anna Lee\n15037,Bob\n")
+    bench.ingest(contract)
+    (letter,) = by_line(bench).values()
+    replay(bench.lake, contract, Choice(ids=(letter,)), corrections={letter: f"{ANN},Anna Lee"}, by="me")
+    erase_ann(bench, contract)
+    bench.ingest(contract, force=True)
+    bench.close()
+    assert bench.sql("SELECT customer FROM bronze.things") == [(15037,)]
+    assert bench.sql("SELECT status, corrected, decided_why FROM ops.dead_letters") == [
+        ("discarded", None, "erased on request")
+    ]
+    balanced(bench)
