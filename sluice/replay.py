@@ -24,6 +24,7 @@ from sluice.dead_letters import DUPLICATE_WHY, POISON, Choice
 from sluice.drift import reject_rows
 from sluice.erasure.register import ERASED, ERASED_REASONS, ERASED_WHY, leave_out, leave_out_of_texts
 from sluice.errors import DeadLetterError
+from sluice.gates import count_warnings
 from sluice.inventory import PARTITION_KEY as UNROUTABLE
 from sluice.judging import judge
 from sluice.lake import Lake, literal, quoted, temp_table
@@ -184,6 +185,7 @@ def _take_again(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Mean
         texts = "SELECT row_id, payload AS raw FROM chosen_letters WHERE file_id IN (SELECT file_id FROM misfits)"
         leave_out_of_texts(con, contract, texts)
     _judge_against_bronze(con, contract)
+    count_warnings(con, contract)
     return dataclasses.replace(told, **_move(con, contract, meant))
 
 
@@ -375,6 +377,7 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> 
         "FROM settled AS s LEFT JOIN judged AS j ON j.row_id = s.judged_row GROUP BY s.batch_id) AS m "
         "WHERE l.batch_id = m.batch_id"
     )
+    _add_warnings(con, contract)
     balanced(con, contract.name)
     row = con.execute(
         "SELECT count(*) FILTER (outcome = 'accepted'), count(*) FILTER (outcome = 'duplicate'), "
@@ -383,3 +386,17 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> 
     ).fetchone()
     assert row is not None, "an aggregate has a row"
     return {"accepted": row[0], "duplicate": row[1], "failed": row[2], "changed": tuple(row[3])}
+
+
+def _add_warnings(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Add `findings` to what was told of the batches before."""
+    if not con.execute("SELECT 1 FROM findings LIMIT 1").fetchone():
+        return
+    same = 'w.batch_id = b.batch_id AND w."rule" = f."rule" AND w."column" IS NOT DISTINCT FROM f."column"'
+    found = "findings AS f JOIN batches AS b USING (batch_no)"
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE untold AS SELECT b.batch_id, b.partition_key, f.* EXCLUDE (batch_no) "
+        f"FROM {found} WHERE NOT EXISTS (SELECT 1 FROM ops.warnings AS w WHERE {same})"
+    )
+    con.execute(f"UPDATE ops.warnings AS w SET rows = w.rows + f.rows, detail = f.detail FROM {found} WHERE {same}")
+    con.execute("INSERT INTO ops.warnings BY NAME SELECT *, ? AS source FROM untold", [contract.name])

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from sluice.books import books
+from sluice.books import books, warnings
 from sluice.contracts import Contract
 from sluice.dead_letters import (
     POISON_ATTEMPTS,
@@ -519,3 +519,34 @@ def test_books_that_are_wrong_both_ways_do_not_balance(bench: Bench, counted: Co
     )
     (found,) = books(bench.lake, ["things"])
     assert (found.rows_accepted, found.rows_in_bronze, found.astray, found.balanced) == (4, 4, 2, False)
+
+
+def test_what_a_replay_brings_is_told_of_as_if_the_file_had_said_so(bench: Bench, make_contract: Make) -> None:
+    """Rules that only warn, also where the file is read again with its corrections."""
+    small = {"type": "custom", "engine": "sluice", "name": "small", "implementation": "n < 3", "severity": "warn"}
+    even = {"type": "custom", "engine": "sluice", "name": "even", "implementation": "n % 2 = 0", "severity": "warn"}
+    contract = make_contract({"name": {}, "n": {"physicalType": "INTEGER", "quality": [small, even]}})
+    file = f"things/{DAY}/a.csv"
+    bench.put(file, "name,n\na,4\nb,x\nc,y\nd,z\ne,v\n")
+    bench.ingest(contract)
+    letters_ = [letter_of(bench, raw) for raw in ("b,x", "c,y", "d,z", "e,v")]
+
+    def told() -> list[tuple[Any, ...]]:
+        bench.close()
+        return [(w.rule, w.column, w.batches, w.rows, w.detail, w.sample) for w in warnings(bench.lake)]
+
+    assert [row[3] for row in told()] == [1]
+    # One passes both rules, one breaks the one told of before, one both; one fails again.
+    given = ("b,2", "c,6", "d,5", "e,w")
+    replay(bench.lake, contract, Choice(ids=("zzzzzz",)), corrections=dict(zip(letters_, given, strict=True)), by="me")
+    now = told()
+    assert [(rule, rows) for rule, _, _, rows, *_ in now] == [("even", 1), ("small", 3)]
+    # Nothing is told twice.
+    replay(bench.lake, contract, Choice())
+    assert told() == now
+    bench.ingest(contract, force=True)
+    assert told() == now
+    balanced(bench)
+    bench.put(file, "name,n\na,4\nb,2\nc,6\nd,5\ne,w\n")
+    bench.ingest(contract)
+    assert told() == now
