@@ -8,7 +8,6 @@ Choosing letters belongs to `sluice.dead_letters`.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,11 +26,11 @@ from sluice.errors import DeadLetterError
 from sluice.gates import count_warnings
 from sluice.inventory import PARTITION_KEY as UNROUTABLE
 from sluice.judging import judge
-from sluice.lake import Lake, literal, quoted, temp_table
+from sluice.lake import Lake, literal, temp_table
 from sluice.landing import format_of, tokens_of
 from sluice.preflight import LONGEST_LINE_BYTES, UNIT_SEPARATOR
 from sluice.records import LetterFile, Origin, extract_letters
-from sluice.rules import typed_columns, value
+from sluice.repeats import judge_repeats
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,7 @@ def _take_again(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Mean
         # Of a file whose header no longer fits, nothing was taken apart.
         texts = "SELECT row_id, payload AS raw FROM chosen_letters WHERE file_id IN (SELECT file_id FROM misfits)"
         leave_out_of_texts(con, contract, texts)
-    _judge_against_bronze(con, contract)
+    judge_repeats(con, contract)
     count_warnings(con, contract)
     return dataclasses.replace(told, **_move(con, contract, meant))
 
@@ -265,54 +264,6 @@ def _files(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[LetterFil
             )
         found.append(LetterFile(Origin(file_id, batch_no, path, tokens_of(contract, path)), kind, header))
     return found
-
-
-def _judge_against_bronze(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    """What the rows of one batch must not have in common, held against the rows of the batch that are there already.
-
-    Bronze keeps no raw text, so a row is a duplicate of one with equal values in every column.
-    """
-    columns = typed_columns(contract)
-    same = " AND ".join(f"o.{quoted(c.name)} IS NOT DISTINCT FROM j.{value(c.name)}" for c in columns)
-    # A column that has been declared meanwhile still stands in `_extra` of older rows.
-    declared = literal(json.dumps({c.source_name: None for c in contract.columns}, ensure_ascii=False))
-
-    def undeclared(extra: str) -> str:
-        return f"nullif(json_merge_patch({extra}, {declared})::VARCHAR, '{{}}')"
-
-    con.execute(
-        "UPDATE judged SET twin = false WHERE (file_id, line) IN (SELECT (file_id, line) FROM chosen_letters WHERE own)"
-    )
-    file = "AND o._file = f.path " if contract.landing.duplicates == "file" else ""
-    con.execute(
-        "UPDATE judged SET twin = true WHERE row_id IN (SELECT j.row_id FROM judged AS j "
-        "JOIN batches AS b USING (batch_no) JOIN batch_files AS f USING (file_id) "
-        f"JOIN bronze.{quoted(contract.name)} AS o ON o._batch_id = b.batch_id {file}"
-        f"AND {same} AND (o._extra IS NOT DISTINCT FROM j.extra "
-        f"OR {undeclared('o._extra')} IS NOT DISTINCT FROM {undeclared('j.extra')}) "
-        "WHERE NOT j.twin AND NOT j.rejected "
-        "AND (file_id, line) NOT IN (SELECT (file_id, line) FROM chosen_letters WHERE own))"
-    )
-    for column in contract.columns:
-        if column.unique:
-            name = value(column.name)
-            con.execute(
-                'INSERT INTO repeated (row_id, "column") SELECT j.row_id, ? FROM judged AS j '
-                "JOIN batches AS b USING (batch_no) "
-                f"WHERE NOT j.twin AND NOT j.rejected AND EXISTS (SELECT 1 FROM bronze.{quoted(contract.name)} AS o "
-                f"WHERE o._batch_id = b.batch_id AND o.{quoted(column.name)} = j.{name})",
-                [column.name],
-            )
-    con.execute("UPDATE judged SET rejected = true WHERE row_id IN (SELECT row_id FROM repeated)")
-    # Two letters with one text were two different lines: where the first fails, the second is a duplicate of nothing.
-    con.execute(
-        'INSERT INTO repeated SELECT t.row_id, u."column", u."rule", u.detail FROM twins AS t '
-        "JOIN repeated AS u ON u.row_id = t.first_id"
-    )
-    con.execute(
-        "UPDATE judged SET twin = false, rejected = true WHERE row_id IN (SELECT t.row_id FROM twins AS t "
-        "JOIN judged AS f ON f.row_id = t.first_id WHERE f.rejected)"
-    )
 
 
 def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> dict[str, Any]:

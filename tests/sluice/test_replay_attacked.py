@@ -550,3 +550,36 @@ def test_what_a_replay_brings_is_told_of_as_if_the_file_had_said_so(bench: Bench
     bench.put(file, "name,n\na,4\nb,2\nc,6\nd,5\ne,w\n")
     bench.ingest(contract)
     assert told() == now
+
+
+@pytest.mark.parametrize(("duplicates", "unique"), [("batch", False), ("file", False), ("batch", True)])
+def test_it_does_not_matter_which_letters_are_taken_together(
+    make_bench: Callable[[str], Bench], make_contract: Make, duplicates: str, unique: bool
+) -> None:
+    """Equal values in different texts, in one file and in two, among them values that must be unique and wrong ones."""
+
+    def contract_of(largest: int, version: str) -> Contract:
+        number = {"physicalType": "INTEGER", "logicalTypeOptions": {"maximum": largest}, "unique": unique}
+        return make_contract({"name": {}, "n": number}, duplicates=duplicates, version=version)
+
+    narrow, wide = contract_of(5, "1.0.0"), contract_of(50, "1.1.0")
+    found = []
+    for how in ("together", "one by one"):
+        bench = make_bench(how)
+        bench.put(f"things/{DAY}/a.csv", 'name,n\nA,1\nB,7\n"B",7\nC,7\n"C",7\nD,99\n"D",99\n')
+        bench.put(f"things/{DAY}/b.csv", 'name,n\n"B","7"\n')
+        bench.ingest(narrow)
+        ids = [letter.dead_letter_id for letter in letters(bench.lake, Choice(), 100)]
+        assert len(ids) == 7
+        for given in [ids] if how == "together" else [[i] for i in ids]:
+            replay(bench.lake, wide, Choice(ids=tuple(given)))
+        bench.close()
+        balanced(bench)
+        found.append((bench.ledger("things"), values(bench)))
+    assert found[0] == found[1]
+    plain = [(name, n) for _, _, n, name in found[0][1]]
+    if unique:
+        # Who of B and C has the 7 is for the first of them to say.
+        assert plain == [("A", 1), ("B", 7)]
+    else:
+        assert plain == [("A", 1), ("B", 7), ("C", 7)] + [("B", 7)] * (duplicates == "file")
