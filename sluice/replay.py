@@ -22,6 +22,7 @@ from sluice.contracts import Contract
 from sluice.dead_letters import DUPLICATE_WHY, POISON, Choice
 from sluice.drift import reject_rows
 from sluice.erasure.register import ERASED, ERASED_REASONS, ERASED_WHY, leave_out, leave_out_of_texts
+from sluice.erasure.rows import corrections_of_erased
 from sluice.errors import DeadLetterError
 from sluice.gates import count_warnings
 from sluice.inventory import PARTITION_KEY as UNROUTABLE
@@ -279,15 +280,18 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> 
         "CASE WHEN j.row_id IS NULL OR j.rejected THEN 'failed' WHEN j.twin THEN 'duplicate' ELSE 'accepted' END "
         "AS outcome FROM chosen_letters AS c LEFT JOIN judged AS j USING (file_id, line)"
     )
+    corrections_of_erased(con, contract)
     insert_accepted(con, contract, now)
     con.execute(
         "UPDATE ops.dead_letters AS d SET status = 'replayed', contract_version = $version, "
         "decided_by = coalesce(nullif($by, ''), d.decided_by, nullif($run, '')), decided_at = $now, "
         f"decided_why = CASE WHEN s.outcome = 'duplicate' THEN {literal(DUPLICATE_WHY)} "
-        f"WHEN s.own THEN {literal(ERASED_WHY)} ELSE 'replayed' END, "
+        f"WHEN s.own OR s.theirs THEN {literal(ERASED_WHY)} ELSE 'replayed' END, "
         # What was supplied may name somebody who has been erased.
-        "raw = CASE WHEN NOT s.theirs THEN d.raw END, corrected = CASE WHEN NOT s.theirs THEN s.correction END "
-        "FROM settled AS s WHERE d.dead_letter_id = s.dead_letter_id AND s.outcome <> 'failed'",
+        "raw = CASE WHEN NOT s.theirs THEN d.raw END, "
+        "corrected = CASE WHEN s.theirs THEN t.corrected ELSE s.correction END "
+        "FROM settled AS s LEFT JOIN their_corrections AS t USING (dead_letter_id) "
+        "WHERE d.dead_letter_id = s.dead_letter_id AND s.outcome <> 'failed'",
         {"by": meant.by, "run": meant.run_id, "now": now, "version": contract.version},
     )
     con.execute(

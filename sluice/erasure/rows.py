@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 import duckdb
 
+from sluice import rules
 from sluice.booking import take_turn
 from sluice.bronze import evolved_columns
+from sluice.contracts import Contract
 from sluice.dead_letters import DUPLICATE_WHY
 from sluice.erasure import landing
 from sluice.erasure.lines import header_of, without
-from sluice.erasure.person import BLANK, Person, Place, table_exists
+from sluice.erasure.person import BLANK, Person, Place, places, table_exists
 from sluice.erasure.register import ERASED, ERASED_REASONS, ERASED_WHY
 from sluice.lake import literal, quoted, temp_table
 from sluice.landing import format_of
@@ -123,6 +125,32 @@ def _left(place: Place | None, person: Person, file: str, text: str | None, head
     form = format_of(place.contract, file) or "jsonl"
     line = without(place, person, text, form, header_of(place, header) if form == "csv" else None)
     return None if line.verdict == "unclear" or not line.text.strip() else line.text
+
+
+def corrections_of_erased(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Make `their_corrections`: corrections that were taken and name people who are erased already, without them.
+
+    Reads `settled`, the letters that are replayed, and what `sluice.erasure.register.leave_out` has left. There is
+    none for a correction of which nothing is left.
+    """
+    named = [(c.name, c.subject) for c in contract.columns if c.subject]
+    # An id that the row came with and has lost is that of somebody erased.
+    ids = [f"CASE WHEN j.{rules.value(n)} IS NULL THEN r.{rules.text(n)} END" for n, _ in named]
+    found: list[tuple[str, str | None]] = []
+    # Few replays have any, and `records` takes every line apart.
+    if con.execute("SELECT 1 FROM settled WHERE theirs AND correction IS NOT NULL LIMIT 1").fetchone():
+        rows = con.execute(
+            f"SELECT s.dead_letter_id, s.file, s.header, s.correction, [{', '.join(ids)}] FROM settled AS s "
+            "JOIN judged AS j ON j.row_id = s.judged_row JOIN records AS r ON r.row_id = j.row_id "
+            "WHERE j.emptied AND NOT j.erased AND s.outcome <> 'failed' AND s.correction IS NOT NULL"
+        ).fetchall()
+        for letter, file, header, correction, theirs in rows:
+            left: str | None = correction
+            for (_, subject), person_id in zip(named, theirs, strict=True):
+                for place in places([contract], subject) if (person_id or "").strip() else ():
+                    left = _left(place, Person(subject, person_id), file, left, header)
+            found.append((letter, left))
+    temp_table(con, "their_corrections", "dead_letter_id VARCHAR, corrected VARCHAR", found)
 
 
 def may_name(where: Iterable[Place], person: Person) -> tuple[str, dict[str, object]]:

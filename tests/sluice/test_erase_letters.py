@@ -209,3 +209,26 @@ def test_a_correction_about_the_erased_goes_and_its_row_does_not_wait(bench: Ben
         ("discarded", None, "erased on request")
     ]
     balanced(bench)
+
+
+def test_a_correction_that_names_the_erased_and_passes_holds_without_them(bench: Bench, make_contract: Made) -> None:
+    contract = make_contract(COLUMNS)
+    bench.put(FILE, f"{HEADER}1,10,{ANN},{MAIL}\n2,xx,,\n")
+    bench.ingest(contract)
+    erase_ann(bench, contract)
+    (letter,) = by_line(bench).values()
+    told = replay(
+        bench.lake, contract, Choice(ids=(letter,)), corrections={letter: f"2,20,{ANN},new@ann.example"}, by="me"
+    )
+    assert told.accepted == 1
+    bench.close()
+    before = bench.sql(LOADED)
+    kept = "SELECT status, corrected, decided_by FROM ops.dead_letters"
+    assert bench.sql(kept) == [("replayed", "2,20,,", "me")]
+    assert sum(row[2] for row in before) == 30
+    bench.ingest(contract, force=True)
+    bench.close()
+    assert bench.sql(LOADED) == before
+    assert bench.sql(kept) == [("replayed", "2,20,,", "me")]
+    assert find(bench.lake, [contract], "customer", ANN).found == {}
+    balanced(bench)
