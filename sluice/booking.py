@@ -14,7 +14,7 @@ from sluice.batches import Batch, BatchOutcome
 from sluice.bronze import bronze_columns
 from sluice.contracts import Contract
 from sluice.drift import take_in
-from sluice.erasure.register import ERASED, ERASED_REASONS, leave_out
+from sluice.erasure.register import ERASED, ERASED_REASONS, ERASED_WHY, leave_out
 from sluice.errors import BooksDoNotBalanceError
 from sluice.lake import literal, quoted, temp_table
 from sluice.rules import reasons, rejecting, typed_columns, value
@@ -125,15 +125,18 @@ def _remember_letters(con: duckdb.DuckDBPyConnection, contract: Contract, *, any
     somebody discarded it. It has failed once more if it was tried once more: in the same batch, which is read again
     only when somebody asks for it, or under another contract; not because a file beside its own has come.
     """
+    erased = f"coalesce(decided_why = {literal(ERASED_WHY)}, false)"
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE former_letters AS SELECT {_identity(contract, 'd')} AS identity, "
         "min(first_failed_at) AS first_failed_at, max(coalesce(attempts, 1)) AS attempts, "
         # The number of attempts tells which came last, whatever the clock said.
         "arg_max({reasons: reasons, same: coalesce(same_failures, attempts, 1), batch: batch_id, "
         "version: contract_version}, coalesce(attempts, 1)) AS failed, "
-        "arg_max({corrected: corrected, discarded: status = 'discarded', decided_by: decided_by, decided_why: "
-        "decided_why, decided_at: decided_at}, coalesce(decided_at, first_failed_at)) "
-        "FILTER (status = 'discarded' OR corrected IS NOT NULL) AS decision "
+        # A correction that was lost with the person it named is none that could be applied again.
+        f"arg_max({{corrected: corrected, discarded: status = 'discarded' OR (corrected IS NULL AND {erased}), "
+        f"erased: {erased}, decided_by: decided_by, decided_why: decided_why, decided_at: decided_at}}, "
+        "coalesce(decided_at, first_failed_at)) "
+        f"FILTER (status = 'discarded' OR corrected IS NOT NULL OR {erased}) AS decision "
         f"FROM ops.dead_letters AS d WHERE {str(any_before).lower()} AND source = ? AND status <> 'superseded' "
         "AND partition_key IN (SELECT partition_key FROM batches) GROUP BY ALL",
         [contract.name],
@@ -239,7 +242,7 @@ def _write_dead_letters(run: Callable[..., None], contract: Contract) -> None:
             f"CASE WHEN k.decision.discarded OR starts_with(l.checksum, {literal(ERASED)}) THEN 'discarded' "
             "ELSE 'open' END AS status, "
             "k.decision.corrected, k.decision.decided_by, k.decision.decided_at, "
-            "CASE WHEN k.decision.discarded THEN k.decision.decided_why END AS decided_why "
+            "CASE WHEN k.decision.discarded OR k.decision.erased THEN k.decision.decided_why END AS decided_why "
             f"FROM letters AS l LEFT JOIN former_letters AS k ON k.identity = {_identity(contract, 'l')}",
             "source",
             "version",

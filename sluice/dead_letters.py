@@ -27,6 +27,9 @@ POISON_ATTEMPTS = 3
 # SQL of whether a letter is poison.
 POISON = f"coalesce(same_failures, attempts, 1) >= {POISON_ATTEMPTS}"
 
+# Why a letter was decided whose row was not needed: `decided_why`.
+DUPLICATE_WHY = "replayed: the row is there already"
+
 # The table with all its columns, also in a lake of an earlier version that nobody has written to since.
 _LETTERS = (
     "(FROM ops.dead_letters UNION ALL BY NAME SELECT "

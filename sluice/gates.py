@@ -21,7 +21,7 @@ def apply_gates(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     A batch is refused when a row breaks a rule of severity `fail`, when its volume is out of bounds and that gate's
     severity is `fail`, and when the share of its rejected rows passes the contract's threshold.
     """
-    _count_warnings(con, contract)
+    count_warnings(con, contract)
     _judge_volume(con, contract)
     # In doubles: a share of exactly the threshold passes.
     con.execute(
@@ -51,8 +51,11 @@ def keep_what_stands(con: duckdb.DuckDBPyConnection, contract: Contract) -> None
     )
 
 
-def _count_warnings(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    """Make `findings` of the rules that only warn: rows that break each, and where the first of them is."""
+def count_warnings(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Make `findings` of the rules that only warn: rows that break each, and where the first of them is.
+
+    Of the rows in `judged` that are accepted; of those of replayed letters as of those of files.
+    """
     con.execute(
         'CREATE OR REPLACE TEMP TABLE findings (batch_no INTEGER, "rule" VARCHAR, "column" VARCHAR, rows BIGINT, '
         "detail VARCHAR, sample VARCHAR)"

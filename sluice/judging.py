@@ -66,7 +66,7 @@ def judge(
         f"fault IS NULL AND {broken(failing(contract))} AS failing, {_numbers(telling(contract))} AS warned, "
         f"{', '.join(value(c.name) for c in columns)} FROM (SELECT *, {typed} FROM records)"
     )
-    _judge_unique(con, contract)
+    judge_unique(con, contract)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE batch_books AS WITH "
         "rows_of AS (SELECT batch_no, count(*) AS seen, count(*) FILTER (twin) AS twins, "
@@ -89,7 +89,7 @@ def _numbers(rules: list[Violation]) -> str:
     return f"list_filter([{parts}], lambda n: n IS NOT NULL)"
 
 
-def _judge_unique(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+def judge_unique(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     """Reject all but the first good row of each value, within a batch, of the columns declared unique."""
     con.execute(
         'CREATE OR REPLACE TEMP TABLE repeated (row_id BIGINT, "column" VARCHAR, "rule" VARCHAR DEFAULT \'unique\', '

@@ -8,7 +8,6 @@ Choosing letters belongs to `sluice.dead_letters`.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,17 +19,19 @@ from sluice.batches import Batch, BatchOutcome
 from sluice.booking import REPEATED_REASONS, balanced, insert_accepted, row_reasons, same_failures, take_turn
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract
-from sluice.dead_letters import POISON, Choice
+from sluice.dead_letters import DUPLICATE_WHY, POISON, Choice
 from sluice.drift import reject_rows
-from sluice.erasure.register import leave_out
+from sluice.erasure.register import ERASED, ERASED_REASONS, ERASED_WHY, leave_out, leave_out_of_texts
+from sluice.erasure.rows import corrections_of_erased
 from sluice.errors import DeadLetterError
+from sluice.gates import count_warnings
 from sluice.inventory import PARTITION_KEY as UNROUTABLE
 from sluice.judging import judge
-from sluice.lake import Lake, literal, quoted, temp_table
+from sluice.lake import Lake, literal, temp_table
 from sluice.landing import format_of, tokens_of
 from sluice.preflight import LONGEST_LINE_BYTES, UNIT_SEPARATOR
 from sluice.records import LetterFile, Origin, extract_letters
-from sluice.rules import typed_columns, value
+from sluice.repeats import judge_repeats
 
 
 @dataclass(frozen=True)
@@ -172,14 +173,19 @@ def _take_again(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Mean
     judge(con, contract, batches, [f.origin for f in files], faults)
     # The batch's gates were for all of it; of its worst rows alone they would say nothing.
     reject_rows(con, contract)
-    leave_out(con, contract)
-    _judge_against_bronze(con, contract)
     temp_table(
         con,
         "misfits",
         "file_id INTEGER, rule VARCHAR, column VARCHAR, detail VARCHAR",
         [(f.file_id, f.rule, f.column, f.detail) for f in faults],
     )
+    leave_out(con, contract)
+    if faults:
+        # Of a file whose header no longer fits, nothing was taken apart.
+        texts = "SELECT row_id, payload AS raw FROM chosen_letters WHERE file_id IN (SELECT file_id FROM misfits)"
+        leave_out_of_texts(con, contract, texts)
+    judge_repeats(con, contract)
+    count_warnings(con, contract)
     return dataclasses.replace(told, **_move(con, contract, meant))
 
 
@@ -206,6 +212,8 @@ def _choose(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -
     con.execute(
         "CREATE OR REPLACE TEMP TABLE chosen_letters AS SELECT dead_letter_id, batch_id, partition_key, file, line, "
         "header, correction, supplied, coalesce(correction, raw) AS payload, "
+        # A row that was taken before its person was erased is no duplicate of one that it has become like since.
+        f"NOT supplied AND correction IS NOT NULL AND coalesce(decided_why = {literal(ERASED_WHY)}, false) AS own, "
         "row_number() OVER (ORDER BY batch_id, file, line) - 1 AS row_id, "
         "dense_rank() OVER (ORDER BY batch_id) - 1 AS batch_no, "
         "dense_rank() OVER (ORDER BY batch_id, file, header) - 1 AS file_id FROM sorted_letters WHERE kind = 'row'"
@@ -259,50 +267,6 @@ def _files(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[LetterFil
     return found
 
 
-def _judge_against_bronze(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    """What the rows of one batch must not have in common, held against the rows of the batch that are there already.
-
-    Bronze keeps no raw text, so a row is a duplicate of one with equal values in every column.
-    """
-    columns = typed_columns(contract)
-    same = " AND ".join(f"o.{quoted(c.name)} IS NOT DISTINCT FROM j.{value(c.name)}" for c in columns)
-    # A column that has been declared meanwhile still stands in `_extra` of older rows.
-    declared = literal(json.dumps({c.source_name: None for c in contract.columns}, ensure_ascii=False))
-
-    def undeclared(extra: str) -> str:
-        return f"nullif(json_merge_patch({extra}, {declared})::VARCHAR, '{{}}')"
-
-    file = "AND o._file = f.path " if contract.landing.duplicates == "file" else ""
-    con.execute(
-        "UPDATE judged SET twin = true WHERE row_id IN (SELECT j.row_id FROM judged AS j "
-        "JOIN batches AS b USING (batch_no) JOIN batch_files AS f USING (file_id) "
-        f"JOIN bronze.{quoted(contract.name)} AS o ON o._batch_id = b.batch_id {file}"
-        f"AND {same} AND (o._extra IS NOT DISTINCT FROM j.extra "
-        f"OR {undeclared('o._extra')} IS NOT DISTINCT FROM {undeclared('j.extra')}) "
-        "WHERE NOT j.twin AND NOT j.rejected)"
-    )
-    for column in contract.columns:
-        if column.unique:
-            name = value(column.name)
-            con.execute(
-                'INSERT INTO repeated (row_id, "column") SELECT j.row_id, ? FROM judged AS j '
-                "JOIN batches AS b USING (batch_no) "
-                f"WHERE NOT j.twin AND NOT j.rejected AND EXISTS (SELECT 1 FROM bronze.{quoted(contract.name)} AS o "
-                f"WHERE o._batch_id = b.batch_id AND o.{quoted(column.name)} = j.{name})",
-                [column.name],
-            )
-    con.execute("UPDATE judged SET rejected = true WHERE row_id IN (SELECT row_id FROM repeated)")
-    # Two letters with one text were two different lines: where the first fails, the second is a duplicate of nothing.
-    con.execute(
-        'INSERT INTO repeated SELECT t.row_id, u."column", u."rule", u.detail FROM twins AS t '
-        "JOIN repeated AS u ON u.row_id = t.first_id"
-    )
-    con.execute(
-        "UPDATE judged SET twin = false, rejected = true WHERE row_id IN (SELECT t.row_id FROM twins AS t "
-        "JOIN judged AS f ON f.row_id = t.first_id WHERE f.rejected)"
-    )
-
-
 def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> dict[str, Any]:
     """Write the verdicts: rows into bronze, letters settled or failed once more, and the ledger that says so.
 
@@ -316,27 +280,39 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> 
         "CASE WHEN j.row_id IS NULL OR j.rejected THEN 'failed' WHEN j.twin THEN 'duplicate' ELSE 'accepted' END "
         "AS outcome FROM chosen_letters AS c LEFT JOIN judged AS j USING (file_id, line)"
     )
+    corrections_of_erased(con, contract)
     insert_accepted(con, contract, now)
     con.execute(
         "UPDATE ops.dead_letters AS d SET status = 'replayed', contract_version = $version, "
         "decided_by = coalesce(nullif($by, ''), d.decided_by, nullif($run, '')), decided_at = $now, "
-        "decided_why = CASE s.outcome WHEN 'duplicate' THEN 'replayed: the row is there already' ELSE 'replayed' END, "
+        f"decided_why = CASE WHEN s.outcome = 'duplicate' THEN {literal(DUPLICATE_WHY)} "
+        f"WHEN s.own OR s.theirs THEN {literal(ERASED_WHY)} ELSE 'replayed' END, "
         # What was supplied may name somebody who has been erased.
-        "raw = CASE WHEN NOT s.theirs THEN d.raw END, corrected = CASE WHEN NOT s.theirs THEN s.correction END "
-        "FROM settled AS s WHERE d.dead_letter_id = s.dead_letter_id AND s.outcome <> 'failed'",
+        "raw = CASE WHEN NOT s.theirs THEN d.raw END, "
+        "corrected = CASE WHEN s.theirs THEN t.corrected ELSE s.correction END "
+        "FROM settled AS s LEFT JOIN their_corrections AS t USING (dead_letter_id) "
+        "WHERE d.dead_letter_id = s.dead_letter_id AND s.outcome <> 'failed'",
         {"by": meant.by, "run": meant.run_id, "now": now, "version": contract.version},
     )
     con.execute(
         "CREATE OR REPLACE TEMP TABLE failures AS SELECT s.dead_letter_id, s.correction, s.supplied, "
+        "j.erased OR j.emptied OR j.row_id IN (SELECT row_id FROM erased_letters) AS theirs, "
         f"{row_reasons(contract)} AS reasons FROM settled AS s JOIN records AS r USING (file_id, line) "
         f"JOIN judged AS j ON j.row_id = s.judged_row LEFT JOIN {REPEATED_REASONS} AS u ON u.row_id = s.judged_row "
         "WHERE s.outcome = 'failed' UNION ALL SELECT s.dead_letter_id, s.correction, s.supplied, "
+        "s.row_id IN (SELECT row_id FROM erased_letters), "
         "[{'rule': m.rule, 'column': m.\"column\", 'value': NULL::VARCHAR, 'detail': m.detail}] "
         "FROM settled AS s JOIN misfits AS m USING (file_id)"
     )
+    own = "(f.theirs AND f.correction IS NULL)"
     con.execute(
-        # The reasons are those of what was tried last, so that is kept beside them.
-        "UPDATE ops.dead_letters AS d SET reasons = f.reasons, corrected = f.correction, "
+        # The reasons are those of what was tried last, so that is kept beside them, unless it names somebody who has
+        # been erased: then neither is, and of a letter whose own text does so no more than a load would keep.
+        f"UPDATE ops.dead_letters AS d SET reasons = CASE WHEN f.theirs THEN {ERASED_REASONS} ELSE f.reasons END, "
+        "corrected = CASE WHEN NOT f.theirs THEN f.correction END, "
+        f"raw = CASE WHEN NOT {own} THEN d.raw END, "
+        f"checksum = CASE WHEN {own} THEN {literal(ERASED)} || d.line ELSE d.checksum END, "
+        f"status = CASE WHEN {own} THEN 'discarded' ELSE d.status END, "
         "decided_by = CASE WHEN f.supplied THEN nullif($by, '') ELSE d.decided_by END, "
         "decided_at = CASE WHEN f.supplied THEN $now ELSE d.decided_at END, "
         f"same_failures = {same_failures('d.reasons', 'f.reasons', 'coalesce(d.same_failures, d.attempts)')}, "
@@ -356,6 +332,7 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> 
         "FROM settled AS s LEFT JOIN judged AS j ON j.row_id = s.judged_row GROUP BY s.batch_id) AS m "
         "WHERE l.batch_id = m.batch_id"
     )
+    _add_warnings(con, contract)
     balanced(con, contract.name)
     row = con.execute(
         "SELECT count(*) FILTER (outcome = 'accepted'), count(*) FILTER (outcome = 'duplicate'), "
@@ -364,3 +341,17 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> 
     ).fetchone()
     assert row is not None, "an aggregate has a row"
     return {"accepted": row[0], "duplicate": row[1], "failed": row[2], "changed": tuple(row[3])}
+
+
+def _add_warnings(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Add `findings` to what was told of the batches before."""
+    if not con.execute("SELECT 1 FROM findings LIMIT 1").fetchone():
+        return
+    same = 'w.batch_id = b.batch_id AND w."rule" = f."rule" AND w."column" IS NOT DISTINCT FROM f."column"'
+    found = "findings AS f JOIN batches AS b USING (batch_no)"
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE untold AS SELECT b.batch_id, b.partition_key, f.* EXCLUDE (batch_no) "
+        f"FROM {found} WHERE NOT EXISTS (SELECT 1 FROM ops.warnings AS w WHERE {same})"
+    )
+    con.execute(f"UPDATE ops.warnings AS w SET rows = w.rows + f.rows, detail = f.detail FROM {found} WHERE {same}")
+    con.execute("INSERT INTO ops.warnings BY NAME SELECT *, ? AS source FROM untold", [contract.name])

@@ -6,6 +6,7 @@ nothing is loaded again. Files of no partition are blanked wherever the person s
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import itertools
@@ -20,8 +21,10 @@ import duckdb
 from sluice.contracts import Contract
 from sluice.erasure.lines import LINE_END, Line, header_of, may_hold, variants, without
 from sluice.erasure.person import Person, Place
+from sluice.erasure.register import ERASED
 from sluice.lake import Lake, literal, quoted, temp_table
 from sluice.landing import GZIP_SUFFIX, scan
+from sluice.records.parquet_rows import row_text
 from sluice.records.shape import no_glob
 
 # Size, time and inode of a file: what differs once somebody has delivered it anew, in place or by renaming.
@@ -40,6 +43,17 @@ _TRIES = 3
 
 
 @dataclass(frozen=True)
+class Copy:
+    """A file without the person; of each record that changed, the checksum it had and has now, empty where it is blank.
+
+    They are the checksums of dead letters.
+    """
+
+    path: Path
+    records: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Rewritten:
     """A file about to be replaced: its path below the landing folder, the copy, and both fingerprints.
 
@@ -49,6 +63,7 @@ class Rewritten:
     source: str | None
     path: str
     copy: Path
+    records: dict[str, str]
     before: str
     after: str
     seen: State
@@ -92,7 +107,9 @@ def clean(lake: Lake, contracts: Iterable[Contract], where: Iterable[Place], per
                 copy = rewrite(path, place, form, person)
                 if copy is not None:
                     source = contract_.name if contract_ else None
-                    made.append(Rewritten(source, name, copy, _sha256(path), _sha256(copy), seen))
+                    made.append(
+                        Rewritten(source, name, copy.path, copy.records, _sha256(path), _sha256(copy.path), seen)
+                    )
                 elif _state(path) != seen:
                     unsettled.append(path)
             except FileNotFoundError:  # taken away by its source
@@ -133,7 +150,7 @@ def _put(folder: Path, item: Rewritten) -> bool:
     return same
 
 
-def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Path | None:
+def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Copy | None:
     """Write a copy of a file without the person beside it; None if they are not in it.
 
     Args:
@@ -144,7 +161,7 @@ def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Path 
     """
     copy = path.with_name(f".{path.name}{_COPY}")
     if form == "parquet" or (not form and path.suffix == ".parquet"):
-        return copy if place is not None and _rewrite_parquet(path, place, person, copy) else None
+        return _rewrite_parquet(path, place, person, copy) if place is not None else None
     data = path.read_bytes()
     packed = path.name.endswith(GZIP_SUFFIX)
     if packed:
@@ -156,20 +173,42 @@ def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Path 
     text = data.decode(encoding, "surrogateescape")
     if not may_hold(place, person, text, form):
         return None
+    changed: Iterable[tuple[str, str]] = ()
     if place is not None:
-        out = _kept_apart(list(records(text, place, form, person)), place, form)
+        out, changed = _kept_apart(list(records(text, place, form, person)), place, form)
     elif form:
         # Of a source that names no such person: an equal id is something else there, a value of theirs is not.
         if person.value_pattern is None:
             return None
         out = person.value_pattern.sub(lambda m: b"*" * len(m.group()), data).decode(encoding, "surrogateescape")
+        changed = zip(LINE_END.split(text), LINE_END.split(out), strict=True)
     else:
         out = person.mask(data).decode(encoding, "surrogateescape")
     if out == text:
         return None
     written = out.encode(encoding, "surrogateescape")
     copy.write_bytes(gzip.compress(written, mtime=0) if packed else written)
-    return copy
+    checksums: dict[str, str] = {}
+    for before, after in changed:
+        if before != after:
+            # Of a line that is no text a dead letter has the bytes.
+            for kept in (_as_text, lambda record: base64.b64encode(record.encode(encoding, "surrogateescape"))):
+                checksums[_digest(kept(before))] = _digest(kept(after)) if after.strip() else ""
+    return Copy(copy, checksums)
+
+
+def checksum(text: str) -> str:
+    """The checksum that the dead letter of a record of text has."""
+    return _digest(_as_text(text))
+
+
+def _as_text(record: str) -> bytes:
+    # A record over lines is kept with one kind of line ends.
+    return LINE_END.sub("\n", record).encode("utf-8", "surrogateescape")
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def records(text: str, place: Place, form: str, person: Person) -> Iterator[tuple[Line, str, str]]:
@@ -200,27 +239,28 @@ def records(text: str, place: Place, form: str, person: Person) -> Iterator[tupl
         joined, quotes = "", 0
 
 
-def _rewrite_parquet(path: Path, place: Place, person: Person, copy: Path) -> bool:
-    """Parquet: rows about the person are left out, others lose them."""
+def _rewrite_parquet(path: Path, place: Place, person: Person, copy: Path) -> Copy | None:
+    """Parquet: rows about the person are left out, others lose them. None if they are not in it."""
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
         read, present, theirs = _parquet(con, path, place, person)
         if not theirs:
-            return False
+            return None
         given = {"id": person.id}
         whose = " OR ".join(theirs.values())
         if not (con.execute(f"SELECT 1 FROM {read} WHERE {whose} LIMIT 1", given).fetchone()):
-            return False
+            return None
         known = {c.source_name for c in place.contract.columns}
         emptied = {n: f"({whose})" for n in present if n not in known or n in {c.source_name for c in place.personal}}
-        replaced = ", ".join(
-            f"CASE WHEN NOT {condition} THEN {quoted(n)} END AS {quoted(n)}"
-            for n, condition in (theirs | emptied).items()
-        )
+        left = {n: f"(CASE WHEN NOT {condition} THEN {quoted(n)} END)" for n, condition in (theirs | emptied).items()}
+        replaced = ", ".join(f"{sql} AS {quoted(n)}" for n, sql in left.items())
         rows = f"FROM {read} WHERE NOT ({whose})" if place.about else f"SELECT * REPLACE ({replaced}) FROM {read}"
         con.execute(f"CREATE TEMP TABLE kept AS {rows}", given)
         con.execute(f"COPY kept TO {literal(str(copy))} (FORMAT parquet)")
-    return True
+        texts = {n: quoted(n) for n in present}
+        after = "''" if place.about else f"sha256({row_text(texts | left)})"
+        changed = con.execute(f"SELECT sha256({row_text(texts)}), {after} FROM {read} WHERE {whose}", given).fetchall()
+    return Copy(copy, dict(changed))
 
 
 def parquet_rows(con: duckdb.DuckDBPyConnection, path: Path, place: Place, person: Person) -> int:
@@ -232,8 +272,8 @@ def parquet_rows(con: duckdb.DuckDBPyConnection, path: Path, place: Place, perso
     return row[0] if row else 0
 
 
-def _kept_apart(made: list[tuple[Line, str, str]], place: Place, form: str) -> str:
-    """The text of some records, in which no two are equal that were not equal before."""
+def _kept_apart(made: list[tuple[Line, str, str]], place: Place, form: str) -> tuple[str, Iterable[tuple[str, str]]]:
+    """The text of some records, in which no two are equal that were not equal before; and each as it was and is."""
     taken = {line.text for line, before, _ in made if line.text == before}
     written: dict[str, str] = {}
     out = []
@@ -246,7 +286,7 @@ def _kept_apart(made: list[tuple[Line, str, str]], place: Place, form: str) -> s
                 taken.add(text)
             written[before] = text
         out += [written[before], end]
-    return "".join(out)
+    return "".join(out), written.items()
 
 
 def _parquet(
@@ -266,7 +306,7 @@ def _parquet(
 
 
 def _note(con: duckdb.DuckDBPyConnection, folder: Path, made: list[Rewritten]) -> None:
-    """Tell the books of the new sizes, and that these contents are the ones delivered."""
+    """Tell the books of the new sizes, that these contents are the ones delivered, and dead letters of their texts."""
     temp_table(
         con,
         "rewritten",
@@ -288,6 +328,18 @@ def _note(con: duckdb.DuckDBPyConnection, folder: Path, made: list[Rewritten]) -
         "UPDATE ops.positions AS p SET size = r.size FROM rewritten AS r JOIN delivered AS d "
         "ON d.source = r.source AND d.file = r.file WHERE p.source = r.source AND p.file = r.file "
         "AND p.sha256 = d.delivered"
+    )
+    temp_table(
+        con,
+        "rewritten_records",
+        "source VARCHAR, file VARCHAR, before VARCHAR, after VARCHAR",
+        [(m.source, m.path, before, after) for m in made if m.source for before, after in m.records.items()],
+    )
+    con.execute(
+        # So that what was decided about a row is known when its new text is read again.
+        "UPDATE ops.dead_letters AS d SET checksum = coalesce(nullif(r.after, ''), "
+        f"{literal(ERASED)} || d.line) FROM rewritten_records AS r WHERE d.source = r.source AND d.file = r.file "
+        "AND d.line IS NOT NULL AND d.checksum = r.before"
     )
 
 

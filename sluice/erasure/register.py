@@ -23,6 +23,9 @@ from sluice.settings import KEY_CHARACTERS, Settings
 # The checksum of a letter whose text was erased begins so, and goes on with its line.
 ERASED = "erased"
 
+# Why such a letter is what it is, `decided_why`.
+ERASED_WHY = "erased on request"
+
 # What such a letter says instead of its reasons, which quote what was wrong.
 ERASED_REASONS = (
     "[{'rule': 'erased', 'column': NULL::VARCHAR, 'value': NULL::VARCHAR, 'detail': 'the person it was of was erased'}]"
@@ -162,7 +165,9 @@ def leave_out(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
                 f"WHERE {theirs}"
             )
         _leave_out_numbers(con, column)
-    _leave_out_of_letters(con, sorted(contract.subjects))
+    leave_out_of_texts(
+        con, contract, "SELECT row_id, raw FROM records WHERE fault IS NOT NULL AND raw_encoding = 'utf-8'"
+    )
 
 
 def _leave_out_numbers(con: duckdb.DuckDBPyConnection, column: Column) -> None:
@@ -180,15 +185,20 @@ def _leave_out_numbers(con: duckdb.DuckDBPyConnection, column: Column) -> None:
     )
 
 
-def _leave_out_of_letters(con: duckdb.DuckDBPyConnection, subjects: list[str]) -> None:
-    """Rejected rows that could not be taken apart: an erased id may be any token of their text."""
+def leave_out_of_texts(con: duckdb.DuckDBPyConnection, contract: Contract, texts: str) -> None:
+    """Add to `erased_letters` the records that cannot be taken apart, and so may have an erased id as any token.
+
+    Args:
+        con: on which `leave_out` has made the table.
+        contract: of their source.
+        texts: SQL of their `row_id` and `raw`.
+    """
     con.execute(
         "INSERT INTO erased_letters SELECT DISTINCT row_id FROM (SELECT row_id, unnest(list_distinct(list_concat("
-        "regexp_extract_all(raw, '[0-9A-Za-z_]+'), regexp_extract_all(raw, '[^\\s,;|\"]+')))) AS token FROM records "
-        "WHERE fault IS NOT NULL AND raw_encoding = 'utf-8') AS words "
-        f"JOIN ops.erasures AS e ON e.subject_hash = {digest_sql('words.token', ERASURE)} "
+        f"regexp_extract_all(raw, '[0-9A-Za-z_]+'), regexp_extract_all(raw, '[^\\s,;|\"]+')))) AS token FROM ({texts})"
+        f") AS words JOIN ops.erasures AS e ON e.subject_hash = {digest_sql('words.token', ERASURE)} "
         "AND e.subject IN (SELECT unnest(?))",
-        [subjects],
+        [sorted(contract.subjects)],
     )
 
 

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 
 import duckdb
 
+from sluice import rules
 from sluice.booking import take_turn
 from sluice.bronze import evolved_columns
+from sluice.contracts import Contract
+from sluice.dead_letters import DUPLICATE_WHY
+from sluice.erasure import landing
 from sluice.erasure.lines import header_of, without
-from sluice.erasure.person import Person, Place, table_exists
-from sluice.erasure.register import ERASED, ERASED_REASONS
+from sluice.erasure.person import BLANK, Person, Place, places, table_exists
+from sluice.erasure.register import ERASED, ERASED_REASONS, ERASED_WHY
 from sluice.lake import literal, quoted, temp_table
 from sluice.landing import format_of
 
@@ -64,27 +68,89 @@ def erase_rows(con: duckdb.DuckDBPyConnection, where: Iterable[Place], person: P
             "WHERE l.batch_id = p._batch_id"
         )
     letters = letters_of(con, by_source, person)
-    temp_table(con, "their_letters", "dead_letter_id VARCHAR", [(letter,) for letter in letters])
+    temp_table(con, "their_letters", "dead_letter_id VARCHAR, checksum VARCHAR, corrected VARCHAR", letters)
     con.execute(
-        "UPDATE ops.dead_letters SET raw = NULL, corrected = NULL, header = CASE WHEN NOT "
-        f"regexp_matches(coalesce(header, ''), $pattern) THEN header END, reasons = {ERASED_REASONS}, "
-        f"checksum = {literal(ERASED)} || coalesce(line::VARCHAR, ''), "
-        "status = CASE WHEN status = 'open' THEN 'discarded' ELSE status END, decided_why = 'erased on request' "
-        "WHERE dead_letter_id IN (SELECT dead_letter_id FROM their_letters)",
+        # A correction that was taken is applied again when its row is read again.
+        "UPDATE ops.dead_letters AS d SET raw = NULL, "
+        "corrected = CASE WHEN d.status = 'replayed' THEN t.corrected END, "
+        "header = CASE WHEN NOT regexp_matches(coalesce(d.header, ''), $pattern) THEN d.header END, "
+        f"reasons = {ERASED_REASONS}, checksum = coalesce(t.checksum, {literal(ERASED)} || coalesce(d.line::VARCHAR, "
+        "'')), status = CASE WHEN d.status = 'open' THEN 'discarded' ELSE d.status END, "
+        f"decided_why = CASE WHEN d.decided_why = {literal(DUPLICATE_WHY)} THEN d.decided_why "
+        f"ELSE {literal(ERASED_WHY)} END FROM their_letters AS t WHERE d.dead_letter_id = t.dead_letter_id",
         {"pattern": person.sql_pattern},
     )
     return Emptied(removed, emptied, len(letters))
 
 
-def letters_of(con: duckdb.DuckDBPyConnection, by_source: dict[str, Place], person: Person) -> list[str]:
-    """Ids of the dead letters whose text names the person, or may."""
+def letters_of(
+    con: duckdb.DuckDBPyConnection, by_source: dict[str, Place], person: Person
+) -> list[tuple[str, str | None, str | None]]:
+    """The dead letters whose text names the person, or may: id, checksum and correction without the person.
+
+    The checksum is that of the line as an erasure leaves it, so that it is known when it is read again; None where it
+    leaves none. The correction is None where there is none, or where the person cannot be taken out of it for sure.
+    """
     condition, given = may_name(by_source.values(), person)
     rows = con.execute(
-        "SELECT dead_letter_id, source, file, raw, raw_encoding, corrected, header, CAST(reasons AS VARCHAR), "
-        f"decided_why FROM ops.dead_letters WHERE {condition}",
+        "SELECT dead_letter_id, line, checksum, source, file, raw, raw_encoding, corrected, header, "
+        f"CAST(reasons AS VARCHAR), decided_why FROM ops.dead_letters WHERE {condition}",
         given,
     ).fetchall()
-    return [row[0] for row in rows if names_them(by_source.get(row[1]), person, *row[2:])]
+    found = []
+    for letter, line, checksum, source, *texts in rows:
+        place = by_source.get(source)
+        if names_them(place, person, *texts):
+            file, raw, raw_encoding, corrected, header, *_ = texts
+            known = None if line is None else checksum
+            # Else its landing file was rewritten, and the checksum is that of its line there.
+            if known is not None and raw is not None and known == landing.checksum(raw):
+                known = None if raw_encoding == "base64" else _checksum(_left(place, person, file, raw, header))
+            found.append((letter, known, _left(place, person, file, corrected, header)))
+    return found
+
+
+def _checksum(text: str | None) -> str | None:
+    return None if text is None else landing.checksum(text)
+
+
+def _left(place: Place | None, person: Person, file: str, text: str | None, header: str | None) -> str | None:
+    """A record without the person; None where nothing is left of it, or where it cannot be taken apart."""
+    if not text:
+        return None
+    if place is None:
+        values = person.value_pattern
+        data = text.encode("utf-8", "surrogateescape")
+        return text if values is None else values.sub(lambda m: BLANK * len(m.group()), data).decode()
+    form = format_of(place.contract, file) or "jsonl"
+    line = without(place, person, text, form, header_of(place, header) if form == "csv" else None)
+    return None if line.verdict == "unclear" or not line.text.strip() else line.text
+
+
+def corrections_of_erased(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Make `their_corrections`: corrections that were taken and name people who are erased already, without them.
+
+    Reads `settled`, the letters that are replayed, and what `sluice.erasure.register.leave_out` has left. There is
+    none for a correction of which nothing is left.
+    """
+    named = [(c.name, c.subject) for c in contract.columns if c.subject]
+    # An id that the row came with and has lost is that of somebody erased.
+    ids = [f"CASE WHEN j.{rules.value(n)} IS NULL THEN r.{rules.text(n)} END" for n, _ in named]
+    found: list[tuple[str, str | None]] = []
+    # Few replays have any, and `records` takes every line apart.
+    if con.execute("SELECT 1 FROM settled WHERE theirs AND correction IS NOT NULL LIMIT 1").fetchone():
+        rows = con.execute(
+            f"SELECT s.dead_letter_id, s.file, s.header, s.correction, [{', '.join(ids)}] FROM settled AS s "
+            "JOIN judged AS j ON j.row_id = s.judged_row JOIN records AS r ON r.row_id = j.row_id "
+            "WHERE j.emptied AND NOT j.erased AND s.outcome <> 'failed' AND s.correction IS NOT NULL"
+        ).fetchall()
+        for letter, file, header, correction, theirs in rows:
+            left: str | None = correction
+            for (_, subject), person_id in zip(named, theirs, strict=True):
+                for place in places([contract], subject) if (person_id or "").strip() else ():
+                    left = _left(place, Person(subject, person_id), file, left, header)
+            found.append((letter, left))
+    temp_table(con, "their_corrections", "dead_letter_id VARCHAR, corrected VARCHAR", found)
 
 
 def may_name(where: Iterable[Place], person: Person) -> tuple[str, dict[str, object]]:

@@ -219,10 +219,14 @@ class _Seeker:
             with self.lake.reading() as con:
                 rows = con.execute(
                     "SELECT source, file, raw, raw_encoding, corrected, header, CAST(reasons AS VARCHAR), decided_why "
-                    "FROM ops.dead_letters WHERE raw IS NOT NULL"
+                    "FROM ops.dead_letters WHERE raw IS NOT NULL OR corrected IS NOT NULL"
                 ).fetchall()
             self._letters_of_others = [
-                row[2].encode() for row in rows if not names_them(self.places.get(row[0]), self.person, *row[1:])
+                text.encode()
+                for row in rows
+                if not names_them(self.places.get(row[0]), self.person, *row[1:])
+                for text in (row[2], row[4])
+                if text
             ]
         return self._letters_of_others
 

@@ -5,7 +5,7 @@ What a text is worth belongs to `sluice.rules`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import duckdb
 
@@ -54,6 +54,11 @@ def insert_parquet(
     return faults
 
 
+def row_text(values: Mapping[str, str]) -> str:
+    """SQL of the text that stands for a row among the dead letters, of the SQL of each column's value by its name."""
+    return "to_json({" + ", ".join(f"{literal(n)}: {sql}::VARCHAR" for n, sql in values.items()) + "})::VARCHAR"
+
+
 def _broken_parquet(file: SourceFile, error: duckdb.Error) -> FileFault:
     said = str(error).splitlines()[0]
     if no_room(error):
@@ -98,7 +103,7 @@ def _insert_parquet_group(
     extra = "NULL"
     if others and contract.schema_evolution == "evolve":
         extra = "to_json({" + ", ".join(f"{literal(n)}: p.{quoted(n)}::VARCHAR" for n in others) + "})::VARCHAR"
-    whole = "to_json({" + ", ".join(f"{literal(n)}: p.{quoted(n)}::VARCHAR" for n in present) + "})::VARCHAR"
+    whole = row_text({n: f"p.{quoted(n)}" for n in present})
     con.execute(
         "INSERT INTO taken_records BY NAME SELECT f.file_id, f.batch_no, p.file_row_number + 1 AS line, "
         f"{whole} AS raw, 'utf-8' AS raw_encoding, NULL AS fault, NULL AS fault_detail, {extra} AS extra{values} "

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from sluice.books import books
+from sluice.books import books, warnings
 from sluice.contracts import Contract
 from sluice.dead_letters import (
     POISON_ATTEMPTS,
@@ -519,3 +519,67 @@ def test_books_that_are_wrong_both_ways_do_not_balance(bench: Bench, counted: Co
     )
     (found,) = books(bench.lake, ["things"])
     assert (found.rows_accepted, found.rows_in_bronze, found.astray, found.balanced) == (4, 4, 2, False)
+
+
+def test_what_a_replay_brings_is_told_of_as_if_the_file_had_said_so(bench: Bench, make_contract: Make) -> None:
+    """Rules that only warn, also where the file is read again with its corrections."""
+    small = {"type": "custom", "engine": "sluice", "name": "small", "implementation": "n < 3", "severity": "warn"}
+    even = {"type": "custom", "engine": "sluice", "name": "even", "implementation": "n % 2 = 0", "severity": "warn"}
+    contract = make_contract({"name": {}, "n": {"physicalType": "INTEGER", "quality": [small, even]}})
+    file = f"things/{DAY}/a.csv"
+    bench.put(file, "name,n\na,4\nb,x\nc,y\nd,z\ne,v\n")
+    bench.ingest(contract)
+    letters_ = [letter_of(bench, raw) for raw in ("b,x", "c,y", "d,z", "e,v")]
+
+    def told() -> list[tuple[Any, ...]]:
+        bench.close()
+        return [(w.rule, w.column, w.batches, w.rows, w.detail, w.sample) for w in warnings(bench.lake)]
+
+    assert [row[3] for row in told()] == [1]
+    # One passes both rules, one breaks the one told of before, one both; one fails again.
+    given = ("b,2", "c,6", "d,5", "e,w")
+    replay(bench.lake, contract, Choice(ids=("zzzzzz",)), corrections=dict(zip(letters_, given, strict=True)), by="me")
+    now = told()
+    assert [(rule, rows) for rule, _, _, rows, *_ in now] == [("even", 1), ("small", 3)]
+    # Nothing is told twice.
+    replay(bench.lake, contract, Choice())
+    assert told() == now
+    bench.ingest(contract, force=True)
+    assert told() == now
+    balanced(bench)
+    bench.put(file, "name,n\na,4\nb,2\nc,6\nd,5\ne,w\n")
+    bench.ingest(contract)
+    assert told() == now
+
+
+@pytest.mark.parametrize(("duplicates", "unique"), [("batch", False), ("file", False), ("batch", True)])
+def test_it_does_not_matter_which_letters_are_taken_together(
+    make_bench: Callable[[str], Bench], make_contract: Make, duplicates: str, unique: bool
+) -> None:
+    """Equal values in different texts, in one file and in two, among them values that must be unique and wrong ones."""
+
+    def contract_of(largest: int, version: str) -> Contract:
+        number = {"physicalType": "INTEGER", "logicalTypeOptions": {"maximum": largest}, "unique": unique}
+        return make_contract({"name": {}, "n": number}, duplicates=duplicates, version=version)
+
+    narrow, wide = contract_of(5, "1.0.0"), contract_of(50, "1.1.0")
+    found = []
+    for how in ("together", "one by one"):
+        bench = make_bench(how)
+        bench.put(f"things/{DAY}/a.csv", 'name,n\nA,1\nB,7\n"B",7\nC,7\n"C",7\nD,99\n"D",99\n')
+        bench.put(f"things/{DAY}/b.csv", 'name,n\n"B","7"\n')
+        bench.ingest(narrow)
+        ids = [letter.dead_letter_id for letter in letters(bench.lake, Choice(), 100)]
+        assert len(ids) == 7
+        for given in [ids] if how == "together" else [[i] for i in ids]:
+            replay(bench.lake, wide, Choice(ids=tuple(given)))
+        bench.close()
+        balanced(bench)
+        found.append((bench.ledger("things"), values(bench)))
+    assert found[0] == found[1]
+    plain = [(name, n) for _, _, n, name in found[0][1]]
+    if unique:
+        # Who of B and C has the 7 is for the first of them to say.
+        assert plain == [("A", 1), ("B", 7)]
+    else:
+        assert plain == [("A", 1), ("B", 7), ("C", 7)] + [("B", 7)] * (duplicates == "file")
