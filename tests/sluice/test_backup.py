@@ -415,6 +415,43 @@ def test_targets_that_hold_something_are_left_alone(full: Bench, whole: Path, tm
     assert sorted(p.name for p in (tmp_path / "empty").iterdir()) == ["lake", "published.sql", "readers"]
 
 
+def test_somebodys_file_named_unfinished_makes_no_folder_a_backup(full: Bench, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    (mine / "data").mkdir(parents=True)
+    mark = mine / manifest.UNFINISHED
+    for name in ("thesis.txt", "data/photo.jpg"):
+        (mine / name).write_text("years of work")
+    for content in (b"my novel", b"", manifest.MARK[:10], manifest.MARK + b"and more"):
+        mark.write_bytes(content)
+        with pytest.raises(BackupError, match="neither empty nor an unfinished backup"):
+            back_up(full.settings, mine)
+        assert mark.read_bytes() == content
+    with pytest.raises(BackupError, match="is no backup"):
+        verify(mine)
+    mark.unlink()
+    (tmp_path / "elsewhere").write_bytes(manifest.MARK)
+    mark.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BackupError, match="neither empty nor an unfinished backup"):
+        back_up(full.settings, mine)
+    # Put into an unfinished backup.
+    mark.unlink()
+    mark.write_bytes(manifest.MARK)
+    with pytest.raises(BackupError, match=r"thesis\.txt is of no backup"):
+        back_up(full.settings, mine)
+    assert {p.name: p.read_text() for p in mine.rglob("*") if p.is_file() and p != mark} == {
+        "thesis.txt": "years of work",
+        "photo.jpg": "years of work",
+    }
+    # One that was killed before it had written the mark, or all of it.
+    for content in (b"", manifest.MARK[:10]):
+        folder = tmp_path / f"killed-{len(content)}"
+        folder.mkdir()
+        (folder / manifest.UNFINISHED).write_bytes(content)
+        done = back_up(full.settings, folder)
+        assert verify(folder) == done
+        assert not (folder / manifest.UNFINISHED).exists()
+
+
 def test_a_damaged_lake_is_told_by_its_file(full: Bench, tmp_path: Path) -> None:
     full.close()
     path = a_file(Path(full.settings.lake_data_path))
