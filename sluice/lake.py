@@ -298,7 +298,7 @@ def explain(error: Exception, settings: Settings) -> SluiceError | None:
     if elsewhere := _ELSEWHERE.search(str(error)):
         return ConfigurationError(
             f"This lake's data lies in {elsewhere[1]}, and not in {settings.lake_data_path}. Mend SLUICE_DATA_PATH "
-            "or SLUICE_HOME. A lake is moved by a backup that is restored to the new place (docs/backup.md)."
+            "or SLUICE_HOME, or put the folder back. A lake is moved by restoring a backup elsewhere (docs/backup.md)."
         )
     if no_room(error):
         free = shutil.disk_usage(settings.home).free if settings.home.exists() else 0

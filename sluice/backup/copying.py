@@ -40,6 +40,9 @@ _MADE = {
 # replaced a day ago, so one round does unless somebody removes at once, again and again.
 ROUNDS = 5
 
+# Of folders that are made: all the lake holds is in them, whoever was let into the old ones.
+OWNER_ONLY = 0o700
+
 _BLOCK = 1 << 20
 
 
@@ -196,6 +199,8 @@ def restore(backup: Path, to: Path, settings: Settings) -> Manifest:
                 _names(backup, found, catalogs.restore_postgres(settings, copy, data_path))
                 copy.unlink()
             os.sync()
+            if home.exists():
+                shutil.copymode(home, staging)
             staging.rename(home)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -204,6 +209,7 @@ def restore(backup: Path, to: Path, settings: Settings) -> Manifest:
 
 
 def _stage(backup: Path, found: Manifest, staging: Path) -> None:
+    staging.mkdir(mode=OWNER_ONLY, parents=True)
     (staging / "lake" / "data").mkdir(parents=True)
     for file in found.files:
         target = staging / "lake" / file.path
@@ -288,7 +294,7 @@ def _claimed(target: Path) -> Iterator[None]:
             raise BackupError(
                 f"{target / foreign[0]} is of no backup. Move it away, or choose another folder; nothing was changed."
             )
-    target.mkdir(parents=True, exist_ok=True)
+    target.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
     mark = target / manifest.UNFINISHED
     with mark.open("ab") as lock:
         try:

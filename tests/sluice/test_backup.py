@@ -10,8 +10,10 @@ import os
 import shutil
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -452,6 +454,18 @@ def test_somebodys_file_named_unfinished_makes_no_folder_a_backup(full: Bench, t
         assert not (folder / manifest.UNFINISHED).exists()
 
 
+def test_new_folders_are_their_owners_alone(full: Bench, whole: Path, tmp_path: Path) -> None:
+    full.settings.home.chmod(0o755)
+    for path in (whole, restored(whole, tmp_path / "new" / "home").home):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700, path
+    # Somebody has chosen the rights of a folder that is there.
+    for make in (lambda to: back_up(full.settings, to), lambda to: restored(whole, to)):
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        folder.chmod(0o750)
+        make(folder)
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+
+
 def test_a_damaged_lake_is_told_by_its_file(full: Bench, tmp_path: Path) -> None:
     full.close()
     path = a_file(Path(full.settings.lake_data_path))
@@ -488,7 +502,11 @@ def test_on_the_command_line(
     assert main(["backup", "--verify", str(folder)]) == 0
     assert capsys.readouterr().out.startswith(f"{folder}: whole, snapshot ")
     assert main(["restore", str(folder), str(home)]) == 0
-    assert capsys.readouterr().out.rstrip().endswith(f"Use it with SLUICE_HOME={home}")
+    first, *told = capsys.readouterr().out.splitlines()
+    assert first.endswith(f"Use it with SLUICE_HOME={home}")
+    # What a backup lacks, and what is undone by restoring it.
+    assert "erasure.key" in told[1] and "landing/" in told[1]
+    assert f"erased after {verify(folder).made_at}" in told[2] and "`sluice erase --list`" in told[2]
     flip(a_file(folder))
     for words in (["backup", "--verify", str(folder)], ["restore", str(folder), str(tmp_path / "other")]):
         assert main(words) == 1
