@@ -10,6 +10,7 @@ import duckdb
 
 from sluice.contracts import LEAST_HISTORY, Contract
 from sluice.lake import literal, quoted, temp_table
+from sluice.landing import dimensions
 from sluice.rules import telling
 
 VOLUME = "volume"
@@ -97,6 +98,8 @@ def _judge_volume(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
         )
         if part
     )
+    parts = {name: f"split_part(partition_key, '|', {n})" for n, name in enumerate(dimensions(contract), start=1)}
+    day = parts.pop("date")
     con.execute(
         "CREATE OR REPLACE TEMP TABLE volumes AS SELECT batch_no, format('{} rows; the median of the {} batches before "
         f"it is {{}}, and {allowed} of that is allowed', rows_read, past, usual) AS told FROM ("
@@ -104,7 +107,7 @@ def _judge_volume(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
         "SELECT batch_no, partition_key, rows_read FROM batch_books UNION ALL "
         "SELECT NULL, partition_key, rows_read FROM ops.ledger WHERE source = ? AND status = 'accepted' "
         "AND superseded_by IS NULL AND partition_key NOT IN (SELECT partition_key FROM batch_books)) "
-        "WINDOW before AS (PARTITION BY split_part(partition_key, '|', 2) ORDER BY split_part(partition_key, '|', 1) "
+        f"WINDOW before AS (PARTITION BY {', '.join(parts.values()) or 'NULL'} ORDER BY {day} "
         f"ROWS BETWEEN {gate.history} PRECEDING AND 1 PRECEDING)) "
         f"WHERE batch_no IS NOT NULL AND past >= {LEAST_HISTORY} AND ({low} OR {high})",
         [contract.name],

@@ -21,7 +21,14 @@ from typing import TypeVar
 import duckdb
 
 from sluice.connections import scrub, secret_sql
-from sluice.errors import DataDamagedError, LakeUnavailableError, MemoryLimitError, SluiceError, StorageFullError
+from sluice.errors import (
+    ConfigurationError,
+    DataDamagedError,
+    LakeUnavailableError,
+    MemoryLimitError,
+    SluiceError,
+    StorageFullError,
+)
 from sluice.extensions import install_extensions, opened
 from sluice.settings import Settings
 from sluice.writers import alone
@@ -67,6 +74,7 @@ _DAMAGED = re.compile(
     re.IGNORECASE,
 )
 _LOST = re.compile(r"creating a new DuckLake is explicitly disabled")
+_ELSEWHERE = re.compile(r"does not match existing data path in the catalog \"(.*)\"")
 T = TypeVar("T")
 
 OPS_TABLES: dict[str, dict[str, str]] = {
@@ -287,6 +295,11 @@ def no_catalog(settings: Settings) -> str:
 def explain(error: Exception, settings: Settings) -> SluiceError | None:
     """Turn a low-level error into one that says what to do; None if the error is not about the lake's outside."""
     message = _gist(scrub(str(error), settings.connection)) or type(error).__name__
+    if elsewhere := _ELSEWHERE.search(str(error)):
+        return ConfigurationError(
+            f"This lake's data lies in {elsewhere[1]}, and not in {settings.lake_data_path}. Mend SLUICE_DATA_PATH "
+            "or SLUICE_HOME, or put the folder back. A lake is moved by restoring a backup elsewhere (docs/backup.md)."
+        )
     if no_room(error):
         free = shutil.disk_usage(settings.home).free if settings.home.exists() else 0
         return StorageFullError(

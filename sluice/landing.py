@@ -63,7 +63,12 @@ class Scan:
 
 def partition_key(contract: Contract, tokens: dict[str, str]) -> str:
     """The key of a partition as Dagster writes it: its dimensions' values in order of their names (`2026-01-31|uk`)."""
-    return "|".join(tokens[name] for name in sorted(["date", *contract.landing.partitions]))
+    return "|".join(tokens[name] for name in dimensions(contract))
+
+
+def dimensions(contract: Contract) -> tuple[str, ...]:
+    """The names of a partition key's parts, `date` among them, in the order they have there."""
+    return tuple(sorted(["date", *contract.landing.partitions]))
 
 
 def scan(contract: Contract, landing: Path, start: date, end: date | None) -> Scan:

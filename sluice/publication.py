@@ -221,10 +221,12 @@ def _move_readers(
         if current is None:
             raise PublicationError(_nothing_published(lake, None))
         _take_turn(con)
+        number = current.publication_id if stay else publication_id
         row = con.execute(
+            # As text: what somebody typed may be no number that DuckDB holds.
             "SELECT * FROM ops.publications WHERE CASE WHEN $id IS NULL THEN snapshot_id < $snapshot "
-            "ELSE publication_id = $id END ORDER BY publication_id DESC LIMIT 1",
-            {"id": current.publication_id if stay else publication_id, "snapshot": current.snapshot_id},
+            "ELSE publication_id::VARCHAR = $id END ORDER BY publication_id DESC LIMIT 1",
+            {"id": None if number is None else str(number), "snapshot": current.snapshot_id},
         ).fetchone()
         if row is None:
             said = "before the present one" if publication_id is None else f"number {publication_id}"

@@ -28,6 +28,10 @@ _POSTGRES = "postgres:"
 KEY_CHARACTERS = 32
 
 
+# A hundred years: as good as for ever, and a day so far back is still in the calendar.
+LONGEST_DAYS = 36_500
+
+
 class Settings(BaseSettings):
     """Where things lie and how they run. Paths given relative are relative to the project folder."""
 
@@ -47,7 +51,8 @@ class Settings(BaseSettings):
     end_date: date | None = Field(
         None, description="Last daily partition, exclusive; without one, partitions grow daily."
     )
-    threads: int = Field(0, ge=0, description="DuckDB threads; 0 for all cores.")
+    # Several times the largest machine's; at numbers it cannot count with, DuckDB meets an error within.
+    threads: int = Field(0, ge=0, le=4096, description="DuckDB threads; 0 for all cores.")
     memory_limit: str = Field(
         "",
         pattern=r"^(\d+(\.\d+)?\s?[KMGT]i?B)?$",
@@ -72,6 +77,7 @@ class Settings(BaseSettings):
         # that later builds replaced.
         90,
         ge=0,
+        le=LONGEST_DAYS,
         description="Days for which maintenance keeps readable what readers saw (`sluice.connect(as_of=...)`).",
     )
     pseudonym_key: SecretStr = Field(

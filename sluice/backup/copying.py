@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,9 +25,23 @@ from sluice.settings import Settings, load_settings
 
 DATA = "data/"
 
+# What a backup makes in its folder, with what SQLite keeps beside a database it writes. Nothing else is removed there.
+_MADE = {
+    manifest.UNFINISHED,
+    DATA.rstrip("/"),
+    *(
+        name + end
+        for name in (*catalogs.COPIES.values(), manifest.NAME)
+        for end in ("", ".part", "-journal", "-wal", "-shm")
+    ),
+}
+
 # How often the catalog is copied anew because maintenance has removed files of the last copy. It removes what was
 # replaced a day ago, so one round does unless somebody removes at once, again and again.
 ROUNDS = 5
+
+# Of folders that are made: all the lake holds is in them, whoever was let into the old ones.
+OWNER_ONLY = 0o700
 
 _BLOCK = 1 << 20
 
@@ -60,12 +74,7 @@ def back_up(settings: Settings, destination: Path) -> Manifest:
         )
     with _told(destination), _claimed(target):
         contents, files = _copy(settings, data, target)
-        for path in sorted(target.rglob("*"), reverse=True):
-            if path.is_dir():
-                if not any(path.iterdir()):
-                    path.rmdir()
-            elif path.relative_to(target).as_posix() not in {*files, manifest.UNFINISHED}:
-                path.unlink()
+        _remove_strays(target, files)
         # Contents before the name that vouches for them.
         os.sync()
         kind = catalogs.POSTGRES if settings.uses_postgres else catalogs.SQLITE
@@ -124,6 +133,19 @@ def _copy_file(source: Path, target: Path, name: str, size: int) -> BackedUpFile
     return BackedUpFile(name, *found)
 
 
+def _remove_strays(target: Path, files: Container[str]) -> None:
+    """Remove what an interrupted backup has left that this one does not need."""
+    for path in sorted((target / DATA).rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path.relative_to(target).as_posix() not in files:
+            path.unlink()
+    for name in _MADE - {manifest.UNFINISHED, DATA.rstrip("/")}:
+        if name not in files:
+            (target / name).unlink(missing_ok=True)
+
+
 def verify(backup: Path) -> Manifest:
     """Read all of a backup and hold it against its manifest.
 
@@ -177,6 +199,8 @@ def restore(backup: Path, to: Path, settings: Settings) -> Manifest:
                 _names(backup, found, catalogs.restore_postgres(settings, copy, data_path))
                 copy.unlink()
             os.sync()
+            if home.exists():
+                shutil.copymode(home, staging)
             staging.rename(home)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -185,6 +209,7 @@ def restore(backup: Path, to: Path, settings: Settings) -> Manifest:
 
 
 def _stage(backup: Path, found: Manifest, staging: Path) -> None:
+    staging.mkdir(mode=OWNER_ONLY, parents=True)
     (staging / "lake" / "data").mkdir(parents=True)
     for file in found.files:
         target = staging / "lake" / file.path
@@ -260,15 +285,26 @@ def _claimed(target: Path) -> Iterator[None]:
     """The folder as an unfinished backup of this process alone; finished when the body ends well."""
     if (target / manifest.NAME).exists():
         raise BackupError(f"{target} holds a backup already. Choose a new folder; nothing was changed.")
+    if target.exists():
+        there = {p.name for p in target.iterdir()} if target.is_dir() else {target.name}
+        if there and not manifest.is_unfinished(target):
+            raise BackupError(f"{target} is neither empty nor an unfinished backup. Choose another folder.")
+        if foreign := sorted(there - _MADE):
+            raise BackupError(
+                f"{target / foreign[0]} is of no backup. Move it away, or choose another folder; nothing was changed."
+            )
+    target.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
     mark = target / manifest.UNFINISHED
-    if target.exists() and (not target.is_dir() or (any(target.iterdir()) and not mark.exists())):
-        raise BackupError(f"{target} is neither empty nor an unfinished backup. Choose another folder.")
-    target.mkdir(parents=True, exist_ok=True)
-    with mark.open("w") as lock:
+    with mark.open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BackupError(f"A backup to {target} is under way. Wait for it, or choose another folder.") from None
+        if mark.stat().st_size != len(manifest.MARK):
+            lock.truncate(0)
+            lock.write(manifest.MARK)
+            lock.flush()
+            os.fsync(lock.fileno())
         yield
         mark.unlink()
 

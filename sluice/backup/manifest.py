@@ -16,6 +16,8 @@ from sluice.errors import BackupError
 NAME = "manifest.json"
 # In the folder from the first moment to the last: who finds it finds a backup under way, or one that was interrupted.
 UNFINISHED = "unfinished"
+# What stands in it. Anybody's file may have that name, and what lies beside it must not be taken for a backup.
+MARK = b"An unfinished backup of a lake by Sluice: run `sluice backup` with this folder again.\n"
 FORMAT = 1
 
 
@@ -50,6 +52,17 @@ class Manifest:
         return sum(f.size for f in self.files)
 
 
+def is_unfinished(folder: Path) -> bool:
+    """Whether a folder is a backup under way, or one that was interrupted."""
+    path = folder / UNFINISHED
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        found = file.read(len(MARK) + 1)
+    # It is written when nothing else is there yet: then even a part of it will do.
+    return found == MARK or (MARK.startswith(found) and [p.name for p in folder.iterdir()] == [UNFINISHED])
+
+
 def write(folder: Path, manifest: Manifest) -> None:
     """Put the manifest in place, in one step, when everything it speaks of is on the disk."""
     content = {"format": FORMAT, **asdict(manifest)}
@@ -71,7 +84,7 @@ def read(folder: Path) -> Manifest:
     """
     path = folder / NAME
     if not path.is_file():
-        if (folder / UNFINISHED).exists():
+        if is_unfinished(folder):
             raise BackupError(
                 f"{folder} is an unfinished backup: `sluice backup` was interrupted or is under way. Run it again with "
                 "the same folder; what is there already is not copied twice."

@@ -5,7 +5,7 @@ Here is what the families share.
 
 import argparse
 import getpass
-from datetime import datetime
+from datetime import UTC, datetime
 
 
 def me() -> str:
@@ -37,6 +37,10 @@ def count(text: str) -> int:
 def moment(text: str) -> datetime:
     """A time given as an argument: a date, or a date and time; without an offset of UTC."""
     try:
-        return datetime.fromisoformat(text)
-    except ValueError:
+        found = datetime.fromisoformat(text)
+        if found.tzinfo is not None:
+            # In UTC it may lie before the year 1 or after 9999.
+            found.astimezone(UTC)
+        return found
+    except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"{text!r} is no time; write 2026-01-05 or 2026-01-05T12:00") from None

@@ -41,4 +41,10 @@ def _restore(settings: Settings, chosen: argparse.Namespace) -> int:
         f"{chosen.to}: restored to snapshot {done.snapshot_id} of {done.made_at}, {len(done.files)} files, "
         f"{done.bytes / 1e6:.1f} MB, every checksum fits. Use it with SLUICE_HOME={chosen.to.resolve()}"
     )
+    print(
+        "Before anything is loaded or read (docs/backup.md, 'Restoring'):\n"
+        "- erasure.key, settings.env, dagster/ and landing/ are in no backup. Copy those that lay in the old home.\n"
+        f"- Whoever was erased after {done.made_at}, or while the backup was made, is in it again. Run again what "
+        "`sluice erase --list` has with the old home, where that can be read, and not with this one."
+    )
     return 0

@@ -49,7 +49,8 @@ def _erase(settings: Settings, chosen: argparse.Namespace) -> int:
     if person is None:
         raise ErasureError("Say who: --customer ID, or --subject KIND --id ID.")
     if person == "-":
-        person = sys.stdin.readline().strip()
+        # As arguments come, bytes that are no text among them; they are told of as what is no id.
+        person = sys.stdin.buffer.readline().decode("utf-8", "surrogateescape").strip()
     subject = "customer" if chosen.customer is not None else chosen.subject
     contracts = list(load_contracts(settings.contracts).values())
     logs = [PROJECT / "dbt_project" / name for name in ("logs", "target")]

@@ -84,6 +84,15 @@ def load_contract(path: Path) -> Contract:
             names the file, the place in it and what to write instead.
     """
     try:
+        return _load(path)
+    except RecursionError:
+        raise ContractError(
+            f"{path}: is nested too deep for a contract. See docs/contracts.md for the shape."
+        ) from None
+
+
+def _load(path: Path) -> Contract:
+    try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ContractError(f"{path}: cannot be read: {error}. Check the path, its rights and its encoding.") from error

@@ -163,6 +163,10 @@ def _places(contracts: Iterable[Contract], subject: str) -> list[Place]:
 def _check(person_id: str) -> None:
     if not person_id.strip():
         raise ErasureError("The id is empty. Give that of one person.")
+    try:
+        person_id.encode()
+    except UnicodeEncodeError:
+        raise ErasureError("The id is no UTF-8. Give it as the source writes it, in UTF-8.") from None
 
 
 def _in_bronze(con: duckdb.DuckDBPyConnection, where: Iterable[Place], person_id: str) -> bool:

@@ -168,7 +168,8 @@ class _Seeker:
 
     def sqlite(self, path: Path, *, catalog: bool) -> None:
         """A database: every value, then its bytes, in which freed pages show."""
-        con = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
+        # Quoted: a home may be named with #, ? or %, which mean something in a URI.
+        con = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
         explained = 0
         try:
             con.text_factory = bytes

@@ -10,8 +10,10 @@ import os
 import shutil
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -415,6 +417,55 @@ def test_targets_that_hold_something_are_left_alone(full: Bench, whole: Path, tm
     assert sorted(p.name for p in (tmp_path / "empty").iterdir()) == ["lake", "published.sql", "readers"]
 
 
+def test_somebodys_file_named_unfinished_makes_no_folder_a_backup(full: Bench, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    (mine / "data").mkdir(parents=True)
+    mark = mine / manifest.UNFINISHED
+    for name in ("thesis.txt", "data/photo.jpg"):
+        (mine / name).write_text("years of work")
+    for content in (b"my novel", b"", manifest.MARK[:10], manifest.MARK + b"and more"):
+        mark.write_bytes(content)
+        with pytest.raises(BackupError, match="neither empty nor an unfinished backup"):
+            back_up(full.settings, mine)
+        assert mark.read_bytes() == content
+    with pytest.raises(BackupError, match="is no backup"):
+        verify(mine)
+    mark.unlink()
+    (tmp_path / "elsewhere").write_bytes(manifest.MARK)
+    mark.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BackupError, match="neither empty nor an unfinished backup"):
+        back_up(full.settings, mine)
+    # Put into an unfinished backup.
+    mark.unlink()
+    mark.write_bytes(manifest.MARK)
+    with pytest.raises(BackupError, match=r"thesis\.txt is of no backup"):
+        back_up(full.settings, mine)
+    assert {p.name: p.read_text() for p in mine.rglob("*") if p.is_file() and p != mark} == {
+        "thesis.txt": "years of work",
+        "photo.jpg": "years of work",
+    }
+    # One that was killed before it had written the mark, or all of it.
+    for content in (b"", manifest.MARK[:10]):
+        folder = tmp_path / f"killed-{len(content)}"
+        folder.mkdir()
+        (folder / manifest.UNFINISHED).write_bytes(content)
+        done = back_up(full.settings, folder)
+        assert verify(folder) == done
+        assert not (folder / manifest.UNFINISHED).exists()
+
+
+def test_new_folders_are_their_owners_alone(full: Bench, whole: Path, tmp_path: Path) -> None:
+    full.settings.home.chmod(0o755)
+    for path in (whole, restored(whole, tmp_path / "new" / "home").home):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700, path
+    # Somebody has chosen the rights of a folder that is there.
+    for make in (lambda to: back_up(full.settings, to), lambda to: restored(whole, to)):
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        folder.chmod(0o750)
+        make(folder)
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+
+
 def test_a_damaged_lake_is_told_by_its_file(full: Bench, tmp_path: Path) -> None:
     full.close()
     path = a_file(Path(full.settings.lake_data_path))
@@ -451,7 +502,11 @@ def test_on_the_command_line(
     assert main(["backup", "--verify", str(folder)]) == 0
     assert capsys.readouterr().out.startswith(f"{folder}: whole, snapshot ")
     assert main(["restore", str(folder), str(home)]) == 0
-    assert capsys.readouterr().out.rstrip().endswith(f"Use it with SLUICE_HOME={home}")
+    first, *told = capsys.readouterr().out.splitlines()
+    assert first.endswith(f"Use it with SLUICE_HOME={home}")
+    # What a backup lacks, and what is undone by restoring it.
+    assert "erasure.key" in told[1] and "landing/" in told[1]
+    assert f"erased after {verify(folder).made_at}" in told[2] and "`sluice erase --list`" in told[2]
     flip(a_file(folder))
     for words in (["backup", "--verify", str(folder)], ["restore", str(folder), str(tmp_path / "other")]):
         assert main(words) == 1

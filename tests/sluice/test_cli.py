@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -119,6 +121,33 @@ def test_an_error_is_one_line_and_code_1(
     monkeypatch.setenv("SLUICE_THREADS", "many")
     assert main(["books"]) == 1
     assert "SLUICE_THREADS" in capsys.readouterr().err
+
+
+def test_what_no_calendar_number_or_text_holds_is_told(
+    home: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.lake.create()
+    record_audit(home.lake, run_id="b", checks_passed=1, failed=[])
+    publish(home.lake, run_id="p")
+    for number in ("9" * 60, "-" + "9" * 60):
+        assert main(["publish", "rollback", "--why", "x", "--", number]) == 1
+        told = capsys.readouterr().err
+        assert told == f"sluice: There is no publication number {number}. See `sluice publish list`.\n"
+    for moment in ("0001-01-01T00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        with pytest.raises(SystemExit) as ended:
+            main(["query", "SELECT 1", "--as-of", moment])
+        assert ended.value.code == 2 and f"{moment!r} is no time" in capsys.readouterr().err
+    given = SimpleNamespace(buffer=io.BytesIO(b"\xff\n"))
+    monkeypatch.setattr(sys, "stdin", given)
+    assert main(["erase", "--find", "--id", "-"]) == 1
+    assert capsys.readouterr().err == "sluice: The id is no UTF-8. Give it as the source writes it, in UTF-8.\n"
+    monkeypatch.setenv("SLUICE_DATA_PATH", str(tmp_path / "other"))
+    assert main(["published"]) == 1
+    told = capsys.readouterr().err
+    where = home.settings.lake_data_path
+    assert told.startswith(
+        f"sluice: This lake's data lies in {where}, and not in {tmp_path}/other/. Mend SLUICE_DATA_PATH"
+    )
 
 
 def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

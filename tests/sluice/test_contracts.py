@@ -246,6 +246,7 @@ def test_files_that_hold_no_contract(tmp_path: Path, refused: Callable[[str | by
     assert "holds no contract" in refused("")
     assert "holds no contract" in refused("- a\n- b\n")
     assert "cannot be read" in refused(b"name: \xff\xfe\n")
+    assert "is nested too deep" in refused("[" * 3000)
     with pytest.raises(ContractError, match=r"gone\.odcs\.yaml: cannot be read: .*No such file"):
         load_contract(tmp_path / "gone.odcs.yaml")
 

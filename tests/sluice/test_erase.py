@@ -333,6 +333,30 @@ def test_the_search_sees_what_hides(planted: Planted, tmp_path: Path) -> None:
     assert planted.erase().findings.found == {}, "a file of no transaction goes with the person"
 
 
+@pytest.mark.parametrize("name", ["a#b", "100%25x", "what?"])
+def test_a_home_may_have_a_name_that_means_something_in_a_uri(
+    make_bench: Callable[..., Bench], contracts: dict[str, Contract], name: str
+) -> None:
+    bench = make_bench(name)
+    bench.put_orders(f"{DAY}|uk", order(1, ANN), order(2, BOB))
+    bench.ingest(contracts["orders"])
+    log = bench.settings.home / "dagster.db"
+    with sqlite3.connect(log) as con:
+        con.execute("CREATE TABLE event_logs (event TEXT)")
+        con.execute("INSERT INTO event_logs VALUES (?)", [f"| {ANN} |"])
+    con.close()
+
+    def found() -> dict[str, int]:
+        bench.close()
+        return find(bench.lake, list(contracts.values()), "customer", ANN).found
+
+    assert any("dagster.db: event_logs.event" in place for place in found())
+    bench.close()
+    done = erase(bench.lake, list(contracts.values()), "customer", ANN, rebuild=_nothing_to_build)
+    assert (done.rows.rows_emptied, done.findings.found, found()) == (1, {}, {})
+    assert bench.sql("SELECT customer_id FROM bronze.orders ORDER BY 1 NULLS FIRST") == [(None,), (BOB,)]
+
+
 def test_nobody_is_named_by_the_contracts(bench: Bench, contracts: dict[str, Contract]) -> None:
     with pytest.raises(ErasureError, match="They name: customer"):
         erase(bench.lake, list(contracts.values()), "employee", "1", rebuild=_nothing_to_build)

@@ -7,8 +7,10 @@ import dataclasses
 import io
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -21,15 +23,17 @@ from sluice.contracts import Contract
 from sluice.dead_letters import (
     POISON_ATTEMPTS,
     Choice,
+    applied,
     corrections_of,
     discard,
     export,
     groups,
     ids_by_source,
     letters,
+    resolved,
 )
 from sluice.errors import DeadLetterError, LandingError
-from sluice.lake import OPS_TABLES
+from sluice.lake import OPS_TABLES, Lake
 from sluice.replay import Replayed, replay
 from tests.conftest import Bench
 
@@ -331,6 +335,42 @@ def test_letters_go_out_to_be_mended_and_come_back(bench: Bench, counted: Contra
         corrections_of(tmp_path / "other.csv")
     with pytest.raises(DeadLetterError, match="name both"):
         discard(bench.lake, Choice(), by="ann", why=" ")
+
+
+class Explained(Lake):
+    """A lake that keeps the plan of every query that is read from it."""
+
+    def __init__(self, lake: Lake) -> None:
+        super().__init__(lake.settings)
+        self.plans: list[str] = []
+
+    @contextmanager
+    def reading(self, snapshot: int | None = None) -> Iterator[Any]:
+        with super().reading(snapshot) as con:
+            yield SimpleNamespace(execute=lambda *query: self.explain(con, *query))
+
+    def explain(self, con: duckdb.DuckDBPyConnection, sql: str, given: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+        self.plans.append(con.execute(f"EXPLAIN {sql}", given).fetchall()[0][1])
+        return con.execute(sql, given)
+
+
+def test_letters_are_found_by_hash_however_many_are_named(bench: Bench, counted: Contract) -> None:
+    bench.put(f"things/{DAY}/a.csv", "n,name\n1,a\nx,b\ny,c\nz,d\n")
+    bench.ingest(counted)
+    first, second, third = ids(bench)
+    assert replay(bench.lake, counted, Choice(ids=(first,)), corrections={first: "2,b"}).accepted == 1
+    lake = Explained(bench.lake)
+    # A whole id and the beginning of one.
+    named = (second, third[:10])
+    assert resolved(lake, Choice(ids=named)).ids == (second, third)
+    assert {x.dead_letter_id for x in letters(lake, Choice(ids=named))} == {second, third}
+    given_ = {second: "3,c", third[:10]: "4,d"}
+    assert ids_by_source(lake, Choice(ids=named), given_) == {"things": {second: "3,c", third: "4,d"}}
+    assert applied(lake, {first: "2,b", second: "3,c"}) == {first}
+    assert applied(lake, {first[:8]: "2,b", **given_}) == {first[:8]}
+    assert applied(lake, {first: "2,c"}) == set()
+    assert len(lake.plans) == 7 and all("HASH_JOIN" in plan for plan in lake.plans)
+    assert not [plan for plan in lake.plans if "NL_JOIN" in plan or "NESTED_LOOP" in plan]
 
 
 def test_two_replays_at_once_move_a_row_once(bench: Bench, counted: Contract) -> None:

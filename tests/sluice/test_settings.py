@@ -85,6 +85,8 @@ def test_the_home_of_the_environment_names_its_settings_file(
     [
         ({"threads": "many"}, ["SLUICE_THREADS: ", "integer"]),
         ({"threads": -1}, ["SLUICE_THREADS: ", "greater than or equal to 0"]),
+        ({"threads": 99_999_999_999}, ["SLUICE_THREADS: ", "less than or equal to 4096"]),
+        ({"belief_days": 10**7}, ["SLUICE_BELIEF_DAYS: ", "less than or equal to 36500"]),
         ({"chunk_bytes": 0}, ["SLUICE_CHUNK_BYTES: ", "greater than 0"]),
         ({"start_date": "2026-13-01"}, ["SLUICE_START_DATE: ", "date"]),
         ({"memory_limit": "lots"}, ["SLUICE_MEMORY_LIMIT: "]),
