@@ -26,6 +26,21 @@ _KEY = re.compile(r"(^|_)(id|code|key)$")
 
 
 @dataclass(frozen=True)
+class ReplayedLine:
+    """A line that was set aside first: what the file says of it need not be what the row says.
+
+    Attributes:
+        decided_at: UTC.
+    """
+
+    line: int
+    dead_letter_id: str
+    corrected: bool
+    decided_by: str
+    decided_at: datetime
+
+
+@dataclass(frozen=True)
 class Origin:
     """Rows of one file, and how they came in.
 
@@ -37,6 +52,7 @@ class Origin:
         contract_version, contract_hash: under which it was judged.
         run_id: of the Dagster run that wrote it; empty when none did.
         ingested_at: UTC.
+        replayed: those of the lines that came in by way of a dead letter, which may have been corrected.
     """
 
     source: str
@@ -54,6 +70,7 @@ class Origin:
     accepted: int
     dead_lettered: int
     duplicate: int
+    replayed: tuple[ReplayedLine, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -225,4 +242,12 @@ def _origins(con: duckdb.DuckDBPyConnection, chosen: str) -> tuple[Origin, ...]:
         f"max(_line) AS last FROM {chosen} GROUP BY ALL) AS c "
         "LEFT JOIN ops.ledger AS l USING (batch_id) ORDER BY c.file, c.batch_id"
     ).fetchall()
-    return tuple(Origin(*row) for row in rows)
+    letters: dict[tuple[str, str], list[ReplayedLine]] = {}
+    for batch, file, *letter in con.execute(
+        "SELECT d.batch_id, d.file, d.line, d.dead_letter_id, d.corrected IS NOT NULL, coalesce(d.decided_by, ''), "
+        "d.decided_at FROM ops.dead_letters AS d SEMI JOIN "
+        f"(SELECT _batch_id AS batch_id, _file AS file, _line AS line FROM {chosen}) AS c USING (batch_id, file, line) "
+        "WHERE d.status = 'replayed' ORDER BY ALL"
+    ).fetchall():
+        letters.setdefault((batch, file), []).append(ReplayedLine(*letter))
+    return tuple(Origin(*row, replayed=tuple(letters.get((row[6], row[2]), ()))) for row in rows)

@@ -8,12 +8,16 @@ from datetime import date
 import pytest
 
 from sluice import cli, connect
+from sluice.contracts import Contract
+from sluice.dead_letters import Choice, letters
 from sluice.errors import TraceError
 from sluice.lake import Lake
 from sluice.publication import publish, record_audit
+from sluice.replay import replay
 from sluice.settings import Settings, load_settings
 from sluice.simulation import generate
 from sluice.trace import trace, trace_day
+from tests.conftest import Bench
 from tests.warehouse import days_of, load
 
 pytestmark = pytest.mark.slow
@@ -56,6 +60,22 @@ def test_a_fact_row_is_a_line_of_a_file(shop: Settings) -> None:
     )
     assert books == [(origin.read, origin.accepted, origin.contract_version, origin.contract_hash)]
     assert origin.read == origin.accepted + origin.dead_lettered + origin.duplicate
+
+
+def test_a_line_that_was_corrected_is_told_of(bench: Bench, contracts: dict[str, Contract]) -> None:
+    good = "489434,85048,CUP,{},2026-01-01 10:00:00,1.50,,France"
+    lines = [good.format(1).replace("489434", str(500_000 + n)) for n in range(30)]
+    bench.put_orders("2026-01-01|eu", *lines, good.format("one"))
+    bench.ingest(contracts["orders"])
+    (letter,) = letters(bench.lake, Choice())
+    replay(bench.lake, contracts["orders"], Choice(), corrections={letter.dead_letter_id: good.format(1)}, by="ann")
+    record_audit(bench.lake, run_id="build", checks_passed=1, failed=[])
+    publish(bench.lake, run_id="publish")
+    (step,) = trace(bench.settings, "bronze.orders", [("invoice", "489434")])
+    (told,) = step.origins[0].replayed
+    assert (told.line, told.dead_letter_id, told.corrected, told.decided_by) == (32, letter.dead_letter_id, True, "ann")
+    (step,) = trace(bench.settings, "bronze.orders", [("invoice", "500001")])
+    assert step.origins[0].replayed == ()
 
 
 def test_a_mart_is_walked_down_to_all_lines_it_sums(shop: Settings) -> None:

@@ -69,6 +69,14 @@ def _show(step: Step, most: int | None) -> None:
             f"{indent}    contract {origin.contract_version} ({origin.contract_hash}), run {origin.run_id or '-'}, "
             f"{origin.ingested_at:%Y-%m-%d %H:%M:%S} UTC"
         )
+        for letter in origin.replayed[:most]:
+            how = "corrected and replayed" if letter.corrected else "replayed"
+            print(
+                f"{indent}    line {letter.line} was set aside, {how}: dead letter {letter.dead_letter_id[:12]}, "
+                f"{shown(letter.decided_by) or '-'}, {letter.decided_at:%Y-%m-%d %H:%M:%S} UTC"
+            )
+        if len(origin.replayed) > len(origin.replayed[:most]):
+            print(f"{indent}    and {len(origin.replayed[most:])} more lines that were set aside first (--all)")
     if len(step.origins) > len(first):
         rest = step.origins[len(first) :]
         print(f"{indent}  and {len(rest)} more files with {sum(o.lines for o in rest):,} lines (--all)")
