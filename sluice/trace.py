@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 import duckdb
@@ -250,4 +250,4 @@ def _origins(con: duckdb.DuckDBPyConnection, chosen: str) -> tuple[Origin, ...]:
         "WHERE d.status = 'replayed' ORDER BY ALL"
     ).fetchall():
         letters.setdefault((batch, file), []).append(ReplayedLine(*letter))
-    return tuple(Origin(*row, replayed=tuple(letters.get((row[6], row[2]), ()))) for row in rows)
+    return tuple(replace(Origin(*row), replayed=tuple(letters.get((row[6], row[2]), ()))) for row in rows)

@@ -99,7 +99,7 @@ def test_script_by_hand_takes_a_landing_area_without_events(shop, tmp_path):
 
 
 def test_a_difference_is_found(tmp_path):
-    lake = ingest_benchmark.fresh_lake(tmp_path / "home", tmp_path, 1)
+    lake = ingest_benchmark.fresh_lake(tmp_path / "home", tmp_path / "landing", 1)
     with lake.connect() as con:
         con.execute("CREATE TABLE gold.same AS SELECT 1 AS a")
         con.execute("CREATE TABLE gold.twice AS SELECT 1 AS a UNION ALL SELECT 1")
