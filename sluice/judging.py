@@ -66,6 +66,10 @@ def judge(
         f"fault IS NULL AND {broken(failing(contract))} AS failing, {_numbers(telling(contract))} AS warned, "
         f"{', '.join(value(c.name) for c in columns)} FROM (SELECT *, {typed} FROM records)"
     )
+    con.execute(
+        'CREATE OR REPLACE TEMP TABLE repeated (row_id BIGINT, "column" VARCHAR, "rule" VARCHAR DEFAULT \'unique\', '
+        "detail VARCHAR DEFAULT 'an earlier row of the batch has this value')"
+    )
     judge_unique(con, contract)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE batch_books AS WITH "
@@ -90,11 +94,10 @@ def _numbers(rules: list[Violation]) -> str:
 
 
 def judge_unique(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    """Reject all but the first good row of each value, within a batch, of the columns declared unique."""
-    con.execute(
-        'CREATE OR REPLACE TEMP TABLE repeated (row_id BIGINT, "column" VARCHAR, "rule" VARCHAR DEFAULT \'unique\', '
-        "detail VARCHAR DEFAULT 'an earlier row of the batch has this value')"
-    )
+    """Reject all but the first good row of each value, within a batch, of the columns declared unique.
+
+    Adds to the temporary table `repeated`.
+    """
     for column in contract.columns:
         if not column.unique:
             continue

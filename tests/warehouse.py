@@ -62,6 +62,8 @@ def _tested(settings: Settings, selected: str) -> list[Any]:
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
+    # dbt takes a connection that is still open for its own, whichever lake it was opened for.
+    DuckDBConnectionManager.close_all_connections()
     try:
         done = dbtRunner().invoke(["--quiet", "test", "--select", selected, *_places(settings)])
         assert done.result is not None, str(done.exception)
@@ -80,6 +82,8 @@ def load(settings: Settings, pieces: Sequence[Sequence[str]], folder: Path = DBT
     from dbt.cli.main import dbtRunner
 
     lake = Lake(settings)
+    # dbt takes a connection that is still open for its own, whichever lake it was opened for.
+    DuckDBConnectionManager.close_all_connections()
     places = _places(settings, folder)
     create_bronze_tables(lake, CONTRACTS)
     keys = {
