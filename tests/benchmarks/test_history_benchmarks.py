@@ -33,6 +33,8 @@ def dbt_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.MonkeyPatch.context() as environment:
             for name, value in {**dbt_environment(settings), "DBT_TARGET_PATH": str(target)}.items():
                 environment.setenv(name, value)
+            # dbt takes a connection that is still open for its own, whichever lake it was opened for.
+            DuckDBConnectionManager.close_all_connections()
             begun = time.perf_counter()
             places = ["--project-dir", str(folder), "--profiles-dir", str(folder), "--log-path", str(target / "logs")]
             quiet = ["--quiet", "--log-level-file", "none", "--no-populate-cache"]
@@ -40,7 +42,6 @@ def dbt_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
                 manifests[folder] = dbtRunner().invoke([*quiet, "parse", *places]).result
             outcome = dbtRunner(manifest=manifests[folder]).invoke([*quiet, command, *places, *options])
             seconds = time.perf_counter() - begun
-            # Otherwise dbt keeps the lake open for the next call, and that is another lake.
             DuckDBConnectionManager.close_all_connections()
         assert outcome.success, outcome.exception or outcome.result
         return project.Run(seconds, 0.0 if command == "parse" else sum(project.execution_times(target).values()))
