@@ -172,7 +172,10 @@ def _check_specs(contract: Contract, key: dg.AssetKey) -> list[dg.AssetCheckSpec
             asset=key,
             # Not blocking: the rows told of here are set aside already and nothing downstream can see them.
             blocking=False,
-            description="No row was set aside. A warning: those that were are in ops.dead_letters, with reasons.",
+            description=(
+                "No row of the source is set aside, those of refused batches included. A warning that stays until they "
+                "are mended or discarded: they are in ops.dead_letters, with reasons."
+            ),
         ),
         dg.AssetCheckSpec(
             "schema_drift",
@@ -239,7 +242,7 @@ def check_results(
         dg.AssetCheckResult(
             asset_key=key,
             check_name="no_dead_letters",
-            passed=rejected == 0,
+            passed=rejected == 0 and not reasons,
             severity=dg.AssetCheckSeverity.WARN,
             metadata={"rows": rejected, "open by reason": reasons_table(reasons)},
         ),

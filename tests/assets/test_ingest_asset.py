@@ -9,6 +9,7 @@ from assets.ingest import build_ingest_asset
 from resources.lake import LakeResource
 from resources.partitions import RANGE_END, RANGE_START, run_tags
 from sluice.contracts import load_contracts
+from sluice.dead_letters import Choice, discard
 from sluice.lake import Lake
 from sluice.settings import PROJECT, Settings
 from tests.shop import order_line, settings_in, write_orders
@@ -98,6 +99,12 @@ def test_past_the_threshold_the_batch_is_refused_and_nothing_downstream_runs(set
     again = materialize(settings, ["2026-01-02|uk"])
     assert not again.success
     assert not checks(again)["rejected_share"]
+    # A good delivery beside it turns that check green; the warning stays as long as rows wait.
+    write_orders(settings, "2026-01-03", "uk", [order_line(n) for n in range(40)])
+    beside = checks(materialize(settings, ["2026-01-03|uk"]))
+    assert beside["rejected_share"] and not beside["no_dead_letters"]
+    assert discard(Lake(settings), Choice(partition="2026-01-02|uk"), by="ann", why="a test") > 0
+    assert checks(materialize(settings, ["2026-01-03|uk"]))["no_dead_letters"]
 
 
 def test_an_unreadable_file_turns_its_check_red_but_takes_no_other_file_down(settings: Settings) -> None:
