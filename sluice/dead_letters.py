@@ -18,7 +18,8 @@ from typing import Any
 import duckdb
 
 from sluice.errors import DeadLetterError
-from sluice.lake import OPS_TABLES, Lake, literal, quoted
+from sluice.lake import Lake, literal, quoted
+from sluice.ops_tables import OPS_TABLES
 from sluice.records.shape import no_glob
 
 # A letter that has failed so often in a row, and each time for the same reasons, is not tried again by itself. Two

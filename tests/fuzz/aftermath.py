@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sluice.cli import main as cli
-from sluice.lake import OPS_TABLES, Lake
+from sluice.lake import Lake
+from sluice.ops_tables import OPS_TABLES
 from tests.fuzz import poison
 from tests.fuzz.sources import SOURCES
 

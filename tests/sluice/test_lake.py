@@ -15,7 +15,8 @@ import pytest
 from sluice import lake as module
 from sluice.connections import scrub, without_password
 from sluice.errors import LakeUnavailableError, StorageFullError
-from sluice.lake import OPS_TABLES, SCHEMAS, Lake, explain, literal, quoted, temp_table
+from sluice.lake import SCHEMAS, Lake, explain, literal, quoted, temp_table
+from sluice.ops_tables import OPS_TABLES
 from sluice.settings import load_settings
 from tests.conftest import Bench
 

@@ -33,7 +33,8 @@ from sluice.dead_letters import (
     resolved,
 )
 from sluice.errors import DeadLetterError, LandingError
-from sluice.lake import OPS_TABLES, Lake
+from sluice.lake import Lake
+from sluice.ops_tables import OPS_TABLES
 from sluice.replay import Replayed, replay
 from tests.conftest import Bench
 
