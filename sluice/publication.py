@@ -264,7 +264,10 @@ def unpin(lake: Lake, *, by: str, why: str) -> Publication:
 
 
 def _shown(lake: Lake, publication: Publication) -> Publication:
-    """The publication, now that readers have been given a catalog that knows of it."""
+    """The publication, now that readers have been given a catalog that knows of it.
+
+    Also when it is no new one: a process killed between the two has given them none.
+    """
     refresh_readers(lake.settings)
     return publication
 
