@@ -23,7 +23,7 @@ def test_a_model_that_failed_in_a_part_is_not_forgotten_when_its_former_table_pa
     assert account == [MODEL, PASSED]
 
 
-def test_a_build_of_everything_without_a_test_is_not_has_every_test() -> None:
+def test_a_build_of_everything_without_a_test_is_not_tested_whole() -> None:
     tests = {r["unique_id"]: {"resource_type": "test"} for r in (FAILED, PASSED)}
     manifest = {"nodes": {**tests, MODEL["unique_id"]: {"resource_type": "model"}}}
     assert has_every_test([MODEL, FAILED, PASSED | {"status": "skipped"}], manifest)
