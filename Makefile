@@ -130,6 +130,7 @@ bench-docs: $(VENV)/dev $(BENCH_VENV)/ready ## likewise, and keep the results in
 lock: ## resolve the lock files anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --upgrade pyproject.toml -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --extra cdc -c requirements.lock pyproject.toml -o requirements-cdc.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --upgrade requirements-contracts.in -o requirements-contracts.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --upgrade requirements-bench.in -o requirements-bench.lock
 

@@ -21,6 +21,18 @@ class LandingError(SluiceError):
     """The landing area is not there or cannot be listed. Persistent until someone mends the path or the mount."""
 
 
+class EventLogError(SluiceError):
+    """A topic is not there, or what was asked of the event log cannot be had. Persistent."""
+
+
+class OffsetLostError(EventLogError):
+    """Records not yet read are gone from the event log, or its offsets began anew. Persistent: rows are at stake."""
+
+
+class EventLogUnavailableError(SluiceError):
+    """The event log cannot be reached now. Transient."""
+
+
 class LakeUnavailableError(SluiceError):
     """The lake's catalog or its data cannot be reached, or stayed locked through every retry. Transient."""
 

@@ -124,7 +124,7 @@ class Settings(BaseSettings):
             raise ValueError(f"end_date {self.end_date} must lie after start_date {self.start_date}")
         home, landing = self.home.resolve(), self.landing_path
         if home.is_relative_to(landing) or any(
-            landing.is_relative_to(home / own) for own in ("lake", "dagster", "readers", "tmp")
+            landing.is_relative_to(home / own) for own in ("lake", "dagster", "readers", "tmp", "topics")
         ):
             # An erasure rewrites what it finds in the landing area.
             raise ValueError(f"landing {landing} must be a folder of its own: the lake is in {home}")
@@ -139,6 +139,11 @@ class Settings(BaseSettings):
     def uses_postgres(self) -> bool:
         """Whether the catalog is PostgreSQL, which takes several writers, instead of SQLite, which takes one."""
         return bool(self.catalog.get_secret_value())
+
+    @property
+    def topics_path(self) -> Path:
+        """The embedded event log: a folder for each topic."""
+        return self.home / "topics"
 
     @property
     def connection(self) -> str:
