@@ -15,6 +15,7 @@ from assets.inventory import build_landing_inventory
 from assets.maintenance import KEY as MAINTENANCE
 from assets.maintenance import lake_maintenance
 from assets.publication import build_publication
+from assets.streams import build_stream_assets, stream_key
 from assets.warehouse import build_warehouse
 from resources.dbt import DBT_PROJECT, dbt_resource, prepare_dbt_project
 from resources.lake import LakeResource
@@ -23,6 +24,7 @@ from sensors.alerts import alert_on_failure
 from sensors.automation import automated, automation_sensor
 from sensors.landing import inventory_sensor, landing_sensor
 from sensors.schedules import daily_schedule, maintenance_job, maintenance_schedule, source_job, warehouse_job
+from sensors.streams import stream_sensor
 from sluice.contracts import load_contracts
 from sluice.extensions import install_extensions
 from sluice.settings import Settings, load_settings
@@ -40,7 +42,8 @@ def build_definitions(
     project = project or prepare_dbt_project(contracts, settings, dbt_folder)
 
     ingest = build_ingest_assets(contracts, settings)
-    warehouse = build_warehouse(project, contracts)
+    streams = build_stream_assets(contracts, settings)
+    warehouse = build_warehouse(project, contracts, {c.name: stream_key(c) for c in contracts if c.stream})
     published = build_publication([key for key in warehouse.keys if key.path[0] == "gold"])
     inventory = build_landing_inventory(contracts)
     dead_letters = build_dead_letters(contracts)
@@ -50,7 +53,11 @@ def build_definitions(
     return dg.Definitions(
         assets=[
             *ingest,
-            *(automated(a, [i.key for i in ingest], published.key) for a in (warehouse, dead_letters, published)),
+            *streams,
+            *(
+                automated(a, [i.key for i in ingest], published.key, streams=[s.key for s in streams])
+                for a in (warehouse, dead_letters, published)
+            ),
             inventory,
             lake_maintenance,
         ],
@@ -67,6 +74,7 @@ def build_definitions(
         ],
         sensors=[
             *(landing_sensor(c, a) for c, a in zip(contracts, ingest, strict=True)),
+            *(stream_sensor(c, stream_key(c)) for c in contracts if c.stream),
             inventory_sensor(contracts, INVENTORY),
             automation_sensor,
             alert_on_failure,

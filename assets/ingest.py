@@ -10,7 +10,7 @@ from resources.lake import LakeResource
 from resources.partitions import partitions_of, wanted_keys
 from sluice.batches import BatchOutcome, IngestResult
 from sluice.books import Warned, dead_letter_reasons, warnings
-from sluice.bronze import META_COLUMNS, bronze_columns
+from sluice.bronze import bronze_columns, meta_columns
 from sluice.contracts import Contract
 from sluice.drift import Drift, drift
 from sluice.ingest import ingest
@@ -112,7 +112,7 @@ def _description(contract: Contract) -> str:
 def column_schema(contract: Contract, known: Sequence[Drift] = ()) -> dg.TableSchema:
     """The bronze table's columns as the UI shows them, with those that came in besides the contract's."""
     described = {c.name: c for c in contract.columns}
-    meta = dict(META_COLUMNS)
+    meta = dict(meta_columns(contract))
     columns = []
     for name, kind in bronze_columns(contract):
         column = described.get(name)

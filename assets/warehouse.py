@@ -42,7 +42,9 @@ REWRITES_SHOWN = 60
 class SluiceTranslator(DagsterDbtTranslator):
     """dbt models as Sluice shows them: grouped by layer, and owned."""
 
-    def __init__(self) -> None:
+    def __init__(self, streams: Mapping[str, dg.AssetKey]) -> None:
+        """Of sources with a topic, the assets that read it: their rows are in the same tables."""
+        self._streams = streams
         # Source tests stay observations: as checks of bronze assets they would drag dbt into every ingest run. dbt runs
         # them first in each build and builds nothing on a source that fails one.
         super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=False))
@@ -59,7 +61,11 @@ class SluiceTranslator(DagsterDbtTranslator):
         props = self.get_resource_props(manifest, unique_id)
         if props["resource_type"] != "model":
             return spec
-        return spec.replace_attributes(group_name=layer(props), kinds={"dbt", "duckdb", "ducklake"}, owners=[OWNER])
+        sources = [parent.rsplit(".", 1)[-1] for parent in props["depends_on"]["nodes"] if parent.startswith("source.")]
+        streams = [self._streams[name] for name in sources if name in self._streams]
+        return spec.merge_attributes(deps=streams).replace_attributes(
+            group_name=layer(props), kinds={"dbt", "duckdb", "ducklake"}, owners=[OWNER]
+        )
 
 
 def layer(props: Mapping[str, Any]) -> str:
@@ -68,12 +74,15 @@ def layer(props: Mapping[str, Any]) -> str:
     return "silver" if folder == "staging" else f"gold_{folder}"
 
 
-def build_warehouse(project: DbtProject, contracts: Sequence[Contract]) -> dg.AssetsDefinition:
+def build_warehouse(
+    project: DbtProject, contracts: Sequence[Contract], streams: Mapping[str, dg.AssetKey] | None = None
+) -> dg.AssetsDefinition:
     """All models of the dbt project as one asset set, built and tested by one dbt process.
 
     Args:
         project: prepared, with a manifest.
         contracts: of the sources the models read.
+        streams: the assets that read topics, by source.
     """
     # Whoever sees the UI is not thereby allowed to see people.
     personal = frozenset(c.name for contract in contracts for c in contract.columns if c.personal or c.subject)
@@ -81,7 +90,7 @@ def build_warehouse(project: DbtProject, contracts: Sequence[Contract]) -> dg.As
     @dbt_assets(
         manifest=project.manifest_path,
         project=project,
-        dagster_dbt_translator=SluiceTranslator(),
+        dagster_dbt_translator=SluiceTranslator(streams or {}),
         name="warehouse",
         pool=WRITER_POOL,
     )

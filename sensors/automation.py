@@ -11,8 +11,12 @@ import dagster as dg
 EVERY_SECONDS = 15
 
 
-def on_new_data(sources: Sequence[dg.AssetKey], last: dg.AssetKey) -> dg.AutomationCondition[Any]:
+def on_new_data(
+    sources: Sequence[dg.AssetKey], last: dg.AssetKey, streams: Sequence[dg.AssetKey] = ()
+) -> dg.AutomationCondition[Any]:
     """Build when a source was updated since the last build was asked for, and neither source nor build is under way.
+
+    A stream that is being read is not waited for: it may go on for hours, and tells of what it has read meanwhile.
 
     The condition looks at the sources and the last asset, never at an asset's own parents, so it is the same for every
     asset of the warehouse: all are asked for in one tick and built in one run. A part alone would be of no use: only a
@@ -25,11 +29,11 @@ def on_new_data(sources: Sequence[dg.AssetKey], last: dg.AssetKey) -> dg.Automat
     """
     condition = dg.AutomationCondition
 
-    def of_sources(what: dg.AutomationCondition[Any]) -> list[dg.AutomationCondition[Any]]:
-        return [condition.asset_matches(key, what) for key in sources]
+    def any_of(keys: Sequence[dg.AssetKey], what: dg.AutomationCondition[Any]) -> dg.AutomationCondition[Any]:
+        return functools.reduce(operator.or_, [condition.asset_matches(key, what) for key in keys])
 
-    updated = functools.reduce(operator.or_, of_sources(condition.newly_updated()))
-    loading = functools.reduce(operator.or_, of_sources(condition.in_progress()))
+    updated = any_of([*sources, *streams], condition.newly_updated())
+    loading = any_of(sources, condition.in_progress())
     building = condition.asset_matches(last, condition.in_progress())
     requested = condition.newly_requested()
     in_that_tick = (updated & requested).since(requested & ~updated)
@@ -38,15 +42,21 @@ def on_new_data(sources: Sequence[dg.AssetKey], last: dg.AssetKey) -> dg.Automat
     )
 
 
-def automated(assets: dg.AssetsDefinition, sources: Sequence[dg.AssetKey], last: dg.AssetKey) -> dg.AssetsDefinition:
+def automated(
+    assets: dg.AssetsDefinition,
+    sources: Sequence[dg.AssetKey],
+    last: dg.AssetKey,
+    streams: Sequence[dg.AssetKey] = (),
+) -> dg.AssetsDefinition:
     """The same assets, built by themselves when new data comes.
 
     Args:
         assets: of the warehouse.
         sources: the ingest assets.
         last: the asset a build ends with.
+        streams: the assets that read topics.
     """
-    condition = on_new_data(sources, last)
+    condition = on_new_data(sources, last, streams)
     return assets.map_asset_specs(lambda spec: spec.replace_attributes(automation_condition=condition))
 
 

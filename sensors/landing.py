@@ -30,7 +30,7 @@ ATTEMPTS = 3
 SOURCE_TAG = "sluice/source"
 DELIVERY_TAG = "sluice/delivery"
 
-_UNFINISHED = [
+UNFINISHED = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.NOT_STARTED,
     DagsterRunStatus.STARTING,
@@ -38,7 +38,7 @@ _UNFINISHED = [
     DagsterRunStatus.CANCELING,
 ]
 
-_FAILED = [DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
+FAILED = [DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 
 
 def landing_sensor(contract: Contract, asset: dg.AssetsDefinition) -> dg.SensorDefinition:
@@ -92,14 +92,14 @@ def decide(
     ready = [k for k in known if not 0 <= now_ns - found.newest_mtime_ns[k] < SETTLE_SECONDS * 1_000_000_000]
     if not ready:
         return dg.SkipReason("Files are still being written.")
-    under_way = instance.get_runs(dg.RunsFilter(tags={SOURCE_TAG: source}, statuses=_UNFINISHED), limit=1)
+    under_way = instance.get_runs(dg.RunsFilter(tags={SOURCE_TAG: source}, statuses=UNFINISHED), limit=1)
     if under_way:
         return dg.SkipReason(
             f"Run {under_way[0].run_id} of {source} is under way; what it leaves is looked at after it."
         )
     delivery = found.delivery(ready)
     tag = {DELIVERY_TAG: delivery}
-    failed = instance.get_runs_count(dg.RunsFilter(tags=tag, statuses=_FAILED))
+    failed = instance.get_runs_count(dg.RunsFilter(tags=tag, statuses=FAILED))
     if failed >= ATTEMPTS:
         return dg.SkipReason(
             f"{len(ready)} partitions failed {failed} times (first {ready[0]}). Look at the runs tagged {DELIVERY_TAG}="
@@ -137,7 +137,7 @@ def inventory_sensor(contracts: Sequence[Contract], key: dg.AssetKey) -> dg.Sens
                 return dg.SkipReason(f"{sum(len(files) for *_, files in astray)} unroutable files, all in the books.")
         except SluiceError as error:
             return dg.SkipReason(str(error))
-        if context.instance.get_runs(dg.RunsFilter(tags=tag, statuses=_UNFINISHED), limit=1):
+        if context.instance.get_runs(dg.RunsFilter(tags=tag, statuses=UNFINISHED), limit=1):
             return dg.SkipReason("An inventory is under way.")
         return dg.SensorResult([dg.RunRequest(asset_selection=[key], tags=tag)])
 

@@ -102,6 +102,12 @@ class Batch:
     files: tuple[Inspected, ...]
 
 
+def message_batch_id(contract: Contract, topic: str, partition: int, era: int, start: int, stop: int) -> str:
+    """Identifies a batch of messages by source, place and contract: 32 hex digits of a SHA-256."""
+    content = [FORMAT, contract.name, contract.hash, topic, partition, era, start, stop]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
 def batch_id(contract: Contract, key: str, files: list[Inspected]) -> str:
     """Identifies a batch by source, partition, content and contract: 32 hex digits of a SHA-256."""
     content = [FORMAT, contract.name, contract.hash, key, [(f.file.path, f.sha256, f.problem) for f in files]]

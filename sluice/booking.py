@@ -90,18 +90,29 @@ def insert_accepted(con: duckdb.DuckDBPyConnection, contract: Contract, now: dat
 
     What their files have besides the contract's columns is dealt with as it says.
     """
-    tokens = [f"f.{quoted(n)}" + ("::DATE" if n == "date" else "") for n in contract.landing.tokens]
+    tokens = [f"f.{quoted(n)}" if n != "date" else _date(contract) for n in contract.landing.tokens]
     new = take_in(con, contract, now)
     names = [n for n, _ in bronze_columns(contract)] + [n for n, _ in new]
+    of_message, messages = "", ""
+    if contract.stream:
+        # A key tells of whom the message is.
+        of_message = ", CASE WHEN NOT j.emptied THEN m.message_key END, m.message_ts, CASE WHEN NOT j.emptied THEN "
+        of_message += "m.headers END"
+        messages = "LEFT JOIN messages AS m ON m.file_id = j.file_id AND m.line = j.line "
     con.execute(
         f"INSERT INTO bronze.{quoted(contract.name)} ({', '.join(map(quoted, names))}) "
         f"SELECT {', '.join(tokens)}, {', '.join('j.' + value(c.name) for c in typed_columns(contract))}, "
-        f"b.batch_id, b.partition_key, f.path, j.line, j.extra, $now{''.join(f', {sql}' for _, sql in new)} "
-        "FROM judged AS j "
-        "JOIN batch_books AS b USING (batch_no) JOIN batch_files AS f USING (file_id) "
+        f"b.batch_id, b.partition_key, f.path, j.line, j.extra, $now{of_message}"
+        f"{''.join(f', {sql}' for _, sql in new)} FROM judged AS j "
+        f"JOIN batch_books AS b ON b.batch_no = j.batch_no JOIN batch_files AS f ON f.file_id = j.file_id {messages}"
         "WHERE NOT j.twin AND NOT j.rejected AND NOT j.erased AND NOT b.refused",
         {"now": now},
     )
+
+
+def _date(contract: Contract) -> str:
+    """SQL of the day a row came: its path's, or that of its message's time."""
+    return 'coalesce(m.message_ts::DATE, f."date"::DATE)' if contract.stream else 'f."date"::DATE'
 
 
 def _identity(contract: Contract, letter: str) -> str:
@@ -206,10 +217,13 @@ def _write_dead_letters(run: Callable[..., None], contract: Contract) -> None:
         "SELECT md5(concat_ws('|', b.batch_id, f.path, r.line)) AS dead_letter_id, b.batch_id, b.partition_key, "
         f"f.path AS file, r.line, 1 AS rows, {kept('r.raw')} AS raw, r.raw_encoding, "
         f"coalesce({kept(row_reasons(contract))}, {ERASED_REASONS}) AS reasons, 'data' AS error_class, h.header, "
-        f"coalesce({kept('sha256(r.raw)')}, {literal(ERASED)} || r.line) AS checksum "
+        f"CASE WHEN r.raw IS NULL AND r.row_id NOT IN (SELECT row_id FROM erased_letters) THEN '' "
+        f"ELSE coalesce({kept('sha256(r.raw)')}, {literal(ERASED)} || r.line) END AS checksum, "
+        f"{kept('m.message_key')} AS message_key, m.message_ts, {kept('m.headers')} AS headers "
         "FROM records AS r JOIN judged AS j USING (row_id) JOIN batch_books AS b ON b.batch_no = r.batch_no "
         "JOIN batch_files AS f ON f.file_id = r.file_id LEFT JOIN file_headers AS h ON h.file_id = r.file_id "
-        f"LEFT JOIN {REPEATED_REASONS} AS u ON u.row_id = j.row_id WHERE NOT j.twin AND j.rejected"
+        f"LEFT JOIN {REPEATED_REASONS} AS u ON u.row_id = j.row_id "
+        "LEFT JOIN messages AS m ON m.file_id = r.file_id AND m.line = r.line WHERE NOT j.twin AND j.rejected"
     )
     whole_file = (
         "SELECT md5(concat_ws('|', b.batch_id, f.path, x.rule)) AS dead_letter_id, b.batch_id, b.partition_key, "

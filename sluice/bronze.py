@@ -14,6 +14,7 @@ import duckdb
 from sluice.contracts import Contract
 from sluice.errors import ContractError
 from sluice.lake import LAKE, Lake, literal, quoted
+from sluice.records.messages import PREFIX
 from sluice.rules import exact_cast, typed_columns
 
 META_COLUMNS = (
@@ -24,6 +25,9 @@ META_COLUMNS = (
     ("_extra", "VARCHAR"),
     ("_ingested_at", "TIMESTAMP"),
 )
+
+# What a record that came by a stream has besides; null of one that came in a file.
+MESSAGE_COLUMNS = (("_message_key", "VARCHAR"), ("_message_ts", "TIMESTAMP"), ("_headers", "VARCHAR"))
 
 # What else has a name where bronze is read: its change feed has rowid, snapshot_id and change_type, files the others.
 _RESERVED = frozenset(["rowid", "snapshot_id", "change_type", "filename", "file_row_number", "file_index"])
@@ -38,7 +42,12 @@ _WHOLE_DIGITS = {"TINYINT": 3, "SMALLINT": 5, "INTEGER": 10, "BIGINT": 19, "HUGE
 def bronze_columns(contract: Contract) -> list[tuple[str, str]]:
     """Name and SQL type of every column of a source's bronze table, in order."""
     tokens = [(name, "DATE" if name == "date" else "VARCHAR") for name in contract.landing.tokens]
-    return tokens + [(c.name, c.type) for c in typed_columns(contract)] + list(META_COLUMNS)
+    return tokens + [(c.name, c.type) for c in typed_columns(contract)] + meta_columns(contract)
+
+
+def meta_columns(contract: Contract) -> list[tuple[str, str]]:
+    """Those of them that Sluice keeps: where a row came from, and when."""
+    return [*META_COLUMNS, *(MESSAGE_COLUMNS if contract.stream else ())]
 
 
 def table_columns(con: duckdb.DuckDBPyConnection, table: str, schema: str = "bronze") -> dict[str, str]:
@@ -94,8 +103,8 @@ def bronze_changes(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[s
     dimensions = 1 + len(contract.landing.partitions)
     other = con.execute(
         "SELECT partition_key FROM ops.ledger WHERE source = ? AND status = 'accepted' AND superseded_by IS NULL "
-        "AND len(string_split(partition_key, '|')) <> ? LIMIT 1",
-        [contract.name, dimensions],
+        "AND len(string_split(partition_key, '|')) <> ? AND NOT starts_with(partition_key, ?) LIMIT 1",
+        [contract.name, dimensions, PREFIX],
     ).fetchone()
     if other:
         # The same files would be loaded a second time under other keys.

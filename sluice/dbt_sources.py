@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from sluice.bronze import META_COLUMNS
+from sluice.bronze import meta_columns
 from sluice.contracts import Column, Contract
 from sluice.records import OPERATION, SEQUENCE, SOURCE_TS
 from sluice.rules import OPERATIONS
@@ -24,10 +24,13 @@ _HEADER = "# Generated from contracts/ by `sluice sync`. Do not edit: change the
 _META_DESCRIPTIONS = {
     "_batch_id": "Batch that brought the row; key of ops.ledger.",
     "_partition_key": "Partition of the batch: the day, and the static dimension's value where the source has one.",
-    "_file": "Landing file the row came from, relative to the landing folder.",
-    "_line": "Line or row number in that file, from 1.",
+    "_file": "Landing file the row came from, relative to the landing folder; or stream:<topic>/<partition>.",
+    "_line": "Line or row number in that file, from 1; of a message its offset.",
     "_extra": "JSON of the values whose columns the contract does not know, else null.",
     "_ingested_at": "When the batch was written, UTC.",
+    "_message_key": "Key of the message that brought the row, where it came by a stream.",
+    "_message_ts": "Time the event log has of the message, UTC, where the row came by a stream.",
+    "_headers": "JSON list of the message's headers, where it had some.",
 }
 
 
@@ -65,7 +68,8 @@ def _table(contract: Contract) -> dict[str, Any]:
         _column(
             name,
             "DATE" if name == "date" else "VARCHAR",
-            f"From the path: {contract.landing.path}.",
+            f"From the path: {contract.landing.path}."
+            + (" Of a message: the day of its time." if contract.stream and name == "date" else ""),
             _accepted(contract.landing.partitions.get(name, ())),
         )
         for name in contract.landing.tokens
@@ -92,7 +96,7 @@ def _table(contract: Contract) -> dict[str, Any]:
     columns += [
         # The engine writes these; a test of them would test the engine, at run time and every time.
         _column(name, kind, _META_DESCRIPTIONS[name], [])
-        for name, kind in META_COLUMNS
+        for name, kind in meta_columns(contract)
     ]
     described = " ".join(
         filter(None, [contract.description, f"Grain: {contract.granularity}" if contract.granularity else ""])

@@ -33,6 +33,10 @@ class EventLogUnavailableError(SluiceError):
     """The event log cannot be reached now. Transient."""
 
 
+class StreamHeldError(SluiceError):
+    """A batch of messages was refused, so its stream stands still before it. Nothing was written. Persistent."""
+
+
 class LakeUnavailableError(SluiceError):
     """The lake's catalog or its data cannot be reached, or stayed locked through every retry. Transient."""
 

@@ -11,9 +11,13 @@ import duckdb
 from sluice.contracts import LEAST_HISTORY, Contract
 from sluice.lake import literal, quoted, temp_table
 from sluice.landing import dimensions
+from sluice.records.messages import PREFIX
 from sluice.rules import telling
 
 VOLUME = "volume"
+
+# By fewer rows a share of a hundredth, what contracts usually allow, is less than ten rows: chance.
+LEAST_SHARED_ROWS = 1000
 
 
 def apply_gates(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
@@ -25,13 +29,43 @@ def apply_gates(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     count_warnings(con, contract)
     _judge_volume(con, contract)
     # In doubles: a share of exactly the threshold passes.
+    _refuse(
+        con, "volume IS NOT NULL OR rows_bad / nullif(rows_read, 0) > $limit", {"limit": contract.max_rejected_share}
+    )
+
+
+def apply_stream_gates(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Likewise of batches of messages, which are cut by time: of three a single bad one would be a third.
+
+    The share is therefore that of a batch together with those before it, of LEAST_SHARED_ROWS rows and more; of fewer
+    it is not judged. A batch is not refused for what came before it: its own share must be too large as well. Nothing
+    is usual about the volume of a few seconds.
+    """
+    count_warnings(con, contract)
+    row = con.execute(
+        "SELECT coalesce(sum(rows_dead_lettered), 0)::BIGINT, coalesce(sum(rows_read), 0)::BIGINT FROM ("
+        "SELECT *, sum(rows_read) OVER (ORDER BY ingested_at DESC, partition_key) AS seen FROM ops.ledger "
+        "WHERE source = ? AND starts_with(partition_key, ?) AND superseded_by IS NULL) WHERE seen - rows_read < ?",
+        [contract.name, PREFIX, LEAST_SHARED_ROWS],
+    ).fetchone()
+    assert row is not None, "an aggregate has a row"
+    _refuse(
+        con,
+        "(rows_bad / nullif(rows_read, 0) > $limit "
+        "AND (SELECT (sum(rows_bad) + $bad) / nullif(sum(rows_read) + $read, 0) > $limit "
+        "AND sum(rows_read) + $read >= $least FROM batch_books))",
+        {"limit": contract.max_rejected_share, "bad": row[0], "read": row[1], "least": LEAST_SHARED_ROWS},
+    )
+
+
+def _refuse(con: duckdb.DuckDBPyConnection, condition: str, given: dict[str, float]) -> None:
     con.execute(
         "UPDATE batch_books SET refused = true, reason = CASE "
         "WHEN rows_failing > 0 THEN format('{} rows break a rule that lets nothing on', rows_failing) "
         "WHEN volume IS NOT NULL THEN volume "
         "ELSE format('{} of {} rows were rejected, more than the contract allows', rows_bad, rows_read) END "
-        "WHERE rows_failing > 0 OR volume IS NOT NULL OR rows_bad / nullif(rows_read, 0) > $limit",
-        {"limit": contract.max_rejected_share},
+        f"WHERE rows_failing > 0 OR {condition}",
+        given,
     )
 
 
@@ -106,7 +140,8 @@ def _judge_volume(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
         "SELECT *, median(rows_read) OVER before AS usual, count(*) OVER before AS past FROM ("
         "SELECT batch_no, partition_key, rows_read FROM batch_books UNION ALL "
         "SELECT NULL, partition_key, rows_read FROM ops.ledger WHERE source = ? AND status = 'accepted' "
-        "AND superseded_by IS NULL AND partition_key NOT IN (SELECT partition_key FROM batch_books)) "
+        f"AND superseded_by IS NULL AND NOT starts_with(partition_key, {literal(PREFIX)}) "
+        "AND partition_key NOT IN (SELECT partition_key FROM batch_books)) "
         f"WINDOW before AS (PARTITION BY {', '.join(parts.values()) or 'NULL'} ORDER BY {day} "
         f"ROWS BETWEEN {gate.history} PRECEDING AND 1 PRECEDING)) "
         f"WHERE batch_no IS NOT NULL AND past >= {LEAST_HISTORY} AND ({low} OR {high})",

@@ -54,7 +54,8 @@ def judge(
         # Hashes find the few candidates cheaply; the texts themselves decide.
         "CREATE OR REPLACE TEMP TABLE twins AS SELECT row_id, first_id FROM (SELECT row_id, "
         "row_number() OVER same AS nth, first_value(row_id) OVER same AS first_id FROM records "
-        f"WHERE ({scope}, hash(raw)) IN (SELECT ({scope}, hash(raw)) FROM records GROUP BY ALL HAVING count(*) > 1) "
+        f"WHERE raw IS NOT NULL AND ({scope}, hash(raw)) IN (SELECT ({scope}, hash(raw)) FROM records "
+        "GROUP BY ALL HAVING count(*) > 1) "
         f"WINDOW same AS (PARTITION BY {scope}, layout, raw_encoding, raw ORDER BY file_id, line)) WHERE nth > 1"
     )
     columns = typed_columns(contract)

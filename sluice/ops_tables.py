@@ -69,6 +69,10 @@ OPS_TABLES: dict[str, dict[str, str]] = {
         "decided_by": "VARCHAR",
         "decided_why": "VARCHAR",
         "decided_at": "TIMESTAMP",
+        # Of a message: its key, the time the event log has of it, its headers as a JSON list.
+        "message_key": "VARCHAR",
+        "message_ts": "TIMESTAMP",
+        "headers": "VARCHAR",
     },
     # One row per source and column by which its files ever differed from its contract: `kind` is unexpected or missing,
     # `action` what was done (evolved, discarded, refused, null) or, later, declared, `bronze_column` where its values
@@ -96,6 +100,23 @@ OPS_TABLES: dict[str, dict[str, str]] = {
         "mtime_ns": "BIGINT",
         "sha256": "VARCHAR",
         "rows": "BIGINT",
+    },
+    # One row per batch of messages: the offsets [start_offset, stop_offset) of a partition of a topic. The greatest
+    # stop of an era is where the next batch begins; an era ends when somebody moves the position. `watermark` is what
+    # the batch's records were held against, `newest_event` the latest time among them and all before.
+    "stream_positions": {
+        "source": "VARCHAR",
+        "topic": "VARCHAR",
+        "partition": "INTEGER",
+        "era": "INTEGER",
+        "start_offset": "BIGINT",
+        "stop_offset": "BIGINT",
+        "batch_id": "VARCHAR",
+        "records": "BIGINT",
+        "newest_message": "TIMESTAMP",
+        "watermark": "TIMESTAMP",
+        "newest_event": "TIMESTAMP",
+        "late": "BIGINT",
     },
     # One row per person who was erased, or is being: a keyed hash of the id, never the id (sluice.erasure.register).
     # `snapshot_id` is the lake before it began.

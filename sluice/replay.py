@@ -30,7 +30,8 @@ from sluice.judging import judge
 from sluice.lake import Lake, literal, temp_table
 from sluice.landing import format_of, tokens_of
 from sluice.preflight import LONGEST_LINE_BYTES, UNIT_SEPARATOR
-from sluice.records import LetterFile, Origin, extract_letters
+from sluice.records import LetterFile, Origin, extract_letters, no_tokens
+from sluice.records.messages import PREFIX
 from sluice.repeats import judge_repeats
 
 
@@ -207,11 +208,12 @@ def _choose(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -
         "CREATE OR REPLACE TEMP TABLE sorted_letters AS SELECT *, "
         f"CASE WHEN partition_key = {literal(UNROUTABLE)} THEN 'unroutable' WHEN {poison} THEN 'poison' "
         "WHEN line IS NULL OR batch_status = 'refused' THEN 'whole' "
-        "WHEN raw_encoding = 'base64' AND correction IS NULL THEN 'undecodable' ELSE 'row' END AS kind FROM meant"
+        "WHEN (raw IS NULL OR raw_encoding = 'base64') AND correction IS NULL THEN 'undecodable' ELSE 'row' END "
+        "AS kind FROM meant"
     )
     con.execute(
         "CREATE OR REPLACE TEMP TABLE chosen_letters AS SELECT dead_letter_id, batch_id, partition_key, file, line, "
-        "header, correction, supplied, coalesce(correction, raw) AS payload, "
+        "header, message_key, message_ts, headers, correction, supplied, coalesce(correction, raw) AS payload, "
         # A row that was taken before its person was erased is no duplicate of one that it has become like since.
         f"NOT supplied AND correction IS NOT NULL AND coalesce(decided_why = {literal(ERASED_WHY)}, false) AS own, "
         "row_number() OVER (ORDER BY batch_id, file, line) - 1 AS row_id, "
@@ -257,6 +259,9 @@ def _files(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[LetterFil
     for file_id, batch_no, path, header in con.execute(
         "SELECT DISTINCT file_id, batch_no, file, header FROM chosen_letters ORDER BY 1"
     ).fetchall():
+        if path.startswith(PREFIX):
+            found.append(LetterFile(Origin(file_id, batch_no, path, no_tokens(contract)), "jsonl", None))
+            continue
         kind = format_of(contract, path)
         if kind is None:
             raise DeadLetterError(

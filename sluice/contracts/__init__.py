@@ -8,6 +8,7 @@ does not belong here.
 from sluice.contracts.model import (
     EVOLUTIONS,
     FORMATS,
+    LATENESS,
     LEAST_HISTORY,
     PERSONAL,
     PRIVACY,
@@ -18,6 +19,7 @@ from sluice.contracts.model import (
     CsvDialect,
     Landing,
     RowRule,
+    Stream,
     VolumeGate,
 )
 from sluice.contracts.reading import SUFFIX, load_contract, load_contracts
@@ -25,6 +27,7 @@ from sluice.contracts.reading import SUFFIX, load_contract, load_contracts
 __all__ = [
     "EVOLUTIONS",
     "FORMATS",
+    "LATENESS",
     "LEAST_HISTORY",
     "PERSONAL",
     "PRIVACY",
@@ -36,6 +39,7 @@ __all__ = [
     "CsvDialect",
     "Landing",
     "RowRule",
+    "Stream",
     "VolumeGate",
     "load_contract",
     "load_contracts",

@@ -25,12 +25,17 @@ EVOLUTIONS = ("evolve", "freeze", "discard")
 PERSONAL = "personal"
 PRIVACY = ("pseudonymize", "mask")
 
+# What happens to a record of a stream that is later than the contract allows: it is taken and told of, or set aside.
+LATENESS = ("accept", "quarantine")
+
 # A volume is judged by the median of four weeks, and not before there is a working week of them: of fewer the median
 # follows each.
 USUAL_HISTORY = 28
 LEAST_HISTORY = 5
 
 DECIMAL = re.compile(r"DECIMAL\((\d{1,2}),\s?(\d{1,2})\)")
+# Kafka's rule for the names of topics.
+TOPIC = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
 PATH_TOKEN = re.compile(r"\{(\w+)\}")
 
 
@@ -150,8 +155,34 @@ class Landing:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """The source's records also come by an event log, one JSON document a message.
+
+    Attributes:
+        topic: where they are.
+        partitions: the topic is made with, where Sluice makes it.
+        event_time: the column that says when a record happened; None: lateness is not judged.
+        allowed_lateness_seconds: how far behind the newest record one may be and not be late.
+        late: what happens to one that is; one of LATENESS.
+        rows, seconds: a batch is read when so many records wait, or one has waited so long.
+    """
+
+    topic: str
+    partitions: int = 1
+    event_time: str | None = None
+    allowed_lateness_seconds: float = 0.0
+    late: str = LATENESS[0]
+    rows: int = 10_000
+    seconds: float = 10.0
+
+
+@dataclass(frozen=True)
 class Contract:
-    """A source as its contract describes it. `hash` changes with any change that can change a row's fate."""
+    """A source as its contract describes it.
+
+    `hash` changes with any change that can change the fate of a row of a landing file. How records of a stream arrive
+    is no part of it: what was read of a topic is not read again.
+    """
 
     name: str
     version: str
@@ -164,6 +195,7 @@ class Contract:
     rules: tuple[RowRule, ...]
     landing: Landing
     change_feed: ChangeFeed | None
+    stream: Stream | None
     max_rejected_share: float
     volume: VolumeGate | None
     schema_evolution: str

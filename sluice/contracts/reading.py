@@ -14,11 +14,13 @@ from sluice.contracts.model import (
     DECIMAL,
     EVOLUTIONS,
     FORMATS,
+    LATENESS,
     LEAST_HISTORY,
     PATH_TOKEN,
     PERSONAL,
     PRIVACY,
     SEVERITIES,
+    TOPIC,
     USUAL_HISTORY,
     ChangeFeed,
     Column,
@@ -26,6 +28,7 @@ from sluice.contracts.model import (
     CsvDialect,
     Landing,
     RowRule,
+    Stream,
     VolumeGate,
 )
 from sluice.contracts.standard import check_against_standard
@@ -53,6 +56,12 @@ _OPTIONS = (
     "timezone",
 )
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
+
+# Kafka's own advice is some thousands a broker; a topic of more than this is a mistyped number.
+_MOST_PARTITIONS = 1000
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s?(s|min|h|d)")
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def load_contracts(folder: Path) -> dict[str, Contract]:
@@ -135,10 +144,15 @@ class _Reader:
         name = self.schema.name or ""
         if not _IDENTIFIER.fullmatch(name):
             raise self.fail(f"schema name {name!r} must be lower-case letters, digits and underscores.")
-        custom = self._custom("landing", "changeFeed", "gates", "schemaEvolution")
+        custom = self._custom("landing", "stream", "changeFeed", "gates", "schemaEvolution")
         columns, rules = self._columns()
         self._check_erasable(columns)
-        landing = self._landing(custom.get("landing"))
+        stream = self._stream(custom.get("stream"), columns)
+        # A stream's history may be delivered as files beside it, without anybody having to say where.
+        usual = {"path": f"{name}/date={{date}}", "formats": ["jsonl"]} if stream else None
+        landing = self._landing(custom.get("landing", usual))
+        if stream and landing.partitions:
+            raise self.fail("landing.partitions and a stream do not go together: no message says which it is of.")
         taken = {c.name for c in columns} & set(landing.tokens)
         if taken:
             raise self.fail(f"{sorted(taken)} are both columns and tokens of landing.path. Rename one.")
@@ -160,6 +174,7 @@ class _Reader:
             rules=rules,
             landing=landing,
             change_feed=feed,
+            stream=stream,
             max_rejected_share=self._max_rejected_share(custom.get("gates")),
             volume=self._volume(custom.get("gates")),
             schema_evolution=self._schema_evolution(custom.get("schemaEvolution", EVOLUTIONS[0])),
@@ -346,6 +361,45 @@ class _Reader:
             csv=CsvDialect(**csv),
             duplicates=duplicates,
         )
+
+    def _stream(self, value: Any, columns: tuple[Column, ...]) -> Stream | None:
+        if value is None:
+            return None
+        known = ("topic", "partitions", "eventTime", "allowedLateness", "late", "batch")
+        given = self._mapping(value, "customProperties.stream", known)
+        topic = given.get("topic")
+        if not isinstance(topic, str) or not TOPIC.fullmatch(topic):
+            raise self.fail(
+                f"stream.topic is {topic!r}; it must be letters, digits, dots, underscores and hyphens, at most 249."
+            )
+        partitions = given.get("partitions", 1)
+        if isinstance(partitions, bool) or not isinstance(partitions, int) or not 1 <= partitions <= _MOST_PARTITIONS:
+            raise self.fail(f"stream.partitions is {partitions!r}; it must be a number from 1 to {_MOST_PARTITIONS}.")
+        event_time = given.get("eventTime")
+        times = [c.name for c in columns if c.type == "TIMESTAMP"]
+        if event_time is not None and event_time not in times:
+            raise self.fail(
+                f"stream.eventTime is {event_time!r}; it must be a TIMESTAMP column ({', '.join(times) or 'none'})."
+            )
+        late = given.get("late", LATENESS[0])
+        if late not in LATENESS:
+            raise self.fail(f"stream.late is {late!r}; it must be {' or '.join(LATENESS)}.")
+        if event_time is None and ("late" in given or "allowedLateness" in given):
+            raise self.fail("stream: who is late is told by eventTime. Name the column, or drop late, allowedLateness.")
+        batch = self._mapping(given.get("batch") or {}, "stream.batch", ("rows", "seconds"))
+        rows, seconds = batch.get("rows", Stream.rows), batch.get("seconds", Stream.seconds)
+        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+            raise self.fail(f"stream.batch.rows is {rows!r}; it must be a number of records, 1 or more.")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < _SECONDS["d"]:
+            raise self.fail(f"stream.batch.seconds is {seconds!r}; it must be a number above 0 and below a day.")
+        lateness = self._duration("stream.allowedLateness", given.get("allowedLateness", "0s"))
+        return Stream(topic, partitions, event_time, lateness, str(late), rows, float(seconds))
+
+    def _duration(self, where: str, value: Any) -> float:
+        match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise self.fail(f"{where} is {value!r}; write a number and s, min, h or d, such as 30min.")
+        return float(match.group(1)) * _SECONDS[match.group(2)]
 
     def _change_feed(self, value: Any) -> ChangeFeed | None:
         if value is None:

@@ -19,6 +19,15 @@ from sluice.lake import temp_table
 from sluice.records.csv_lines import csv_records, headers
 from sluice.records.json_lines import json_path, json_records
 from sluice.records.lines import keep_lines, load_lines
+from sluice.records.messages import (
+    MessageFile,
+    load_messages,
+    make_messages,
+    message_origin,
+    message_path,
+    no_tokens,
+    twin_tombstones,
+)
 from sluice.records.parquet_rows import insert_letters, insert_parquet
 from sluice.records.shape import (
     MOST_NEW_COLUMNS,
@@ -47,19 +56,25 @@ __all__ = [
     "SOURCE_TS",
     "FileFault",
     "LetterFile",
+    "MessageFile",
     "Origin",
     "SourceFile",
     "TextColumn",
     "extract",
     "extract_letters",
+    "extract_messages",
     "json_path",
     "keep_lines",
     "lacks",
     "listed",
+    "message_origin",
+    "message_path",
+    "no_tokens",
     "path_roots",
     "similar",
     "text_columns",
     "too_many",
+    "twin_tombstones",
 ]
 
 
@@ -128,8 +143,17 @@ def extract_letters(con: duckdb.DuckDBPyConnection, contract: Contract, files: S
     if ids["parquet"]:
         insert_letters(con, columns, ids["parquet"])
     temp_table(con, "file_headers", "file_id INTEGER, header VARCHAR", list(first_lines.items()))
+    make_messages(con, "SELECT file_id, line, message_key, message_ts, headers FROM chosen_letters")
     _make_records(con, selects)
     return [FileFault(id_, rule, detail, 0, column) for id_, (rule, column, detail) in misfits.items()]
+
+
+def extract_messages(con: duckdb.DuckDBPyConnection, contract: Contract, files: Sequence[MessageFile]) -> None:
+    """Likewise of messages of an event log: `line` is the offset, and nothing is set aside as a whole."""
+    _make_taken_records(con, text_columns(contract))
+    select = load_messages(con, contract, files)
+    temp_table(con, "file_headers", "file_id INTEGER, header VARCHAR", [])
+    _make_records(con, [select])
 
 
 def _make_taken_records(con: duckdb.DuckDBPyConnection, columns: list[TextColumn]) -> None:
@@ -140,6 +164,7 @@ def _make_taken_records(con: duckdb.DuckDBPyConnection, columns: list[TextColumn
         "CREATE OR REPLACE TEMP TABLE taken_records (file_id INTEGER, batch_no INTEGER, line BIGINT, raw VARCHAR, "
         f"raw_encoding VARCHAR, layout INTEGER DEFAULT 0, fault VARCHAR, fault_detail VARCHAR, extra VARCHAR{declared})"
     )
+    make_messages(con)
 
 
 def _make_records(con: duckdb.DuckDBPyConnection, selects: list[str]) -> None:

@@ -40,7 +40,7 @@ class Origin:
     file_id: int
     batch_no: int
     path: str
-    tokens: tuple[tuple[str, str], ...]
+    tokens: tuple[tuple[str, str | None], ...]
     sha256: str = ""
 
 

@@ -156,7 +156,7 @@ MISTAKES: dict[str, tuple[tuple[Any, ...], Any, list[str]]] = {
     "customProperty like no other": (
         ("schema", 0, "customProperties", 0, "property"),
         "zzz",
-        ["'zzz'", "Known are landing, changeFeed, gates"],
+        ["'zzz'", "Known are landing, stream, changeFeed, gates"],
     ),
     "landing no mapping": (LANDING, "orders", ["customProperties.landing must be a mapping"]),
     "typo in landing": ((*LANDING, "formts"), ["csv"], ["'formts'", "Did you mean 'formats'?"]),

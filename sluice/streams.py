@@ -1,0 +1,503 @@
+"""Streams: messages of a topic into bronze, batch by batch, each exactly once.
+
+A batch is a range of offsets of one partition. One transaction writes its rows, dead letters, ledger and the offset
+behind it, so that a run that dies has either read a batch or not; the lake alone knows how far a source is read.
+Belongs here: which offsets are read, and the way from the log to the books. The log itself belongs to
+`sluice.eventlog`, how messages become records to `sluice.records`, who is late to `sluice.lateness`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+
+from sluice.batches import Batch, BatchOutcome, message_batch_id
+from sluice.booking import commit, take_turn
+from sluice.bronze import create_bronze
+from sluice.contracts import Contract, Stream
+from sluice.drift import Drift, differing_columns, drift_of, refuse, reject_rows
+from sluice.errors import BooksDoNotBalanceError, ContractError, OffsetLostError, StreamHeldError
+from sluice.eventlog import Bounds, EventLog, Slice
+from sluice.gates import apply_stream_gates, count_warnings
+from sluice.judging import judge
+from sluice.lake import Lake, temp_table
+from sluice.lateness import Progress, judge_lateness, tell_lateness, watermark
+from sluice.records import MessageFile, extract_messages, keep_lines, message_origin, message_path, twin_tombstones
+from sluice.replay import reapply
+from sluice.rules import value
+
+# Of one transaction: 250,000 small messages are read, judged and written in some 2 s and 300 MB; more would only take
+# longer to come back after a kill.
+MOST_ROWS = 250_000
+
+# A continuous reading looks again after this when there was nothing to read: well below the second people call live.
+_LOOK_AGAIN_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a source has read one partition of its topic.
+
+    Attributes:
+        era: raised when somebody moves the position.
+        next_offset: the first offset not read yet; None where nothing was.
+        newest_event: the latest event time of what was read, as `sluice.lateness` counts it.
+        newest_message: the latest time the log has of what was read.
+    """
+
+    partition: int
+    era: int
+    next_offset: int | None
+    newest_event: datetime | None
+    newest_message: datetime | None
+
+
+@dataclass(frozen=True)
+class Lag:
+    """What of one partition waits to be read: `records` offsets from `next_offset` to `end`."""
+
+    partition: int
+    next_offset: int
+    end: int
+
+    @property
+    def records(self) -> int:
+        """Offsets that wait; in a compacted log fewer records."""
+        return self.end - self.next_offset
+
+
+@dataclass(frozen=True)
+class StreamResult:
+    """What one call read: its batches, how many records were late, the watermark they were held against (UTC).
+
+    `drift` has the columns by which messages differ from the contract.
+    """
+
+    source: str
+    batches: tuple[BatchOutcome, ...]
+    late: int = 0
+    watermark: datetime | None = None
+    drift: tuple[Drift, ...] = ()
+
+    def total(self, field: str) -> int:
+        """Sum of one of the rows_ counts over the batches."""
+        return sum(getattr(b, field) for b in self.batches)
+
+    def with_more(self, later: StreamResult) -> StreamResult:
+        """This and what was read after it."""
+        return StreamResult(
+            self.source,
+            self.batches + later.batches,
+            self.late + later.late,
+            later.watermark or self.watermark,
+            tuple(dict.fromkeys(self.drift + later.drift)),
+        )
+
+
+def stream_of(contract: Contract) -> Stream:
+    """The stream of a source.
+
+    Raises:
+        ContractError: it has none.
+    """
+    if contract.stream is None:
+        raise ContractError(
+            f"{contract.path.name} has no stream. Give it the customProperty stream with a topic (docs/contracts.md)."
+        )
+    return contract.stream
+
+
+def read_stream(
+    lake: Lake, contract: Contract, log: EventLog, *, run_id: str = "", force: bool = False, most_rows: int = MOST_ROWS
+) -> StreamResult:
+    """Bring the messages that wait in a source's topic into bronze, in one transaction of at most `most_rows`.
+
+    Whoever else reads the same topic at the same time: one of the two commits, the other reads on behind it.
+
+    Args:
+        lake: where to.
+        contract: of the source; it must have a stream.
+        log: where its topic is.
+        run_id: noted in the ledger.
+        force: set rows aside one by one where the batch would be refused, so that the stream goes on.
+        most_rows: of one call.
+
+    Returns:
+        No batches where nothing waits.
+
+    Raises:
+        StreamHeldError: a batch was refused: too many of its rows were rejected, a rule lets nothing on, or its columns
+            are not those of the contract. Nothing was written, and the position stays.
+        EventLogError, EventLogUnavailableError: as `EventLog`.
+        OffsetLostError: messages are gone unread, or the topic was made anew.
+        BooksDoNotBalanceError: rows went astray, a defect; nothing of the transaction was committed.
+        LakeUnavailableError, StorageFullError, MemoryLimitError: as `Lake`.
+    """
+    stream = stream_of(contract)
+    with _ready(lake, contract) as con:
+        return _read_next(lake, con, contract, stream, log, run_id, force, most_rows)
+
+
+def read_until(
+    lake: Lake,
+    contract: Contract,
+    log: EventLog,
+    *,
+    run_id: str = "",
+    force: bool = False,
+    seconds: float = 0.0,
+    most_batches: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[StreamResult]:
+    """Read batch after batch: until nothing waits, or, with `seconds`, whatever comes within that time.
+
+    Args:
+        lake: where to.
+        contract: of the source; it must have a stream.
+        log: where its topic is.
+        run_id: noted in the ledger.
+        force: as of `read_stream`.
+        seconds: how long to go on looking for more.
+        most_batches: end after so many transactions, that a run is bounded.
+        stop: asked between batches; true ends it.
+
+    Yields:
+        What each transaction read; none without a batch.
+
+    Raises:
+        As `read_stream`.
+    """
+    stream = stream_of(contract)
+    until = time.monotonic() + seconds
+    done = 0
+    # One connection for all: attaching the lake takes as long as reading some thousand messages.
+    with _ready(lake, contract) as con:
+        while not stop() and (most_batches is None or done < most_batches):
+            result = _read_next(lake, con, contract, stream, log, run_id, force, MOST_ROWS)
+            if result.batches:
+                done += 1
+                yield result
+            elif time.monotonic() >= until:
+                return
+            else:
+                time.sleep(min(_LOOK_AGAIN_SECONDS, max(until - time.monotonic(), 0)))
+            if seconds and time.monotonic() >= until:
+                return
+
+
+@contextmanager
+def _ready(lake: Lake, contract: Contract) -> Iterator[duckdb.DuckDBPyConnection]:
+    with lake.connect() as con:
+        lake.create(con)
+        create_bronze(lake, con, contract)
+        yield con
+
+
+def _read_next(
+    lake: Lake,
+    con: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    stream: Stream,
+    log: EventLog,
+    run_id: str,
+    force: bool,
+    most_rows: int,
+) -> StreamResult:
+    while True:
+        try:
+            return _read_once(lake, con, contract, stream, log, run_id, force, most_rows)
+        except _PositionMoved:
+            # Somebody else has read these offsets meanwhile. He has moved on, and so do we: this ends.
+            continue
+
+
+def positions(con: duckdb.DuckDBPyConnection, contract: Contract) -> dict[int, Position]:
+    """How far a source has read each partition of its topic; of those never read there is nothing."""
+    rows = con.execute(
+        "SELECT partition, era, max(stop_offset), max(newest_event), max(newest_message) FROM ops.stream_positions "
+        "WHERE source = ? AND topic = ? GROUP BY partition, era QUALIFY era = max(era) OVER (PARTITION BY partition)",
+        [contract.name, stream_of(contract).topic],
+    ).fetchall()
+    return {row[0]: Position(*row) for row in rows}
+
+
+def lag(con: duckdb.DuckDBPyConnection, contract: Contract, log: EventLog) -> list[Lag]:
+    """What of each partition waits, whether or not it is still there to be read.
+
+    Raises:
+        EventLogError, EventLogUnavailableError: as `EventLog`.
+    """
+    known = positions(con, contract)
+    return [
+        Lag(number, _start(known.get(number), bounds), bounds.end)
+        for number, bounds in sorted(log.bounds(stream_of(contract).topic).items())
+    ]
+
+
+def last_read(con: duckdb.DuckDBPyConnection, contract: Contract) -> datetime | None:
+    """When a batch of a source's topic was last written, UTC; None before the first."""
+    row = con.execute(
+        "SELECT max(l.ingested_at) FROM ops.ledger AS l SEMI JOIN ops.stream_positions AS p "
+        "ON p.batch_id = l.batch_id WHERE l.source = ? AND p.source = l.source",
+        [contract.name],
+    ).fetchone()
+    return row[0] if row else None
+
+
+def broken_ranges(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[str]:
+    """Where a batch does not begin at the offset at which the one before it ended; there must be none."""
+    rows = con.execute(
+        "SELECT partition, era, former, start_offset FROM (SELECT *, lag(stop_offset) OVER (PARTITION BY topic, "
+        "partition, era ORDER BY start_offset, stop_offset) AS former FROM ops.stream_positions WHERE source = ? "
+        "AND topic = ?) WHERE former <> start_offset ORDER BY ALL",
+        [contract.name, stream_of(contract).topic],
+    ).fetchall()
+    return [f"partition {p}{f' (era {e})' if e else ''}: read up to {f}, then from {s} on" for p, e, f, s in rows]
+
+
+class _PositionMoved(Exception):
+    """Somebody else has committed the offsets that were about to be."""
+
+
+def _start(position: Position | None, bounds: Bounds) -> int:
+    return bounds.start if position is None or position.next_offset is None else position.next_offset
+
+
+def _read_once(
+    lake: Lake,
+    con: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    stream: Stream,
+    log: EventLog,
+    run_id: str,
+    force: bool,
+    most_rows: int,
+) -> StreamResult:
+    bounds = log.bounds(stream.topic)
+    known = positions(con, contract)
+    starts = {number: _start(known.get(number), b) for number, b in bounds.items()}
+    _check_there(contract, stream, bounds, starts)
+    waiting = {number: start for number, start in starts.items() if start < bounds[number].end}
+    if not waiting:
+        return StreamResult(contract.name, ())
+    slices = log.read(stream.topic, waiting, max_rows=most_rows, max_bytes=lake.settings.chunk_bytes)
+    if not slices:
+        return StreamResult(contract.name, ())
+    mark = watermark(
+        stream,
+        source_watermark(con, contract),
+        [Progress(known[n].newest_event if n in known else None, n in waiting) for n in bounds],
+    )
+    batches = _judge(con, contract, stream, slices, known, mark, force)
+    columns = differing_columns(con, contract)
+    keep_lines(con, "SELECT row_id FROM judged WHERE rejected AND NOT twin")
+
+    def write(c: duckdb.DuckDBPyConnection) -> list[BatchOutcome]:
+        now = positions(c, contract)
+        if any(_start(now.get(s.partition), bounds[s.partition]) != s.start for s in slices):
+            raise _PositionMoved
+        outcomes = reapply(c, contract, commit(c, contract, batches, run_id))
+        _note_positions(c, contract, stream, slices, batches, known, mark)
+        return outcomes
+
+    told = ", ".join(f"{s.partition}: [{s.start}, {s.stop})" for s in slices)
+    outcomes = lake.transaction(con, write, f"stream {contract.name} from {stream.topic} {told}")
+    late = con.execute("SELECT count(*) FROM late_rows").fetchone()
+    drift = drift_of(con, contract.name, columns) if columns else []
+    return StreamResult(contract.name, tuple(outcomes), late[0] if late else 0, mark, tuple(drift))
+
+
+def _check_there(contract: Contract, stream: Stream, bounds: dict[int, Bounds], starts: dict[int, int]) -> None:
+    """Whether what is to be read next is still there.
+
+    Raises:
+        OffsetLostError: it is not.
+    """
+    for number, held in bounds.items():
+        start = starts[number]
+        if start < held.start:
+            raise OffsetLostError(
+                f"{contract.name}: {held.start - start} offsets of {stream.topic} partition {number}, from {start} on, "
+                "are gone from the log and were never read (its retention is shorter than the stream stood still). "
+                f"Deliver what was lost as files, then `sluice stream seek {contract.name} --to earliest` goes on."
+            )
+        if start > held.end:
+            raise OffsetLostError(
+                f"{contract.name}: {stream.topic} partition {number} was read up to {start}, but ends at {held.end}: "
+                f"the topic was made anew. `sluice stream seek {contract.name} --to earliest` reads it from its "
+                "beginning; what was read stays."
+            )
+
+
+def source_watermark(con: duckdb.DuckDBPyConnection, contract: Contract) -> datetime | None:
+    """The source's watermark so far. A position that was moved begins anew: what is read again is not late for it."""
+    row = con.execute(
+        "SELECT max(watermark) FROM (FROM ops.stream_positions WHERE source = ? AND topic = ? "
+        "QUALIFY era = max(era) OVER (PARTITION BY partition))",
+        [contract.name, stream_of(contract).topic],
+    ).fetchone()
+    return row[0] if row else None
+
+
+def _judge(
+    con: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    stream: Stream,
+    slices: Sequence[Slice],
+    known: dict[int, Position],
+    mark: datetime | None,
+    force: bool,
+) -> list[Batch]:
+    """Take the messages apart and judge them, as `sluice.booking.commit` wants them."""
+    batches, files = [], []
+    for number, part in enumerate(slices):
+        era = known[part.partition].era if part.partition in known else 0
+        identity = message_batch_id(contract, part.topic, part.partition, era, part.start, part.stop)
+        batches.append(Batch(number, identity, partition_key(part.topic, part.partition, era, part.start), ()))
+        files.append(MessageFile(message_origin(contract, number, number, part.topic, part.partition), part.records))
+    extract_messages(con, contract, files)
+    judge(con, contract, batches, [f.origin for f in files], [])
+    _count_messages(con, slices)
+    twin_tombstones(con, contract)
+    judge_lateness(con, contract, mark)
+    if force:
+        reject_rows(con, contract)
+        con.execute("CREATE OR REPLACE TEMP TABLE file_refusals (file_id INTEGER, rule VARCHAR, detail VARCHAR)")
+        _count_again(con)
+        count_warnings(con, contract)
+    else:
+        _count_again(con)
+        apply_stream_gates(con, contract)
+        refuse(con, contract, [], [f.origin.file_id for f in files])
+    tell_lateness(con, contract, mark)
+    held = con.execute(
+        "SELECT partition_key, reason FROM batch_books WHERE refused ORDER BY batch_no LIMIT 1"
+    ).fetchone()
+    if held:
+        raise StreamHeldError(
+            f"{contract.name} stands still before {held[0].removeprefix('stream:')}: {held[1]}. Nothing of it was "
+            "taken, and nothing is lost while the log keeps it. Mend the source or the contract and it goes on by "
+            f"itself; or let it go on with `sluice stream run {contract.name} --force`, which sets bad rows aside one "
+            "by one."
+        )
+    return batches
+
+
+def partition_key(topic: str, partition: int, era: int, start: int) -> str:
+    """What stands in the books as the partition of a batch of messages: where it begins."""
+    return message_path(topic, partition) + (f"#{era}" if era else "") + f"@{start}"
+
+
+def _count_messages(con: duckdb.DuckDBPyConnection, slices: Sequence[Slice]) -> None:
+    """Hold what SQL read against what the log gave.
+
+    Raises:
+        BooksDoNotBalanceError: they differ.
+    """
+    read = dict(con.execute("SELECT batch_no, rows_read FROM batch_books").fetchall())
+    for number, part in enumerate(slices):
+        if read.get(number) != part.records.num_rows:
+            raise BooksDoNotBalanceError(
+                f"{part.topic} partition {part.partition}: the log gave {part.records.num_rows} records from offset "
+                f"{part.start} on, and {read.get(number)} were read. Nothing was committed. Please report this defect."
+            )
+
+
+def _count_again(con: duckdb.DuckDBPyConnection) -> None:
+    """Count rejected rows and twins anew: some have become so since `judge` has counted."""
+    con.execute(
+        "UPDATE batch_books AS b SET rows_bad = c.bad, rows_duplicate = c.twins FROM ("
+        "SELECT batch_no, count(*) FILTER (NOT twin AND rejected) AS bad, count(*) FILTER (twin) AS twins "
+        "FROM judged GROUP BY batch_no) AS c WHERE c.batch_no = b.batch_no"
+    )
+
+
+def _note_positions(
+    con: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    stream: Stream,
+    slices: Sequence[Slice],
+    batches: Sequence[Batch],
+    known: dict[int, Position],
+    mark: datetime | None,
+) -> None:
+    temp_table(
+        con,
+        "new_offsets",
+        "batch_no INTEGER, batch_id VARCHAR, topic VARCHAR, partition INTEGER, era INTEGER, start_offset BIGINT, "
+        "stop_offset BIGINT, records BIGINT, former_event VARCHAR",
+        [
+            (
+                b.number,
+                b.batch_id,
+                s.topic,
+                s.partition,
+                known[s.partition].era if s.partition in known else 0,
+                s.start,
+                s.stop,
+                s.records.num_rows,
+                str(known[s.partition].newest_event)
+                if s.partition in known and known[s.partition].newest_event
+                else None,
+            )
+            for b, s in zip(batches, slices, strict=True)
+        ],
+    )
+    event = f"least(j.{value(stream.event_time)}, m.message_ts)" if stream.event_time else "NULL::TIMESTAMP"
+    con.execute(
+        "INSERT INTO ops.stream_positions BY NAME SELECT $source AS source, o.* EXCLUDE (batch_no, former_event), "
+        "t.newest_message, $mark AS watermark, greatest(o.former_event::TIMESTAMP, t.newest_event) AS newest_event, "
+        "coalesce(l.late, 0) AS late FROM new_offsets AS o LEFT JOIN ("
+        f"SELECT j.batch_no, max(m.message_ts) AS newest_message, max({event}) FILTER (NOT j.rejected) AS newest_event "
+        "FROM judged AS j JOIN messages AS m ON m.file_id = j.file_id AND m.line = j.line GROUP BY j.batch_no) AS t "
+        "USING (batch_no) LEFT JOIN (SELECT batch_no, count(*) AS late FROM late_rows GROUP BY batch_no) AS l "
+        "USING (batch_no)",
+        {"source": contract.name, "mark": mark},
+    )
+
+
+def seek(lake: Lake, contract: Contract, log: EventLog, where: datetime | str) -> list[Lag]:
+    """Move a source's positions; what it has read stays. Messages read a second time come into bronze a second time.
+
+    Args:
+        lake: whose positions.
+        contract: of the source.
+        log: where its topic is.
+        where: `earliest`, `latest`, or a time (UTC).
+
+    Returns:
+        What waits of each partition now.
+
+    Raises:
+        EventLogError, EventLogUnavailableError: as `EventLog`.
+        LakeUnavailableError, StorageFullError: as `Lake`.
+    """
+    stream = stream_of(contract)
+    bounds = log.bounds(stream.topic)
+    if isinstance(where, datetime):
+        targets = log.offsets_at(stream.topic, where)
+    else:
+        targets = {n: b.start if where == "earliest" else b.end for n, b in bounds.items()}
+
+    def write(con: duckdb.DuckDBPyConnection) -> None:
+        take_turn(con, contract.name)
+        known = positions(con, contract)
+        rows = [
+            (contract.name, stream.topic, n, known[n].era + 1 if n in known else 0, t, t) for n, t in targets.items()
+        ]
+        temp_table(
+            con,
+            "sought",
+            "source VARCHAR, topic VARCHAR, partition INTEGER, era INTEGER, start_offset BIGINT, stop_offset BIGINT",
+            rows,
+        )
+        con.execute("INSERT INTO ops.stream_positions BY NAME SELECT *, 0 AS records, 0 AS late FROM sought")
+
+    with _ready(lake, contract) as con:
+        lake.transaction(con, write, f"stream {contract.name}: positions moved")
+        return lag(con, contract, log)
