@@ -27,7 +27,15 @@ from sluice.gates import apply_stream_gates, count_warnings
 from sluice.judging import judge
 from sluice.lake import Lake, temp_table
 from sluice.lateness import Progress, judge_lateness, tell_lateness, watermark
-from sluice.records import MessageFile, extract_messages, keep_lines, message_origin, message_path, twin_tombstones
+from sluice.records import (
+    MessageFile,
+    Origin,
+    extract_messages,
+    keep_lines,
+    message_path,
+    no_tokens,
+    twin_tombstones,
+)
 from sluice.replay import reapply
 from sluice.rules import value
 
@@ -358,8 +366,10 @@ def _judge(
     for number, part in enumerate(slices):
         era = known[part.partition].era if part.partition in known else 0
         identity = message_batch_id(contract, part.topic, part.partition, era, part.start, part.stop)
-        batches.append(Batch(number, identity, partition_key(part.topic, part.partition, era, part.start), ()))
-        files.append(MessageFile(message_origin(contract, number, number, part.topic, part.partition), part.records))
+        path = message_path(part.topic, part.partition, era)
+        # Where a batch of messages begins is what its partition is for the books.
+        batches.append(Batch(number, identity, f"{path}@{part.start}", ()))
+        files.append(MessageFile(Origin(number, number, path, no_tokens(contract)), part.records))
     extract_messages(con, contract, files)
     judge(con, contract, batches, [f.origin for f in files], [])
     _count_messages(con, slices)
@@ -386,11 +396,6 @@ def _judge(
             "by one."
         )
     return batches
-
-
-def partition_key(topic: str, partition: int, era: int, start: int) -> str:
-    """What stands in the books as the partition of a batch of messages: where it begins."""
-    return message_path(topic, partition) + (f"#{era}" if era else "") + f"@{start}"
 
 
 def _count_messages(con: duckdb.DuckDBPyConnection, slices: Sequence[Slice]) -> None:

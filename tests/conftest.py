@@ -186,6 +186,7 @@ def contract_document(
     volume: dict[str, Any] | None = None,
     evolution: str = "evolve",
     version: str = "1.0.0",
+    stream: dict[str, Any] | None = None,
     **landing: Any,
 ) -> dict[str, Any]:
     """A contract as its YAML file holds it; `columns` maps names to ODCS properties, VARCHAR where they say nothing."""
@@ -201,6 +202,8 @@ def contract_document(
     ]
     if feed is not None:
         custom.append({"property": "changeFeed", "value": feed})
+    if stream is not None:
+        custom.append({"property": "stream", "value": stream})
     if evolution != "evolve":
         custom.append({"property": "schemaEvolution", "value": evolution})
     return {

@@ -17,7 +17,8 @@ from sluice.preflight import LONGEST_LINE_BYTES
 from sluice.records.json_lines import json_records
 from sluice.records.shape import OPERATION, Origin, TextColumn, text_columns
 
-# How the place of a message is told where that of a line is: `stream:<topic>/<partition>`, and the offset.
+# How the place of a message is told where that of a line is: `stream:<topic>/<partition>`, and the offset. Behind `#`
+# stands the era where the position was ever moved.
 PREFIX = "stream:"
 
 # Kafka's default for the largest message is 1 MiB; a value is bounded as a landing file's line is.
@@ -32,14 +33,9 @@ class MessageFile:
     records: pa.Table
 
 
-def message_origin(contract: Contract, file_id: int, batch_no: int, topic: str, partition: int) -> Origin:
-    """Where messages of a partition come from. The path of a landing file gives its tokens values; here are none."""
-    return Origin(file_id, batch_no, message_path(topic, partition), no_tokens(contract))
-
-
-def message_path(topic: str, partition: int) -> str:
-    """What stands in place of a file's path."""
-    return f"{PREFIX}{topic}/{partition}"
+def message_path(topic: str, partition: int, era: int) -> str:
+    """What stands in place of a file's path. An offset that was read in two eras is two places."""
+    return f"{PREFIX}{topic}/{partition}" + (f"#{era}" if era else "")
 
 
 def no_tokens(contract: Contract) -> tuple[tuple[str, str | None], ...]:
