@@ -5,7 +5,7 @@ rows alike.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -75,9 +75,7 @@ def build_stream_asset(contract: Contract, settings: Settings) -> dg.AssetsDefin
         # wait for each other all the same (sluice.writers).
         check_specs=_check_specs(contract, key),
     )
-    def _read(
-        context: dg.AssetExecutionContext, config: StreamConfig, lake: LakeResource
-    ) -> dg.MaterializeResult[None]:
+    def _read(context: dg.AssetExecutionContext, config: StreamConfig, lake: LakeResource) -> Iterator[object]:
         log = open_log(lake.settings)
         total = StreamResult(contract.name, ())
         told = time.monotonic()
@@ -95,7 +93,7 @@ def build_stream_asset(contract: Contract, settings: Settings) -> dg.AssetsDefin
             if time.monotonic() - told > TELL_SECONDS:
                 context.log_event(dg.AssetMaterialization(key, metadata=counts(total)))
                 told = time.monotonic()
-        return _result(lake, contract, log, key, total)
+        yield _result(lake, contract, log, key, total)
 
     return _read
 
