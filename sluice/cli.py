@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sluice.commands import backup, contracts, dead_letters, erase, moment, publish, stream, trace, verify
+from sluice.commands import backup, contracts, dead_letters, erase, moment, publish, replay, stream, trace, verify
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT, Settings, load_settings
 
@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     backup.add(commands)
     verify.add(commands)
     stream.add(commands)
+    replay.add(commands)
     erase.add(commands)
     for command in (published, query):
         command.add_argument(

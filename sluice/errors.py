@@ -37,6 +37,10 @@ class StreamHeldError(SluiceError):
     """A batch of messages was refused, so its stream stands still before it. Nothing was written. Persistent."""
 
 
+class PositionMovedError(SluiceError):
+    """Somebody else has committed the offsets that were about to be. Transient: reading goes on behind them."""
+
+
 class LakeUnavailableError(SluiceError):
     """The lake's catalog or its data cannot be reached, or stayed locked through every retry. Transient."""
 

@@ -113,13 +113,21 @@ def reapply(con: duckdb.DuckDBPyConnection, contract: Contract, outcomes: list[B
     """
     if not con.execute("SELECT 1 FROM former_letters WHERE decision.corrected IS NOT NULL LIMIT 1").fetchone():
         return outcomes
-    condition = (
-        "line IS NOT NULL AND corrected IS NOT NULL AND status = 'open' "
-        "AND batch_id IN (SELECT batch_id FROM batch_books WHERE NOT refused)"
-    )
-    _take_again(con, contract, _Meant(condition, {}, True, {}, "", ""))
+    take_corrected(con, contract, "SELECT batch_id FROM batch_books WHERE NOT refused")
     now = {b.batch_id: b for b in balanced(con, contract.name)}
     return [now.get(b.batch_id, b) for b in outcomes]
+
+
+def take_corrected(con: duckdb.DuckDBPyConnection, contract: Contract, batches: str) -> None:
+    """Take the open letters of some batches again for which somebody has supplied what is right.
+
+    Args:
+        con: in a transaction.
+        contract: of their source.
+        batches: SQL of the ids of the batches.
+    """
+    condition = f"line IS NOT NULL AND corrected IS NOT NULL AND status = 'open' AND batch_id IN ({batches})"
+    _take_again(con, contract, _Meant(condition, {}, True, {}, "", ""))
 
 
 @dataclass(frozen=True)

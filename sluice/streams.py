@@ -9,19 +9,20 @@ Belongs here: which offsets are read, and the way from the log to the books. The
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
+import pyarrow.compute as pc
 
 from sluice.batches import Batch, BatchOutcome, message_batch_id
 from sluice.booking import commit, take_turn
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract, Stream
 from sluice.drift import Drift, differing_columns, drift_of, refuse, reject_rows
-from sluice.errors import BooksDoNotBalanceError, ContractError, OffsetLostError, StreamHeldError
+from sluice.errors import BooksDoNotBalanceError, ContractError, OffsetLostError, PositionMovedError, StreamHeldError
 from sluice.eventlog import Bounds, EventLog, Slice
 from sluice.gates import apply_stream_gates, count_warnings
 from sluice.judging import judge
@@ -218,8 +219,8 @@ def _read_next(
 ) -> StreamResult:
     while True:
         try:
-            return _read_once(lake, con, contract, stream, log, run_id, force, most_rows)
-        except _PositionMoved:
+            return read_once(lake, con, contract, stream, log, run_id, force, most_rows)
+        except PositionMovedError:
             # Somebody else has read these offsets meanwhile. He has moved on, and so do we: this ends.
             continue
 
@@ -268,15 +269,11 @@ def broken_ranges(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[st
     return [f"partition {p}{f' (era {e})' if e else ''}: read up to {f}, then from {s} on" for p, e, f, s in rows]
 
 
-class _PositionMoved(Exception):
-    """Somebody else has committed the offsets that were about to be."""
-
-
 def _start(position: Position | None, bounds: Bounds) -> int:
     return bounds.start if position is None or position.next_offset is None else position.next_offset
 
 
-def _read_once(
+def read_once(
     lake: Lake,
     con: duckdb.DuckDBPyConnection,
     contract: Contract,
@@ -285,8 +282,29 @@ def _read_once(
     run_id: str,
     force: bool,
     most_rows: int,
+    stops: Mapping[int, int] | None = None,
 ) -> StreamResult:
-    bounds = log.bounds(stream.topic)
+    """One transaction of reading, on a connection that is there; as `read_stream`, for whom to read how far is said.
+
+    Args:
+        lake: of the connection.
+        con: on which the source's bronze table has been made.
+        contract: of the source.
+        stream: its stream.
+        log: where its topic is.
+        run_id: noted in the ledger.
+        force: as of `read_stream`.
+        most_rows: of the transaction.
+        stops: of each partition the offset before which reading ends; None: the end there is.
+
+    Raises:
+        PositionMovedError: somebody else has read these offsets meanwhile.
+        StreamHeldError, OffsetLostError: as `read_stream`.
+    """
+    bounds = {
+        n: b if stops is None else Bounds(b.start, min(b.end, stops.get(n, b.end)))
+        for n, b in log.bounds(stream.topic).items()
+    }
     known = positions(con, contract)
     starts = {number: _start(known.get(number), b) for number, b in bounds.items()}
     _check_there(contract, stream, bounds, starts)
@@ -294,6 +312,7 @@ def _read_once(
     if not waiting:
         return StreamResult(contract.name, ())
     slices = log.read(stream.topic, waiting, max_rows=most_rows, max_bytes=lake.settings.chunk_bytes)
+    slices = [_before(s, bounds[s.partition].end) for s in slices]
     if not slices:
         return StreamResult(contract.name, ())
     mark = watermark(
@@ -308,7 +327,7 @@ def _read_once(
     def write(c: duckdb.DuckDBPyConnection) -> list[BatchOutcome]:
         now = positions(c, contract)
         if any(_start(now.get(s.partition), bounds[s.partition]) != s.start for s in slices):
-            raise _PositionMoved
+            raise PositionMovedError
         outcomes = reapply(c, contract, commit(c, contract, batches, run_id))
         _note_positions(c, contract, stream, slices, batches, known, mark)
         return outcomes
@@ -318,6 +337,14 @@ def _read_once(
     late = con.execute("SELECT count(*) FROM late_rows").fetchone()
     drift = drift_of(con, contract.name, columns) if columns else []
     return StreamResult(contract.name, tuple(outcomes), late[0] if late else 0, mark, tuple(drift))
+
+
+def _before(part: Slice, stop: int) -> Slice:
+    """The records of a slice before an offset."""
+    if part.stop <= stop:
+        return part
+    kept = part.records.filter(pc.less(part.records.column("offset"), stop))
+    return Slice(part.topic, part.partition, part.start, stop, kept)
 
 
 def _check_there(contract: Contract, stream: Stream, bounds: dict[int, Bounds], starts: dict[int, int]) -> None:

@@ -34,6 +34,9 @@ USUAL_HISTORY = 28
 LEAST_HISTORY = 5
 
 DECIMAL = re.compile(r"DECIMAL\((\d{1,2}),\s?(\d{1,2})\)")
+# What the shadow of a source that is being rebuilt is called, behind the source's name (sluice.rebuild).
+REBUILT = "__rebuilt"
+
 # Kafka's rule for the names of topics.
 TOPIC = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
 PATH_TOKEN = re.compile(r"\{(\w+)\}")

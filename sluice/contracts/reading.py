@@ -19,6 +19,7 @@ from sluice.contracts.model import (
     PATH_TOKEN,
     PERSONAL,
     PRIVACY,
+    REBUILT,
     SEVERITIES,
     TOPIC,
     USUAL_HISTORY,
@@ -144,6 +145,8 @@ class _Reader:
         name = self.schema.name or ""
         if not _IDENTIFIER.fullmatch(name):
             raise self.fail(f"schema name {name!r} must be lower-case letters, digits and underscores.")
+        if name.endswith(REBUILT):
+            raise self.fail(f"schema name {name!r} ends as the shadow of a source that is rebuilt does. Rename it.")
         custom = self._custom("landing", "stream", "changeFeed", "gates", "schemaEvolution")
         columns, rules = self._columns()
         self._check_erasable(columns)
