@@ -33,6 +33,7 @@ from sluice.records import (
     Origin,
     extract_messages,
     keep_lines,
+    message_partition,
     message_path,
     no_tokens,
     twin_tombstones,
@@ -394,8 +395,7 @@ def _judge(
         era = known[part.partition].era if part.partition in known else 0
         identity = message_batch_id(contract, part.topic, part.partition, era, part.start, part.stop)
         path = message_path(part.topic, part.partition, era)
-        # Where a batch of messages begins is what its partition is for the books.
-        batches.append(Batch(number, identity, f"{path}@{part.start}", ()))
+        batches.append(Batch(number, identity, message_partition(path, part.start), ()))
         files.append(MessageFile(Origin(number, number, path, no_tokens(contract)), part.records))
     extract_messages(con, contract, files)
     judge(con, contract, batches, [f.origin for f in files], [])

@@ -17,7 +17,7 @@ from sluice.preflight import LONGEST_LINE_BYTES
 from sluice.records.json_lines import json_records
 from sluice.records.shape import OPERATION, Origin, TextColumn, text_columns
 
-# How the place of a message is told where that of a line is: `stream:<topic>/<partition>`, and the offset. Behind `#`
+# How the place of a message is told where that of a line is: `stream:<topic>/<partition>`, and the offset. Behind `~`
 # stands the era where the position was ever moved.
 PREFIX = "stream:"
 
@@ -35,7 +35,15 @@ class MessageFile:
 
 def message_path(topic: str, partition: int, era: int) -> str:
     """What stands in place of a file's path. An offset that was read in two eras is two places."""
-    return f"{PREFIX}{topic}/{partition}" + (f"#{era}" if era else "")
+    return f"{PREFIX}{topic}/{partition}" + (f"~{era}" if era else "")
+
+
+def message_partition(path: str, start: int) -> str:
+    """What stands in the books as the partition of a batch of messages: where it begins.
+
+    In digits, so that texts sort as offsets do.
+    """
+    return f"{path}@{start:020d}"
 
 
 def no_tokens(contract: Contract) -> tuple[tuple[str, str | None], ...]:

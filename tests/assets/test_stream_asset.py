@@ -95,7 +95,7 @@ def test_a_batch_that_must_not_go_on_fails_the_run_and_says_what_to_do(settings:
     [failure] = [e for e in result.all_events if e.is_step_failure]
     error = failure.step_failure_data.error
     assert error is not None
-    assert "things stands still before things/0@1000" in str(error.cause or error)
+    assert f"things stands still before things/0@{1000:020d}" in str(error.cause or error)
     with Lake(settings).reading() as con:
         assert con.execute("SELECT count(*) FROM bronze.things").fetchall() == [(1000,)]
     assert materialize(settings, contract, force=True).success
