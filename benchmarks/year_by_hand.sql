@@ -504,6 +504,82 @@ LEFT JOIN gold.dim_customer AS customers
         AND event_ts >= customers.valid_from
         AND event_ts < coalesce(customers.valid_to, TIMESTAMP 'infinity');
 
+-- Half-open: exactly 30 minutes after the event before begins the next session.
+CREATE TABLE gold.fct_sessions AS
+WITH placed AS (
+    SELECT
+        *,
+        row_number() OVER of_visitor AS place,
+        coalesce(event_ts >= lag(event_ts) OVER of_visitor + INTERVAL 30 MINUTE, true) AS is_first
+    FROM gold.fct_events
+    WINDOW of_visitor AS (PARTITION BY visitor_id ORDER BY event_ts, event_id)
+),
+
+numbered AS (
+    SELECT *, count_if(is_first) OVER (PARTITION BY visitor_id ORDER BY place) AS session
+    FROM placed
+),
+
+counted AS (
+    SELECT
+        visitor_id,
+        min(event_ts) AS started_at,
+        max(event_ts) AS last_event_at,
+        arg_max(customer_id, place) AS customer_id,
+        arg_max(customer_key, place) FILTER (customer_id IS NOT NULL) AS customer_key,
+        any_value(channel) FILTER (is_first) AS channel,
+        any_value(event_type) FILTER (is_first) AS landing_event_type,
+        any_value(stock_code) FILTER (is_first) AS landing_stock_code,
+        count(*) AS events,
+        count_if(event_type = 'page_view') AS page_views,
+        count_if(event_type = 'view') AS product_views,
+        count_if(event_type = 'add_to_cart') AS cart_additions,
+        count_if(event_type = 'remove_from_cart') AS cart_removals,
+        count_if(event_type = 'checkout') AS checkouts,
+        count_if(event_type = 'purchase') AS purchases,
+        count(DISTINCT invoice) FILTER (event_type = 'purchase') AS invoices,
+        arg_min(invoice, place) FILTER (event_type = 'purchase') AS invoice,
+        min(event_ts) FILTER (event_type = 'view') AS viewed_at,
+        list(event_ts) FILTER (event_type = 'add_to_cart') AS carts,
+        list(event_ts) FILTER (event_type = 'purchase') AS bought
+    FROM numbered
+    GROUP BY visitor_id, session
+),
+
+in_order AS (
+    SELECT *, list_min(list_filter(carts, lambda t: t >= viewed_at)) AS carted_at
+    FROM counted
+)
+
+SELECT
+    CAST(md5(length(visitor_id) || ':' || visitor_id || '26:' || strftime(started_at, '%Y-%m-%dT%H:%M:%S.%f')) AS UUID)
+        AS session_key,
+    coalesce(customer_key, unknown_key()) AS customer_key,
+    date_key(started_at) AS date_key,
+    visitor_id,
+    customer_id,
+    started_at,
+    last_event_at,
+    last_event_at + INTERVAL 30 MINUTE AS expires_at,
+    date_sub('second', started_at, last_event_at) AS duration_seconds,
+    channel,
+    landing_event_type,
+    landing_stock_code,
+    events,
+    page_views,
+    product_views,
+    cart_additions,
+    cart_removals,
+    checkouts,
+    purchases,
+    purchases > 0 AS has_purchase,
+    invoices,
+    invoice,
+    viewed_at,
+    carted_at,
+    list_min(list_filter(bought, lambda t: t >= carted_at)) AS purchased_at
+FROM in_order;
+
 CREATE TABLE gold.fct_daily_sales AS
 SELECT
     date_key,
@@ -699,3 +775,46 @@ SELECT
     CAST(coalesce(active.customers, 0) / cohort_customers AS DECIMAL(9, 6)) AS retention
 FROM cells
 LEFT JOIN active USING (cohort_month, months_since);
+
+CREATE TABLE gold.agg_events_5min AS
+SELECT
+    time_bucket(INTERVAL 5 MINUTE, event_ts) AS window_start,
+    window_start + INTERVAL 5 MINUTE AS window_end,
+    date_key(window_start) AS date_key,
+    event_type,
+    coalesce(fct_events.channel, 'unknown') AS channel,
+    count(*) AS events,
+    count(DISTINCT visitor_id) AS visitors,
+    CAST(coalesce(sum(quantity), 0) AS BIGINT) AS quantity
+FROM gold.fct_events
+GROUP BY ALL;
+
+CREATE TABLE gold.agg_events_15min_sliding AS
+SELECT
+    time_bucket(INTERVAL 5 MINUTE, event_ts) - hop * INTERVAL 5 MINUTE AS window_start,
+    window_start + INTERVAL 15 MINUTE AS window_end,
+    date_key(window_start) AS date_key,
+    event_type,
+    coalesce(fct_events.channel, 'unknown') AS channel,
+    count(*) AS events,
+    count(DISTINCT visitor_id) AS visitors,
+    CAST(coalesce(sum(quantity), 0) AS BIGINT) AS quantity
+FROM gold.fct_events
+CROSS JOIN range(3) AS hops (hop)
+GROUP BY ALL;
+
+CREATE TABLE gold.mart_funnel AS
+SELECT
+    date_key,
+    CAST(started_at AS DATE) AS calendar_date,
+    coalesce(fct_sessions.channel, 'unknown') AS channel,
+    count(*) AS sessions,
+    count(viewed_at) AS viewed_sessions,
+    count(carted_at) AS carted_sessions,
+    count(purchased_at) AS purchased_sessions,
+    CAST(viewed_sessions / count(*) AS DECIMAL(9, 6)) AS view_rate,
+    CAST(carted_sessions / nullif(viewed_sessions, 0) AS DECIMAL(9, 6)) AS cart_rate,
+    CAST(purchased_sessions / nullif(carted_sessions, 0) AS DECIMAL(9, 6)) AS purchase_rate,
+    CAST(purchased_sessions / count(*) AS DECIMAL(9, 6)) AS conversion_rate
+FROM gold.fct_sessions
+GROUP BY ALL;

@@ -5,13 +5,15 @@ What a piece leaves behind belongs to the tests; so does every expectation.
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from resources.dbt import DBT_PROJECT, prepare_dbt_project
+from resources.dbt import DBT_PROJECT, dbt_environment, prepare_dbt_project
 from sluice.bronze import create_bronze_tables
 from sluice.contracts import load_contracts
 from sluice.ingest import ingest
@@ -72,8 +74,9 @@ def _tested(settings: Settings, selected: str) -> list[Any]:
         DuckDBConnectionManager.close_all_connections()
 
 
-def load(settings: Settings, pieces: Sequence[Sequence[str]], folder: Path = DBT_PROJECT) -> None:
-    """Ingest each piece, a list of days, and build the warehouse after it; dbt runs in this process, parsed once.
+@contextmanager
+def building(settings: Settings, folder: Path = DBT_PROJECT) -> Iterator[Callable[..., None]]:
+    """Gives what builds the models named, or all, as often as it is called; dbt runs in this process, parsed once.
 
     With contracts of one's own the dbt project must be one's own, too: the sources in it are made from them.
     """
@@ -81,27 +84,40 @@ def load(settings: Settings, pieces: Sequence[Sequence[str]], folder: Path = DBT
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
-    lake = Lake(settings)
     # dbt takes a connection that is still open for its own, whichever lake it was opened for.
     DuckDBConnectionManager.close_all_connections()
     places = _places(settings, folder)
+    try:
+        parsed = dbtRunner().invoke(["--quiet", "parse", *places])
+        assert parsed.success, parsed.exception
+        runner = dbtRunner(manifest=parsed.result)
+
+        def build(*names: str) -> None:
+            # Anew each time: no SLUICE_ variable outlives the fixtures of a test (tests/conftest.py).
+            os.environ.update(dbt_environment(settings))
+            chosen = ["--select", *names] if names else []
+            done = runner.invoke(["--quiet", "run", "--no-write-json", *chosen, *places])
+            assert done.success, done.exception or [r.message for r in done.result if r.status == "error"]
+
+        yield build
+    finally:
+        # dbt keeps its connection for the next call, and with it the lake.
+        DuckDBConnectionManager.close_all_connections()
+
+
+def load(settings: Settings, pieces: Sequence[Sequence[str]], folder: Path = DBT_PROJECT) -> None:
+    """Ingest each piece, a list of days, and build the warehouse after it."""
+    lake = Lake(settings)
     create_bronze_tables(lake, CONTRACTS)
     keys = {
         contract.name: scan(contract, settings.landing_path, settings.start_date, settings.end_date).by_partition()
         for contract in CONTRACTS
     }
-    try:
-        parsed = dbtRunner().invoke(["--quiet", "parse", *places])
-        assert parsed.success, parsed.exception
-        runner = dbtRunner(manifest=parsed.result)
+    with building(settings, folder) as build:
         for days in pieces:
             for contract in CONTRACTS:
                 ingest(lake, contract, [key for key in keys[contract.name] if key.split("|")[0] in days])
-            done = runner.invoke(["--quiet", "run", "--no-write-json", *places])
-            assert done.success, done.exception or [r.message for r in done.result if r.status == "error"]
-    finally:
-        # dbt keeps its connection for the next call, and with it the lake.
-        DuckDBConnectionManager.close_all_connections()
+            build()
 
 
 def gold(settings: Settings) -> dict[str, list[tuple[object, ...]]]:

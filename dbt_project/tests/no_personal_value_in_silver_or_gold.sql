@@ -4,6 +4,7 @@
 -- depends_on: {{ ref('stg_customer_changes') }}, {{ ref('stg_orders') }}, {{ ref('stg_events') }}
 -- depends_on: {{ ref('mart_orders_wide') }}, {{ ref('mart_customer_value') }}, {{ ref('mart_daily_sales') }}
 -- depends_on: {{ ref('mart_monthly_cohorts') }}, {{ ref('fct_events') }}, {{ ref('dim_customer') }}
+-- depends_on: {{ ref('mart_funnel') }}, {{ ref('agg_events_5min') }}, {{ ref('agg_events_15min_sliding') }}
 {%- set personal = [] %}
 {%- set places = {} %}
 {%- if execute %}

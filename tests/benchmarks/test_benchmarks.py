@@ -24,6 +24,8 @@ from sluice.settings import PROJECT
 from sluice.simulation import generate
 
 GOLD = (
+    "agg_events_15min_sliding",
+    "agg_events_5min",
     "dim_customer",
     "dim_date",
     "dim_product",
@@ -31,8 +33,10 @@ GOLD = (
     "fct_daily_sales",
     "fct_events",
     "fct_order_lines",
+    "fct_sessions",
     "mart_customer_value",
     "mart_daily_sales",
+    "mart_funnel",
     "mart_monthly_cohorts",
     "mart_orders_wide",
 )

@@ -228,3 +228,64 @@ def test_a_lookup_that_could_not_be_followed_is_refused_by_the_first_build(known
     told = known.build(["known_unfit", "known_untyped"])
     assert "month" in str(told["known_unfit"])
     assert "INTEGER and VARCHAR" in str(told["known_untyped"])
+
+
+# Windows of two hours that begin every hour: a row lies in two slices, and is named by neither in its own table.
+HOURS = ["date_trunc('hour', t)", "date_trunc('hour', t) - interval '1 hour'"]
+WINDOWS = f"""{{{{ config(
+    materialized='healed', unique_key=['w', 'k'], slice_by='w',
+    changes_in=[{{'table': 'logs.windows_log', 'slices': {HOURS}}}]
+) }}}}
+with placed as (
+    select unnest([{", ".join(HOURS)}]) as w, k, amount from lake.logs.windows_log where {{{{ touched_rows() }}}}
+)
+select w, k, count(*) as n, sum(amount) as amount from placed group by all
+"""
+
+
+def test_a_row_may_lie_in_several_slices(harness: Harness) -> None:
+    harness.con.execute("CREATE TABLE logs.windows_log (k VARCHAR, t TIMESTAMP, amount INTEGER)")
+    harness.define_sql({"windows": WINDOWS})
+    assert harness.build(["windows"]) == {"windows": None}
+    for statement, rewritten in [
+        (
+            "VALUES ('a', '2024-01-01 10:10', 1), ('a', '2024-01-01 11:10', 2), ('a', '2024-01-01 13:00', 3)",
+            {"09", "10", "11", "12", "13"},
+        ),
+        # Between two that share a window with it, each of which has a window without it.
+        ("VALUES ('a', '2024-01-01 12:30', 4)", {"11", "12"}),
+        ("VALUES ('b', '2024-01-01 10:59:59', 4), (NULL, '2024-01-01 20:00', 1)", {"09", "10", "19", "20"}),
+        ("VALUES ('c', NULL, 4)", {None}),
+    ]:
+        harness.con.execute(f"INSERT INTO logs.windows_log {statement}")
+        assert harness.build(["windows"]) == {"windows": None}
+        wanted = harness.con.execute(
+            "SELECT w, k, count(*) AS n, sum(amount) AS amount FROM "
+            f"(SELECT unnest([{', '.join(HOURS)}]) AS w, k, amount FROM logs.windows_log) GROUP BY ALL"
+        ).fetchall()
+        found = [(r["w"], r["k"], r["n"], r["amount"]) for r in harness.read("windows")]
+        assert sorted(found, key=repr) == sorted(wanted, key=repr), statement
+        noted = harness.con.execute(
+            "SELECT substring(slice, 12, 2) FROM ops.rewrites WHERE relation = 'gold.windows' AND invocation_id = "
+            "(SELECT invocation_id FROM ops.builds WHERE relation = 'gold.windows' ORDER BY snapshot_id DESC LIMIT 1)"
+        ).fetchall()
+        assert {hour for (hour,) in noted} == rewritten, statement
+
+
+# Options that are refused, and what is said of them.
+REFUSED = {
+    "slice_by='w', changes_in=[{'table': 'logs.windows_log', 'slices': 't', 'rows': 'k'}]": "slices and rows",
+    "changes_in=[{'table': 'logs.windows_log', 'slices': 't'}]": "no slice_by",
+    "slice_by='w', changes_in=[{'table': 'logs.windows_log', 'slices': 'hour'}]": "hour",
+}
+
+
+def test_slices_that_could_not_be_followed_are_refused_by_the_first_build(harness: Harness) -> None:
+    harness.con.execute("CREATE TABLE IF NOT EXISTS logs.windows_log (k VARCHAR, t TIMESTAMP, amount INTEGER)")
+    head = "{{{{ config(materialized='healed', unique_key='w', {}) }}}}\n"
+    select = "select t as w from lake.logs.windows_log where {{ touched_rows() }}"
+    names = [f"windows_refused_{number}" for number in range(len(REFUSED))]
+    harness.define_sql({name: head.format(o) + select for name, o in zip(names, REFUSED, strict=True)})
+    told = harness.build(names)
+    for name, message in zip(names, REFUSED.values(), strict=True):
+        assert message in str(told[name])

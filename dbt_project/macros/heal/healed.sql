@@ -16,7 +16,7 @@
         {%- do scd_refuse("its database is no DuckLake; the change feed it follows is DuckLake's.") -%}
     {%- endif -%}
     {%- set o = heal_options() -%}
-    {%- set tables = scd_followed(o['changes_in'], ['table', 'rows', 'lookup']) -%}
+    {%- set tables = scd_followed(o['changes_in'], ['table', 'rows', 'lookup', 'slices']) -%}
     {%- set standing = scd_standing(tables, compiled_code ~ tojson(o)) -%}
     {%- if existing is not none and not existing.is_table -%}
         {%- do adapter.drop_relation(existing) -%}
@@ -79,6 +79,13 @@
     {%- for feed in o['changes_in'] if feed.get('lookup') and not o['event_time'] -%}
         {%- do scd_refuse("changes_in looks rows up in " ~ feed['table'] ~ " as of their time; name it in event_time.") -%}
     {%- endfor -%}
+    {%- for feed in o['changes_in'] if feed.get('slices') -%}
+        {%- if feed.get('lookup') or feed.get('rows') -%}
+            {%- do scd_refuse("changes_in of " ~ feed['table'] ~ " names slices and rows; a change concerns the ones or the others.") -%}
+        {%- elif not o['slice_by'] -%}
+            {%- do scd_refuse("changes_in of " ~ feed['table'] ~ " names slices, and there is no slice_by that says which rows they have.") -%}
+        {%- endif -%}
+    {%- endfor -%}
     {{ return(o) }}
 {%- endmacro %}
 
@@ -88,6 +95,14 @@
     {%- set pairs = [] -%}
     {%- for name in scd_list(feed['lookup']) %}{% do pairs.append((name, name)) %}{% endfor -%}
     {{ return(pairs) }}
+{%- endmacro %}
+
+{#-
+    The slices a row of a followed table lies in, as expressions there: one, named as here, unless the feed says otherwise.
+    With a window that slides they are several.
+-#}
+{% macro heal_slices(o, feed) -%}
+    {{ return(scd_list(feed.get('slices', o['slice_by']))) }}
 {%- endmacro %}
 
 {#- Names of one side of a lookup, quoted and joined. -#}
@@ -114,8 +129,8 @@
             {%- set there = scd_quoted(scd_list(feed['rows'])) -%}
             {%- set here = "(" ~ there ~ ") is not null" -%}
         {%- else -%}
-            {%- set there = o['slice_by'] -%}
-            {%- set here = "(" ~ there ~ ") is not null" -%}
+            {%- set there = heal_slices(o, feed) | join(', ') -%}
+            {%- set here = "([" ~ there ~ "]) is not null" -%}
         {%- endif -%}
         {%- do scd_query("select " ~ there ~ " from " ~ table ~ " limit 0") -%}
         {%- do scd_query("select 1 from (" ~ compiled_code.replace(touched_rows(), here) ~ ") as heal_model limit 0") -%}
@@ -130,10 +145,11 @@
         {%- set old = 'true' -%}
         {%- do reasons.append({'when': 'true', 'is': standing['why'] or 'what it is made of changed'}) -%}
     {%- else -%}
-        {%- set conditions, arrived = [], ['false'] -%}
+        {%- set conditions, sources, arrived = [], [], ['false'] -%}
         {%- for feed in o['changes_in'] -%}
             {%- set touched = heal_touched(o, standing, target, feed, 'heal_' ~ loop.index) -%}
             {%- do conditions.append(touched['may']) -%}
+            {%- do sources.append(touched.get('source', touched['may'])) -%}
             {%- if not feed.get('lookup') %}{% do arrived.append(touched['may']) %}{% endif -%}
             {%- do reasons.append({'when': touched['does'], 'is': heal_reason(feed), 'looked_up': feed.get('lookup') and true}) -%}
         {%- endfor -%}
@@ -142,8 +158,11 @@
             {%- do reason.update({'when': reason['when'] ~ " and (" ~ scd_in(o['unique_key'], 'scd_old') ~ " or (" ~ arrived | join(' or ')
                 ~ ") is not true)"}) -%}
         {%- endfor -%}
-        {%- set old = heal_bounds(o) ~ ' and (' ~ conditions | join(' or ') ~ ')' -%}
-        {%- set sql = compiled_code.replace(touched_rows(), old) -%}
+        {%- set bounds = heal_bounds(o) -%}
+        {%- set old = bounds ~ ' and (' ~ conditions | join(' or ') ~ ')' -%}
+        {%- set sql = compiled_code.replace(touched_rows(), bounds ~ ' and (' ~ sources | join(' or ') ~ ')') -%}
+        {#- What lies in a touched slice may lie in others, too, of which not everything was taken. -#}
+        {%- if sources != conditions %}{% set sql = 'select * from (' ~ sql ~ ') as heal_model where ' ~ old %}{% endif -%}
     {%- endif -%}
     {%- do scd_execute("create or replace temp table scd_new as " ~ sql) -%}
     {%- do scd_execute("create or replace temp table scd_old as select rowid as scd_rowid, * from " ~ target ~ " where " ~ old) -%}
@@ -178,11 +197,13 @@
 {%- endmacro %}
 
 {#-
-    Make the temporary table `name` of what a feed has touched; returns two conditions on a row: `may`, that it has to be
-    computed again, and `does`, that this feed is a reason if it turns out to be another.
+    Make the temporary table `name` of what a feed has touched; returns conditions on a row: `may`, that it has to be
+    computed again, `does`, that this feed is a reason if it turns out to be another, and, where it is put otherwise there,
+    `source`, that it is needed for that where the rows come from.
 
-    A feed names slices (the default: those its changed rows lie in), rows (`rows`: those that share these columns with
-    a changed row), or what rows look up (`lookup`: those whose version changed at their time).
+    A feed names slices (the default: those its changed rows lie in; `slices` says by which expressions where it is not
+    the one of this table), rows (`rows`: those that share these columns with a changed row), or what rows look up
+    (`lookup`: those whose version changed at their time).
 
     Rows of a lookup are named by their unique key, and looked for in the table and, by the model's own SELECT, where they
     come from: one that was left out for want of its dimension comes with it. There, keys and the outermost times
@@ -211,9 +232,12 @@
         {%- do scd_execute("create or replace temp table " ~ name ~ " as select distinct " ~ scd_quoted(columns) ~ " from " ~ changed) -%}
         {%- set condition = scd_in(columns, name) -%}
     {%- else -%}
-        {%- do scd_execute("create or replace temp table " ~ name ~ " as select distinct " ~ o['slice_by']
-            ~ " as heal_slice from " ~ changed) -%}
+        {%- set source = [] -%}
+        {%- for slice in heal_slices(o, feed) %}{% do source.append(scd_among(slice, 'heal_slice', name)) %}{% endfor -%}
+        {%- do scd_execute("create or replace temp table " ~ name ~ " as select distinct unnest(["
+            ~ heal_slices(o, feed) | join(', ') ~ "]) as heal_slice from " ~ changed) -%}
         {%- set condition = scd_among(o['slice_by'], 'heal_slice', name) -%}
+        {{ return({'may': condition, 'does': condition, 'source': '(' ~ source | join(' or ') ~ ')' if feed.get('slices') else condition}) }}
     {%- endif -%}
     {{ return({'may': condition, 'does': condition}) }}
 {%- endmacro %}
@@ -260,11 +284,12 @@
 
 {#-
     Condition on the time of a row that holds for all that is touched, in whole days, for the table may have the day only
-    of what has a time where it comes from. `true` where a feed names rows without their time, where slices are no days, and
-    where one has no time or an infinite one.
+    of what has a time where it comes from. `true` where a feed names rows without their time or slices of its own, where
+    slices are no days, and where one has no time or an infinite one.
 -#}
 {% macro heal_bounds(o) -%}
-    {%- if not o['by_day'] or o['changes_in'] | selectattr('rows', 'defined') | list %}{{ return('true') }}{% endif -%}
+    {%- if not o['by_day'] or o['changes_in'] | selectattr('rows', 'defined') | list
+            or o['changes_in'] | selectattr('slices', 'defined') | list %}{{ return('true') }}{% endif -%}
     {%- set parts = [] -%}
     {%- for feed in o['changes_in'] -%}
         {%- set day = 'cast(' ~ ('heal_at' if feed.get('lookup') else 'heal_slice') ~ ' as date)' -%}
