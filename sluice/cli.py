@@ -37,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument(
             "--as-of", type=moment, metavar="TIME", help="what readers saw then: 2026-01-05, 2026-01-05T12:00 (UTC)"
         )
+    query.add_argument(
+        "--live", action="store_true", help="the lake as it is now, for the views live_*; nothing pinned"
+    )
     for command, run in ((sync, _sync), (books, _books), (published, _published), (query, _query)):
         command.set_defaults(run=run)
     given = sys.argv[1:] if arguments is None else arguments
@@ -112,7 +115,7 @@ def _query(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.lake import damaged
     from sluice.publication import connect
 
-    with connect(settings, as_of=chosen.as_of) as con:
+    with connect(settings, as_of=chosen.as_of, live=chosen.live) as con:
         try:
             result = con.sql(chosen.sql)
             if result is not None:

@@ -7,6 +7,7 @@ moves a number to the newest passed audit; readers pin themselves to that number
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +18,11 @@ import duckdb
 from sluice.connections import scrub
 from sluice.errors import LakeUnavailableError, PublicationError
 from sluice.lake import LAKE, Lake, newest_copy
+from sluice.live import refresh_live_views
 from sluice.readers import refresh_readers
 from sluice.settings import Settings, load_settings
+
+_log = logging.getLogger(__name__)
 
 # Publications, and since when readers saw each. Numbers say in which order they came, whatever the clock said: one
 # noted earlier than its predecessor (the clock was set back) began after it; and a time that still lies ahead was noted
@@ -268,6 +272,9 @@ def _shown(lake: Lake, publication: Publication) -> Publication:
 
     Also when it is no new one: a process killed between the two has given them none.
     """
+    problems = refresh_live_views(lake, publication.snapshot_id)
+    for view, why in problems.items():
+        _log.warning("There is no gold.%s of snapshot %s: %s", view, publication.snapshot_id, why)
     refresh_readers(lake.settings)
     return publication
 
@@ -393,22 +400,37 @@ def publication_at(lake: Lake, moment: datetime, copy: Path | None = None) -> Pu
     return Publication(*row) if row else None
 
 
-def connect(settings: Settings | None = None, *, as_of: datetime | None = None) -> duckdb.DuckDBPyConnection:
+def connect(
+    settings: Settings | None = None, *, as_of: datetime | None = None, live: bool = False
+) -> duckdb.DuckDBPyConnection:
     """A read-only DuckDB connection pinned to the published snapshot, the lake attached as `lake`, schema gold in use.
 
     Every table is seen as of one instant, at which all gates had passed; loads going on meanwhile are not seen. Connect
     again to see a later publication.
 
+    With `live` nothing is pinned, and each query sees the lake as it is: for the views `gold.live_*`, which join to
+    what is published the rows of bronze that have come since. Those have passed their batch's gates, not those of gold.
+
     Args:
         settings: of the lake; those of the environment when left out.
         as_of: see what readers saw at this moment (without a zone, of UTC) instead of what they see now. Maintenance
             keeps it for SLUICE_BELIEF_DAYS days after something newer was published.
+        live: see what has streamed in since, too. Takes an account that may write beside an SQLite catalog.
 
     Raises:
-        PublicationError: nothing had been published by then, or what had been is no longer kept.
+        PublicationError: `as_of` and `live` were both asked for, nothing had been published by then, or what had been
+            is no longer kept.
         LakeUnavailableError: there is no lake, or its catalog cannot be reached.
     """
     lake = Lake(settings or load_settings())
+    if live:
+        if as_of is not None:
+            raise PublicationError("What is live is of now: ask for it without a moment.")
+        if current_publication(lake) is None:
+            raise PublicationError(_nothing_published(lake, None))
+        con = lake.connect(read_only=True)
+        con.execute(f"USE {LAKE}.gold")
+        return con
     copy = newest_copy(lake.settings)
     publication = current_publication(lake, copy) if as_of is None else publication_at(lake, as_of, copy)
     if publication is None:

@@ -17,8 +17,9 @@
         {%- do made.append((source.schema ~ '.' ~ source.identifier) | lower) -%}
     {%- endfor -%}
     {%- set found = [] -%}
+    {#- Live views are made anew with each publication, from the files in live/. -#}
     {%- for row in run_query("select table_schema, table_name from information_schema.tables where table_catalog = '"
-            ~ target.database ~ "' order by all") if row[0] | lower in schemas and (row[0] ~ '.' ~ row[1]) | lower not in made -%}
+            ~ target.database ~ "' and not (table_type = 'VIEW' and starts_with(table_name, 'live_')) order by all") if row[0] | lower in schemas and (row[0] ~ '.' ~ row[1]) | lower not in made -%}
         {%- do found.append((row[0], row[1])) -%}
     {%- endfor -%}
     {{ return(found) }}

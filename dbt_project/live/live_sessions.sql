@@ -1,0 +1,84 @@
+-- Grain: one session of one visitor, up to this moment: 30 minutes without an event end it, as in fct_sessions.
+-- What is published, but for the visitors of whom something has streamed in since: their sessions are made again.
+with streamed as (
+
+    select
+        event_id,
+        visitor_id,
+        event_type,
+        event_ts
+    from bronze.events
+    where
+        _batch_id not in (select batch_id from ops.ledger at (version => {{ published }}))
+        and event_id not in (select event_id from gold.fct_events at (version => {{ published }}))
+    -- Delivered twice, it counts once, as in stg_events.
+    qualify
+        row_number() over (
+            partition by event_id
+            order by event_ts, _partition_key, _file, _line
+        ) = 1
+
+),
+
+events as (
+
+    select * from streamed
+    union all by name
+    select
+        event_id,
+        visitor_id,
+        event_type,
+        event_ts
+    from gold.fct_events at (version => {{ published }})
+    where visitor_id in (select visitor_id from streamed)
+
+),
+
+placed as (
+
+    select
+        *,
+        coalesce(event_ts >= lag(event_ts) over visitor + interval '30 minutes', true) as is_first
+    from events
+    window visitor as (partition by visitor_id order by event_ts, event_id)
+
+),
+
+numbered as (
+
+    select
+        *,
+        count(*) filter (where is_first) over (
+            partition by visitor_id
+            order by event_ts, event_id
+            rows between unbounded preceding and current row
+        ) as session_number
+    from placed
+
+)
+
+select
+    visitor_id,
+    started_at,
+    last_event_at,
+    events,
+    product_views,
+    cart_additions,
+    purchases,
+    false as is_live
+from gold.fct_sessions at (version => {{ published }})
+where visitor_id not in (select visitor_id from streamed)
+
+union all
+
+select
+    visitor_id,
+    min(event_ts) as started_at,
+    max(event_ts) as last_event_at,
+    count(*) as events,
+    count(*) filter (where event_type = 'view') as product_views,
+    count(*) filter (where event_type = 'add_to_cart') as cart_additions,
+    count(*) filter (where event_type = 'purchase') as purchases,
+    true as is_live
+from numbered
+group by visitor_id, session_number
