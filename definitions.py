@@ -23,7 +23,14 @@ from resources.notifier import Notifier
 from sensors.alerts import alert_on_failure
 from sensors.automation import automated, automation_sensor
 from sensors.landing import inventory_sensor, landing_sensor
-from sensors.schedules import daily_schedule, maintenance_job, maintenance_schedule, source_job, warehouse_job
+from sensors.schedules import (
+    daily_schedule,
+    maintenance_job,
+    maintenance_schedule,
+    source_job,
+    stream_job,
+    warehouse_job,
+)
 from sensors.streams import stream_sensor
 from sluice.contracts import load_contracts
 from sluice.extensions import install_extensions
@@ -64,6 +71,7 @@ def build_definitions(
         asset_checks=[no_poison],
         jobs=[
             *loads,
+            *(stream_job(c.name, stream_key(c)) for c in contracts if c.stream),
             warehouse_job(dg.AssetSelection.assets(*warehouse.keys, dead_letters.key, published.key)),
             maintain,
             build_replay_job(contracts),

@@ -15,12 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sluice.contracts import Contract, load_contracts
 from sluice.errors import LandingError, SluiceError
 from sluice.landing import scan
 from sluice.settings import HOME_SETTINGS, PROJECT, Settings, load_settings
+
+if TYPE_CHECKING:
+    from sluice.eventlog import Message
 
 SHOP_START = date(2026, 1, 1)
 
@@ -36,16 +39,24 @@ _DECIMAL_COMMA = re.compile(r"\d+,\d+")
 # Dead letters looked at to find one that the demo can mend.
 _LOOKED_AT = 1_000
 
+# Where the simulated shop's visitors are on the day after its files end.
+EVENTS_TOPIC = "shop.events"
+
 # The console gets the report; every event is in the instance, for the UI.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass
 class Outcome:
-    """What the runs did, as far as the lake itself does not tell; `repaired`: id, wrong and right value of a letter."""
+    """What the runs did, as far as the lake itself does not tell.
+
+    `repaired`: id, wrong and right value of a letter. `live`: events streamed since the publication, sessions as
+    published, and sessions as the live view had them.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
     repaired: tuple[str, str, str] | None = None
+    live: tuple[int, int, int] | None = None
     passed: int = 0
     warned: int = 0
     failed: list[str] = field(default_factory=list)
@@ -78,6 +89,7 @@ def _demo(chosen: argparse.Namespace) -> int:
         settings = load_settings()
         landing = settings.home / "landing"
         from sluice.simulation import generate
+        from sluice.simulation.live import live_events
 
         print(f"A shop trades for {chosen.days} days into {_shown(landing)} …", flush=True)
         begun = time.perf_counter()
@@ -92,14 +104,16 @@ def _demo(chosen: argparse.Namespace) -> int:
         outcome.took("simulated shop", time.perf_counter() - begun)
         # No end: the shop goes on trading, so files of later days find their partitions.
         start, end = SHOP_START, None
+        visitors = live_events(chosen.seed, chosen.scale, SHOP_START + timedelta(days=chosen.days))
     else:
         landing = chosen.landing.resolve()
         settings = load_settings()
         start, end = landing_span(landing, list(load_contracts(settings.contracts).values()))
+        visitors = []
     noted = {"SLUICE_LANDING": str(landing), "SLUICE_START_DATE": str(start)}
     note_settings(settings.home, noted if end is None else {**noted, "SLUICE_END_DATE": str(end)})
     settings = load_settings(home=str(settings.home), landing=landing, start_date=start, end_date=end)
-    _run_everything(settings, outcome)
+    _run_everything(settings, visitors, outcome)
     outcome.took("total", time.perf_counter() - started)
     _report(settings, outcome)
     return 1 if outcome.failed else 0
@@ -139,8 +153,8 @@ def note_settings(home: Path, values: dict[str, str]) -> None:
     path.write_text(text)
 
 
-def _run_everything(settings: Settings, outcome: Outcome) -> None:
-    """The jobs of the UI, in this process, one after the other."""
+def _run_everything(settings: Settings, visitors: Sequence[Message], outcome: Outcome) -> None:
+    """The jobs of the UI, in this process, one after the other; `visitors` come by the event log, in two halves."""
     from resources.instance import prepare_instance
 
     prepare_instance(settings)
@@ -184,12 +198,58 @@ def _run_everything(settings: Settings, outcome: Outcome) -> None:
         if outcome.failed:
             return
         outcome.repaired = _repair_one(settings)
-        if is_built(Lake(settings), project_fingerprint(settings)):
-            print("The warehouse is built of these very batches already.")
-            return
-        begun = time.perf_counter()
-        result = run("build_warehouse", {}, None)
-        _split_time(result, time.perf_counter() - begun, outcome)
+
+        def build() -> None:
+            if is_built(Lake(settings), project_fingerprint(settings)):
+                print("The warehouse is built of these very batches already.")
+                return
+            begun = time.perf_counter()
+            result = run("build_warehouse", {}, None)
+            _split_time(result, time.perf_counter() - begun, outcome)
+
+        halves = _halves_to_come(settings, visitors)
+        if halves:
+            _append(settings, halves[0])
+            run("stream_events", {}, "stream")
+            print(f"{len(halves[0]):,} events of the day after came by the topic {EVENTS_TOPIC}", flush=True)
+        build()
+        if halves and not outcome.failed:
+            _append(settings, halves[1])
+            run("stream_events", {}, "stream")
+            outcome.live = _live(settings)
+            build()
+
+
+def _halves_to_come(settings: Settings, visitors: Sequence[Message]) -> list[Sequence[Message]]:
+    """The two halves of the events that are to be streamed; none if they have been, or there are none."""
+    from sluice.eventlog import open_log
+
+    log = open_log(settings)
+    if not visitors or EVENTS_TOPIC in log.topics():
+        return []
+    return [visitors[: len(visitors) // 2], visitors[len(visitors) // 2 :]]
+
+
+def _append(settings: Settings, messages: Sequence[Message]) -> None:
+    """As the shop's web site would: one after the other into the topic, those of a visitor in order."""
+    from sluice.eventlog import open_log
+
+    stream = load_contracts(settings.contracts)["events"].stream
+    assert stream is not None, "the shop's events come by a topic, too"
+    log = open_log(settings)
+    log.create(stream.topic, stream.partitions)
+    log.append(stream.topic, messages)
+
+
+def _live(settings: Settings) -> tuple[int, int, int]:
+    """What has streamed in since the publication, and the sessions there are without and with it."""
+    from sluice.publication import connect
+
+    with connect(settings) as pinned, connect(settings, live=True) as con:
+        published = pinned.execute("SELECT count(*) FROM fct_sessions").fetchall()[0][0]
+        events = con.execute("SELECT sum(events) FROM live_events_5min").fetchall()[0][0]
+        events -= pinned.execute("SELECT sum(events) FROM agg_events_5min").fetchall()[0][0]
+        return int(events), published, con.execute("SELECT count(*) FROM live_sessions").fetchall()[0][0]
 
 
 def _repair_one(settings: Settings) -> tuple[str, str, str] | None:
@@ -281,6 +341,13 @@ def _report(settings: Settings, outcome: Outcome) -> None:
         print(
             f"\nA dead letter, mended and replayed: {wrong} became {right}, and its row went into the warehouse.\n"
             f"  {_command(settings)} dead-letters show {letter[:12]}"
+        )
+    if outcome.live:
+        events, published, live = outcome.live
+        print(
+            f"\nStreamed after the publication: {events:,} events, seen at once by the live views ({published:,} "
+            f"sessions published,\n{live:,} with what came since), and by everybody after the next build.\n"
+            f"  {_command(settings)} query --live 'from live_sessions order by last_event_at desc limit 5'"
         )
     with lake.reading() as con:
         tables = [

@@ -19,6 +19,13 @@ def source_job(source: str, key: dg.AssetKey) -> "UnresolvedAssetJobDefinition":
     )
 
 
+def stream_job(source: str, key: dg.AssetKey) -> "UnresolvedAssetJobDefinition":
+    """A job that reads what waits in the topic of one source."""
+    return dg.define_asset_job(
+        f"stream_{source}", dg.AssetSelection.assets(key), description=f"Read the topic of {source} into bronze."
+    )
+
+
 def warehouse_job(selection: dg.AssetSelection) -> "UnresolvedAssetJobDefinition":
     """A job that builds silver and gold, tests them and publishes."""
     return dg.define_asset_job(
