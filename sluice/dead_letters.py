@@ -151,6 +151,9 @@ class Letter:
     decided_by: str | None = None
     decided_why: str | None = None
     decided_at: datetime | None = None
+    message_key: str | None = None
+    message_ts: datetime | None = None
+    headers: str | None = None
 
 
 def groups(lake: Lake, choice: Choice) -> list[Group]:

@@ -7,6 +7,10 @@ import argparse
 import getpass
 from datetime import UTC, datetime
 
+# How a message's place begins where a file's path is else: as `sluice.records.messages` writes it, which would bring
+# DuckDB along.
+PREFIX = "stream:"
+
 
 def me() -> str:
     """Who runs this, by the system's account; empty where it has no name."""
@@ -20,6 +24,11 @@ def shown(text: str | None, most: int = 120) -> str:
     """One line without control characters: what a file holds or is called must not steer a terminal."""
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text or "")
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def place_word(file: str) -> str:
+    """What the number of a row's place in a file is called: of a message it is its offset."""
+    return "offset" if file.startswith(PREFIX) else "line"
 
 
 # No list is longer, and DuckDB takes it for a limit.

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sluice.commands import count, me, shown
+from sluice.commands import count, me, place_word, shown
 from sluice.errors import DeadLetterError
 from sluice.settings import Settings
 
@@ -101,7 +101,7 @@ def _show(settings: Settings, chosen: argparse.Namespace) -> int:
     found = letters(Lake(settings), _choice(chosen), chosen.limit)
     for letter in found:
         place = shown(letter.file, 500) + (
-            f", line {letter.line}" if letter.line is not None else f", {letter.rows} rows"
+            f", {place_word(letter.file)} {letter.line}" if letter.line is not None else f", {letter.rows} rows"
         )
         print(f"{letter.dead_letter_id}  {letter.status}  {letter.source}  {letter.partition_key}")
         print(f"    {place}; batch {letter.batch_id}, contract {letter.contract_version}")
@@ -111,6 +111,9 @@ def _show(settings: Settings, chosen: argparse.Namespace) -> int:
             column = f" ({reason['column']})" if reason["column"] else ""
             value = f": {shown(reason['value'])}" if reason["value"] is not None else ""
             print(f"    - {reason['rule']}{column}{value}: {shown(reason['detail'], 500)}")
+        if letter.message_ts is not None:
+            headers = f", headers {shown(letter.headers, 500)}" if letter.headers else ""
+            print(f"    message of {letter.message_ts} UTC, key {shown(letter.message_key) or '-'}{headers}")
         if letter.raw is not None:
             print(f"    {letter.raw_encoding}: {shown(letter.raw, 2_000)}")
         if letter.corrected is not None:

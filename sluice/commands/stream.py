@@ -97,10 +97,14 @@ def _status(settings: Settings, _: argparse.Namespace) -> int:
         print("No contract has a stream.")
         return 0
     code = 0
+    topics = log.topics()
     lake.create()
     with lake.reading() as con:
         for contract in streams:
             assert contract.stream is not None
+            if contract.stream.topic not in topics:
+                print(f"{contract.name}: there is no topic {contract.stream.topic} ({log.name}) yet")
+                continue
             try:
                 waiting = lag(con, contract, log)
             except EventLogError as error:

@@ -6,7 +6,7 @@ import argparse
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
-from sluice.commands import moment, shown
+from sluice.commands import moment, place_word, shown
 from sluice.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,8 +57,11 @@ def _show(step: Step, most: int | None) -> None:
     print(f"{indent}{step.table}: {step.rows:,} rows, {step.by}")
     first = step.origins[:most]
     for origin in first:
+        word = place_word(origin.file)
         lines = (
-            f"line {origin.first}" if origin.lines == 1 else f"{origin.lines:,} lines, {origin.first} to {origin.last}"
+            f"{word} {origin.first}"
+            if origin.lines == 1
+            else f"{origin.lines:,} {word}s, {origin.first} to {origin.last}"
         )
         print(f"{indent}  {shown(origin.file)}: {lines}")
         print(
@@ -72,7 +75,7 @@ def _show(step: Step, most: int | None) -> None:
         for letter in origin.replayed[:most]:
             how = "corrected and replayed" if letter.corrected else "replayed"
             print(
-                f"{indent}    line {letter.line} was set aside, {how}: dead letter {letter.dead_letter_id[:12]}, "
+                f"{indent}    {word} {letter.line} was set aside, {how}: dead letter {letter.dead_letter_id[:12]}, "
                 f"{shown(letter.decided_by) or '-'}, {letter.decided_at:%Y-%m-%d %H:%M:%S} UTC"
             )
         if len(origin.replayed) > len(origin.replayed[:most]):
