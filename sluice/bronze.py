@@ -14,7 +14,7 @@ import duckdb
 from sluice.contracts import Contract
 from sluice.errors import ContractError
 from sluice.lake import LAKE, Lake, literal, quoted
-from sluice.records.messages import PREFIX
+from sluice.landing import STREAM_PREFIX
 from sluice.rules import exact_cast, typed_columns
 
 META_COLUMNS = (
@@ -104,7 +104,7 @@ def bronze_changes(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[s
     other = con.execute(
         "SELECT partition_key FROM ops.ledger WHERE source = ? AND status = 'accepted' AND superseded_by IS NULL "
         "AND len(string_split(partition_key, '|')) <> ? AND NOT starts_with(partition_key, ?) LIMIT 1",
-        [contract.name, dimensions, PREFIX],
+        [contract.name, dimensions, STREAM_PREFIX],
     ).fetchone()
     if other:
         # The same files would be loaded a second time under other keys.

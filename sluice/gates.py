@@ -10,8 +10,7 @@ import duckdb
 
 from sluice.contracts import LEAST_HISTORY, Contract
 from sluice.lake import literal, quoted, temp_table
-from sluice.landing import dimensions
-from sluice.records.messages import PREFIX
+from sluice.landing import STREAM_PREFIX, dimensions
 from sluice.rules import telling
 
 VOLUME = "volume"
@@ -46,7 +45,7 @@ def apply_stream_gates(con: duckdb.DuckDBPyConnection, contract: Contract) -> No
         "SELECT coalesce(sum(rows_dead_lettered), 0)::BIGINT, coalesce(sum(rows_read), 0)::BIGINT FROM ("
         "SELECT *, sum(rows_read) OVER (ORDER BY ingested_at DESC, partition_key) AS seen FROM ops.ledger "
         "WHERE source = ? AND starts_with(partition_key, ?) AND superseded_by IS NULL) WHERE seen - rows_read < ?",
-        [contract.name, PREFIX, LEAST_SHARED_ROWS],
+        [contract.name, STREAM_PREFIX, LEAST_SHARED_ROWS],
     ).fetchone()
     assert row is not None, "an aggregate has a row"
     _refuse(
@@ -140,7 +139,7 @@ def _judge_volume(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
         "SELECT *, median(rows_read) OVER before AS usual, count(*) OVER before AS past FROM ("
         "SELECT batch_no, partition_key, rows_read FROM batch_books UNION ALL "
         "SELECT NULL, partition_key, rows_read FROM ops.ledger WHERE source = ? AND status = 'accepted' "
-        f"AND superseded_by IS NULL AND NOT starts_with(partition_key, {literal(PREFIX)}) "
+        f"AND superseded_by IS NULL AND NOT starts_with(partition_key, {literal(STREAM_PREFIX)}) "
         "AND partition_key NOT IN (SELECT partition_key FROM batch_books)) "
         f"WINDOW before AS (PARTITION BY {', '.join(parts.values()) or 'NULL'} ORDER BY {day} "
         f"ROWS BETWEEN {gate.history} PRECEDING AND 1 PRECEDING)) "

@@ -18,6 +18,10 @@ from sluice.errors import LandingError
 _SUFFIXES = {"csv": (".csv",), "jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet",)}
 GZIP_SUFFIX = ".gz"
 
+# How the place of a message begins that stands where a file's path does (sluice.records.messages): it is JSON, and no
+# path gives its tokens values.
+STREAM_PREFIX = "stream:"
+
 # How uploads in flight are named by rsync, Spark, browsers and people. They are not landing files yet.
 _IN_FLIGHT_PREFIXES = (".", "_")
 _IN_FLIGHT_SUFFIXES = (".tmp", ".part", ".partial", ".crdownload", ".filepart")
@@ -174,12 +178,14 @@ def _path_pattern(contract: Contract) -> re.Pattern[str]:
     return re.compile(pattern + r"/(?P<_name>[^/]+)")
 
 
-def tokens_of(contract: Contract, path: str) -> tuple[tuple[str, str], ...]:
-    """The values a landing path (relative, with forward slashes) gives to the tokens of its source.
+def tokens_of(contract: Contract, path: str) -> tuple[tuple[str, str | None], ...]:
+    """The values a landing path (relative, with forward slashes) gives to the tokens of its source; none of a message.
 
     Raises:
         LandingError: the path does not fit the contract, which may have changed since the file was read.
     """
+    if path.startswith(STREAM_PREFIX):
+        return tuple((name, None) for name in contract.landing.tokens)
     match = _path_pattern(contract).fullmatch(path)
     if match is None:
         raise LandingError(
@@ -191,6 +197,8 @@ def tokens_of(contract: Contract, path: str) -> tuple[tuple[str, str], ...]:
 
 def format_of(contract: Contract, name: str) -> str | None:
     """The format of a file by the ending of its name; None where it is none the contract allows."""
+    if name.startswith(STREAM_PREFIX):
+        return "jsonl"
     stem = name.removesuffix(GZIP_SUFFIX)
     fitting = [f for f in contract.landing.formats if stem.endswith(_SUFFIXES[f])]
     return None if not fitting or (stem != name and fitting[0] == "parquet") else fitting[0]

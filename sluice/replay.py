@@ -30,8 +30,7 @@ from sluice.judging import judge
 from sluice.lake import Lake, literal, temp_table
 from sluice.landing import format_of, tokens_of
 from sluice.preflight import LONGEST_LINE_BYTES, UNIT_SEPARATOR
-from sluice.records import LetterFile, Origin, extract_letters, no_tokens
-from sluice.records.messages import PREFIX
+from sluice.records import LetterFile, Origin, extract_letters
 from sluice.repeats import judge_repeats
 
 
@@ -267,9 +266,6 @@ def _files(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[LetterFil
     for file_id, batch_no, path, header in con.execute(
         "SELECT DISTINCT file_id, batch_no, file, header FROM chosen_letters ORDER BY 1"
     ).fetchall():
-        if path.startswith(PREFIX):
-            found.append(LetterFile(Origin(file_id, batch_no, path, no_tokens(contract)), "jsonl", None))
-            continue
         kind = format_of(contract, path)
         if kind is None:
             raise DeadLetterError(

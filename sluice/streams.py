@@ -27,6 +27,7 @@ from sluice.eventlog import Bounds, EventLog, Slice
 from sluice.gates import apply_stream_gates, count_warnings
 from sluice.judging import judge
 from sluice.lake import Lake, temp_table
+from sluice.landing import tokens_of
 from sluice.lateness import Progress, judge_lateness, tell_lateness, watermark
 from sluice.records import (
     MessageFile,
@@ -35,7 +36,6 @@ from sluice.records import (
     keep_lines,
     message_partition,
     message_path,
-    no_tokens,
     twin_tombstones,
 )
 from sluice.replay import reapply
@@ -396,7 +396,7 @@ def _judge(
         identity = message_batch_id(contract, part.topic, part.partition, era, part.start, part.stop)
         path = message_path(part.topic, part.partition, era)
         batches.append(Batch(number, identity, message_partition(path, part.start), ()))
-        files.append(MessageFile(Origin(number, number, path, no_tokens(contract)), part.records))
+        files.append(MessageFile(Origin(number, number, path, tokens_of(contract, path)), part.records))
     extract_messages(con, contract, files)
     judge(con, contract, batches, [f.origin for f in files], [])
     _count_messages(con, slices)

@@ -7,7 +7,7 @@ import argparse
 import getpass
 from datetime import UTC, datetime
 
-# How a message's place begins where a file's path is else: as `sluice.records.messages` writes it, which would bring
+# How a message's place begins where a file's path is else: STREAM_PREFIX of `sluice.landing`, which would bring
 # DuckDB along.
 PREFIX = "stream:"
 

@@ -25,7 +25,6 @@ from sluice.records.messages import (
     make_messages,
     message_partition,
     message_path,
-    no_tokens,
     twin_tombstones,
 )
 from sluice.records.parquet_rows import insert_letters, insert_parquet
@@ -69,7 +68,6 @@ __all__ = [
     "listed",
     "message_partition",
     "message_path",
-    "no_tokens",
     "path_roots",
     "similar",
     "text_columns",

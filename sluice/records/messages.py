@@ -13,13 +13,10 @@ import pyarrow as pa
 
 from sluice.contracts import Contract
 from sluice.lake import quoted
+from sluice.landing import STREAM_PREFIX
 from sluice.preflight import LONGEST_LINE_BYTES
 from sluice.records.json_lines import json_records
 from sluice.records.shape import OPERATION, Origin, TextColumn, text_columns
-
-# How the place of a message is told where that of a line is: `stream:<topic>/<partition>`, and the offset. Behind `~`
-# stands the era where the position was ever moved.
-PREFIX = "stream:"
 
 # Kafka's default for the largest message is 1 MiB; a value is bounded as a landing file's line is.
 _LONGEST_BYTES = LONGEST_LINE_BYTES
@@ -34,8 +31,11 @@ class MessageFile:
 
 
 def message_path(topic: str, partition: int, era: int) -> str:
-    """What stands in place of a file's path. An offset that was read in two eras is two places."""
-    return f"{PREFIX}{topic}/{partition}" + (f"~{era}" if era else "")
+    """What stands in place of a file's path: `stream:<topic>/<partition>`, and behind `~` the era where there are some.
+
+    An offset that was read in two eras is two places.
+    """
+    return f"{STREAM_PREFIX}{topic}/{partition}" + (f"~{era}" if era else "")
 
 
 def message_partition(path: str, start: int) -> str:
@@ -44,11 +44,6 @@ def message_partition(path: str, start: int) -> str:
     In digits, so that texts sort as offsets do.
     """
     return f"{path}@{start:020d}"
-
-
-def no_tokens(contract: Contract) -> tuple[tuple[str, str | None], ...]:
-    """The tokens of a source's landing path, for records that came by none."""
-    return tuple((name, None) for name in contract.landing.tokens)
 
 
 def make_messages(con: duckdb.DuckDBPyConnection, letters: str | None = None) -> None:
