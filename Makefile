@@ -102,8 +102,9 @@ lint: $(VENV)/dev $(CONTRACTS_VENV)/ready ## check Python, SQL, contracts, and d
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	cd dbt_project && ../$(BIN)/sqlfluff lint --disable-progress-bar models tests
+	cd dbt_project && ../$(BIN)/sqlfluff lint --disable-progress-bar --config .sqlfluff ../examples/*/dbt_project/models
 	@$(BIN)/python .ci/audit.py requirements-dev.lock
-	@for contract in contracts/*.odcs.yaml; do \
+	@for contract in contracts/*.odcs.yaml examples/*/contracts/*.odcs.yaml; do \
 	  $(CONTRACTS_VENV)/bin/datacontract lint $$contract > /tmp/datacontract.$$$$ 2>&1 || { cat /tmp/datacontract.$$$$; exit 1; }; \
 	done; rm -f /tmp/datacontract.$$$$; echo "contracts: valid ODCS"
 	@if git rev-parse --quiet --verify "$(CONTRACTS_SINCE)^{commit}" > /dev/null 2>&1; then \
@@ -115,6 +116,7 @@ format: $(VENV)/dev ## rewrite Python and SQL in the house style
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format .
 	cd dbt_project && ../$(BIN)/sqlfluff fix --disable-progress-bar models tests
+	cd dbt_project && ../$(BIN)/sqlfluff fix --disable-progress-bar --config .sqlfluff ../examples/*/dbt_project/models
 
 .PHONY: bench
 bench: $(VENV)/dev $(BENCH_VENV)/ready ## measure against peers (BENCH_ARGS: which, and options)
