@@ -29,6 +29,7 @@ from sluice.contracts.model import (
     VolumeGate,
 )
 from sluice.contracts.standard import check_against_standard
+from sluice.encodings import ENCODINGS, encoding
 from sluice.errors import ContractError
 
 SUFFIX = ".odcs.yaml"
@@ -259,7 +260,27 @@ class _Reader:
             severities=tuple(sorted(severities.items())),
             **self._privacy(name, item),
         )
+        self._check_format(column)
         return column, rules
+
+    def _check_format(self, column: Column) -> None:
+        """A format of `ENCODINGS` must suit its column; what only looks like one is not taken for a strptime format."""
+        name, given = column.name, column.format
+        named = encoding(given)
+        if named is None:
+            if isinstance(given, str) and re.match("epoch|decimal", given):
+                raise self.fail(
+                    f"the format {given!r} of {name} is not offered. Use {', '.join(ENCODINGS)} (the last with a "
+                    "scale, such as decimal_base64:2, or alone where values bring theirs) or a strptime format."
+                )
+            return
+        if not column.type.startswith(ENCODINGS[named]):
+            raise self.fail(f"the format {given} of {name} is for {ENCODINGS[named]}, not for {column.type}.")
+        if column.subject:
+            raise self.fail(
+                f"{name} names a {column.subject} and cannot have the format {given}: an erasure looks for ids in the "
+                "files as they are in bronze. Have the source write it as text."
+            )
 
     def _privacy(self, name: str, item: SchemaProperty) -> dict[str, str | None]:
         """What the contract says of a column's personal data: how it is treated, and whether it names a person."""
