@@ -196,11 +196,12 @@ def decoding(contract: Contract, found: Found, events: str, states: str) -> str:
     for name, per_second in (("millis", 10**3), ("micros", 10**6), ("nanos", 10**9)):
         cases.append((name, counted, f"({encodings.instant(value, per_second)})::VARCHAR"))
         cases.append((f"time_{name}", counted, encodings.time_text(value, per_second)))
+    numeric = f"json_type({came}) IN ('BIGINT', 'UBIGINT', 'DOUBLE')"
     # A converter may write decimals as numbers. One with more digits than a double keeps was rounded on the way.
     digits = f"length(ltrim(regexp_replace(regexp_replace({value}, '[.]0$', ''), '[^0-9]', '', 'g'), '0'))"
     cases += [
         ("decimal", texted, encodings.decimal_text(value, "f.p.scale")),
-        ("decimal", f"json_type({came}) <> 'DOUBLE' OR {digits} <= 15", value),
+        ("decimal", f"{numeric} AND (regexp_full_match({value}, '-?[0-9]+') OR {digits} <= 15)", value),
         ("variable", f"json_type({came}) = 'OBJECT'", encodings.scaled_decimal_text(f"{came}::VARCHAR")),
         ("bits", texted, encodings.bits_text(value)),
         ("iso_date", texted, f"regexp_replace({value}, 'Z$', '')"),
