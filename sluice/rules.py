@@ -12,6 +12,7 @@ from typing import Any
 
 import duckdb
 
+from sluice import encodings
 from sluice.contracts import Column, Contract
 from sluice.errors import ContractError
 from sluice.lake import literal, quoted
@@ -32,13 +33,23 @@ _DECIMAL_OR_E = r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
 
 @dataclass(frozen=True)
 class Violation:
-    """A rule as SQL: `condition` is true for a row that breaks it (null counts as kept)."""
+    """A rule as SQL: `condition` is true for a row that breaks it (null counts as kept).
+
+    Attributes:
+        rule: its name.
+        column: whose it is.
+        condition: SQL.
+        detail: what is said of a row that breaks it.
+        severity: what it does.
+        hint: SQL of what is said besides, null where there is nothing.
+    """
 
     rule: str
     column: str
     condition: str
     detail: str
     severity: str = "quarantine"
+    hint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,9 @@ def typed_columns(contract: Contract) -> list[TypedColumn]:
 
 def exact_cast(kind: str, text: str, fmt: str | None = None) -> str:
     """SQL that casts `text` to `kind`, null where it does not fit exactly: nothing is rounded, guessed or trimmed."""
+    if fmt and encodings.encoding(fmt):
+        value_ = encodings.decoded(text, fmt)
+        return encodings.once(value_, "d", exact_cast(kind, "d")) if kind.startswith("DECIMAL") else value_
     if kind == "VARCHAR":
         return text
     if kind in _WHOLE:
@@ -172,14 +186,19 @@ def _column_violations(column: Column) -> list[Violation]:
     source, typed = text(column.name), value(column.name)
     found: list[Violation] = []
 
-    def add(rule: str, condition: str, detail: str) -> None:
-        found.append(Violation(rule, column.name, condition, detail))
+    def add(rule: str, condition: str, detail: str, hint: str | None = None) -> None:
+        found.append(Violation(rule, column.name, condition, detail, hint=hint))
 
     if column.required or column.primary_key:
         add("required", f"{source} IS NULL OR {source} = ''", "must have a value")
     if column.type != "VARCHAR":
         fmt = f" written {column.format}" if column.format else ""
-        add("type", f"{source} IS NOT NULL AND {source} <> '' AND {typed} IS NULL", f"must be {column.type}{fmt}")
+        add(
+            "type",
+            f"{source} IS NOT NULL AND {source} <> '' AND {typed} IS NULL",
+            f"must be {column.type}{fmt}",
+            _hint(column),
+        )
         if not column.required:
             add("type", f"{source} = ''", f"must be {column.type}, not an empty text")
     if column.pattern is not None:
@@ -208,6 +227,20 @@ def _column_violations(column: Column) -> list[Violation]:
         values = ", ".join(map(literal, column.enum))
         add("enum", f"{source} NOT IN ({values})", f"must be one of {', '.join(column.enum)}")
     return found
+
+
+def _hint(column: Column) -> str | None:
+    """SQL of what a value that is no value of its column may be, null where nothing comes to mind."""
+    source = text(column.name)
+    if column.format is None and column.type in ("DATE", "TIMESTAMP"):
+        named = [fmt for fmt, kind in encodings.ENCODINGS.items() if kind == column.type]
+        looks, say = "'-?[0-9]+'", f"; if it is a count since 1970, set format to {' or '.join(named)}"
+    elif column.format is None and column.type.startswith("DECIMAL"):
+        looks = "'([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?|[{].*\"value\".*[}]'"
+        say = "; if it is bytes in base 64, set format to decimal_base64:<scale>, or decimal.handling.mode to string"
+    else:
+        return None
+    return f"CASE WHEN regexp_full_match({source}, {looks}) THEN {literal(say)} END"
 
 
 def _bound(bound: Any, kind: str) -> str:
@@ -246,10 +279,14 @@ def reasons(rules: list[Violation]) -> str:
     """SQL giving the list of every reason why a row is rejected."""
     parts = [
         f"CASE WHEN {v.condition} THEN {{'rule': {literal(v.rule)}, 'column': {literal(v.column)}, "
-        f"'value': {text(v.column)}, 'detail': {literal(v.detail)}}} END"
+        f"'value': {text(v.column)}, 'detail': {_said(v)}}} END"
         for v in rules
     ]
     return f"list_filter([{', '.join(parts)}], lambda r: r IS NOT NULL)"
+
+
+def _said(rule: Violation) -> str:
+    return literal(rule.detail) if rule.hint is None else f"concat({literal(rule.detail)}, {rule.hint})"
 
 
 def broken(rules: list[Violation]) -> str:

@@ -33,6 +33,7 @@ from sluice.contracts.model import (
     VolumeGate,
 )
 from sluice.contracts.standard import check_against_standard
+from sluice.encodings import ENCODINGS, encoding
 from sluice.errors import ContractError
 
 SUFFIX = ".odcs.yaml"
@@ -272,19 +273,53 @@ class _Reader:
             min_length=options.get("minLength"),
             max_length=options.get("maxLength"),
             enum=enum,
-            format=options.get("format"),
+            format=self._format(name, item, options.get("format")),
             classification=item.classification,
             severities=tuple(sorted(severities.items())),
             **self._privacy(name, item),
         )
+        self._check_format(column)
         return column, rules
+
+    def _format(self, name: str, item: SchemaProperty, standard: str | None) -> str | None:
+        """How the values of a column are written; of numbers the standard's own `format` cannot say it."""
+        own = [custom.value for custom in item.customProperties or [] if custom.property == "format"]
+        if not own:
+            return standard
+        if standard is not None or len(own) > 1:
+            raise self.fail(f"{name} has two formats. Keep one.")
+        if encoding(own[0]) is None:
+            raise self._no_format(name, own[0])
+        return str(own[0])
+
+    def _no_format(self, name: str, given: Any) -> ContractError:
+        return self.fail(
+            f"the format {given!r} of {name} is not offered. Use {', '.join(ENCODINGS)} (the last with a scale, such "
+            "as decimal_base64:2, or alone where values bring theirs) or, in logicalTypeOptions, a strptime format."
+        )
+
+    def _check_format(self, column: Column) -> None:
+        """A format of `ENCODINGS` must suit its column; what only looks like one is not taken for a strptime format."""
+        name, given = column.name, column.format
+        named = encoding(given)
+        if named is None:
+            if isinstance(given, str) and re.match("epoch|decimal", given):
+                raise self._no_format(name, given)
+            return
+        if not column.type.startswith(ENCODINGS[named]):
+            raise self.fail(f"the format {given} of {name} is for {ENCODINGS[named]}, not for {column.type}.")
+        if column.subject:
+            raise self.fail(
+                f"{name} names a {column.subject} and cannot have the format {given}: an erasure looks for ids in the "
+                "files as they are in bronze. Have the source write it as text."
+            )
 
     def _privacy(self, name: str, item: SchemaProperty) -> dict[str, str | None]:
         """What the contract says of a column's personal data: how it is treated, and whether it names a person."""
         given: dict[str, Any] = {}
         for custom in item.customProperties or []:
             given[custom.property or ""] = custom.value
-        self._mapping(given, f"customProperties of {name}", ("privacy", "severity", "subject"))
+        self._mapping(given, f"customProperties of {name}", ("format", "privacy", "severity", "subject"))
         personal = item.classification == PERSONAL
         privacy = given.get("privacy", PRIVACY[0] if personal else None)
         if privacy is not None and not personal:

@@ -12,6 +12,8 @@ import duckdb
 
 from sluice.contracts import Contract
 from sluice.lake import literal, temp_table
+from sluice.records import envelopes
+from sluice.records.envelopes import Fault
 from sluice.records.shape import MOST_NEW_COLUMNS, TextColumn
 
 
@@ -32,50 +34,49 @@ def json_records(
     if not any(name.startswith("$") for name in known):
         # Comparing costs as much as all the rest: only where there are more keys than values.
         twice = f"CASE WHEN len(others) > 0 OR len(keys) > list_count(fields) THEN {twice} ELSE false END"
+    malformed = literal("malformed")
+    faults = [Fault("NOT valid", malformed, literal("not a JSON object"))]
+    faults.append(Fault("twice", malformed, literal("a key stands twice in an object")))
     if contract.change_feed:
         names = [c.source_name for c in columns[:3]]
         meta = [json_path(name, nested=True) for name in names]
         parents = {json_path(name.rpartition(".")[0], nested=True) for name in names if "." in name[1:]}
         objects = ["raw", "event", *(f"json_extract(event, {literal(path)})" for path in sorted(parents))]
         again = " OR ".join(f"list_unique(json_keys({o})) < len(json_keys({o}))" for o in objects)
+        found = envelopes.look(con, contract)
         # A converter may wrap the event as {schema, payload}. A delete's image is what was there before it.
+        wrapped = "CASE WHEN valid THEN json_exists(raw, '$.payload') AND json_exists(raw, '$.schema') END"
+        state = "CASE WHEN meta[1] = 'd' THEN before ELSE after END"
         events = (
-            "events AS (SELECT *, CASE WHEN valid THEN CASE WHEN json_exists(raw, '$.payload') AND json_exists(raw, "
-            "'$.schema') THEN json_extract(raw, '$.payload') ELSE raw::JSON END END AS event FROM docs), "
+            f"wraps AS (SELECT *, {wrapped} AS wrapped FROM docs), "
+            "events AS (SELECT *, CASE WHEN wrapped THEN json_extract(raw, '$.payload') WHEN valid THEN raw::JSON END "
+            "AS event FROM wraps), "
             f"imaged AS (SELECT *, json_extract_string(event, {_sql_list(meta)}) AS meta, "
             f"CASE WHEN valid THEN coalesce({again}, false) END AS again, "
             "nullif(json_extract(event, '$.before'), 'null') AS before, "
             "nullif(json_extract(event, '$.after'), 'null') AS after FROM events), "
-            "taken AS (SELECT *, CASE WHEN meta[1] = 'd' THEN before ELSE after END AS doc FROM imaged)"
+            f"{'came' if found.any else 'taken'} AS (SELECT *, {state} AS doc FROM imaged)"
         )
+        if found.any:
+            events += f", {envelopes.decoding(contract, found, 'came', 'taken')}"
         twice = f"(again OR {twice})"
-        fault = (
-            "WHEN meta[1] = 'd' AND after IS NOT NULL THEN 'envelope' "
-            "WHEN meta[1] IN ('c', 'u', 'r', 'd') AND coalesce(json_type(doc), 'NULL') <> 'OBJECT' THEN 'envelope' "
-        )
-        detail = (
-            "WHEN meta[1] = 'd' AND after IS NOT NULL THEN 'a delete with a state after it' "
-            "WHEN meta[1] = 'd' AND doc IS NULL THEN 'a delete without the row before it (is REPLICA IDENTITY set?)' "
-            "WHEN meta[1] IN ('c', 'u', 'r', 'd') AND coalesce(json_type(doc), 'NULL') <> 'OBJECT' "
-            "THEN 'no row state where the operation needs one' "
-        )
+        faults[0] = envelopes.tombstone_or(faults[0])
+        faults += [*_state_faults(), *envelopes.faults(contract, found)]
         values = "".join(f", meta[{i + 1}] AS {c.sql}" for i, c in enumerate(columns[:3]))
     else:
         events = "taken AS (SELECT *, CASE WHEN valid THEN raw::JSON END AS doc FROM docs)"
-        fault = detail = values = ""
+        values = ""
     taken_in = "len(others) > 0 AND NOT twice"
     if contract.schema_evolution == "evolve":
         # One record of a thousand keys must not refuse the batch, as a table of a thousand new columns does.
-        crowded = f"WHEN len(others) > {MOST_NEW_COLUMNS} THEN "
-        fault += f"{crowded}'too_many_columns' "
-        detail += (
-            f"{crowded}len(others) || ' keys the contract does not know; at most {MOST_NEW_COLUMNS} are taken in' "
-        )
+        detail = f"len(others) || ' keys the contract does not know; at most {MOST_NEW_COLUMNS} are taken in'"
+        faults.append(Fault(f"len(others) > {MOST_NEW_COLUMNS}", literal("too_many_columns"), detail))
         taken_in += f" AND len(others) <= {MOST_NEW_COLUMNS}"
-    fault = f"CASE WHEN NOT valid OR twice THEN 'malformed' {fault}END"
-    detail = (
-        f"CASE WHEN NOT valid THEN 'not a JSON object' WHEN twice THEN 'a key stands twice in an object' {detail}END"
-    )
+    if contract.change_feed:
+        # Few have no operation: only of those is it asked what they are.
+        faults.append(envelopes.no_change())
+    fault = f"CASE {' '.join(f'WHEN {f.condition} THEN {f.rule}' for f in faults)} END"
+    fault_detail = f"CASE {' '.join(f'WHEN {f.condition} THEN {f.detail}' for f in faults)} END"
     values += "".join(f", fields[{i + 1}] AS {c.sql}" for i, c in enumerate(own))
     return (
         f"(WITH docs AS (SELECT l.*, {valid} AS valid FROM lines AS l JOIN json_files USING (file_id) "
@@ -85,12 +86,31 @@ def json_records(
         f"list_filter(keys, lambda k: k NOT IN ({', '.join(map(literal, known))})) AS others FROM taken), "
         f"compared AS (SELECT *, {twice} AS twice FROM split) "
         f"SELECT row_id, file_id, batch_no, line, raw, 'utf-8' AS raw_encoding, 0 AS layout, {fault} AS fault, "
-        f"{detail} AS fault_detail, "
+        f"{fault_detail} AS fault_detail, "
         # All values at once: to extract each key's from the document copied the document for each.
         f"CASE WHEN {taken_in} THEN to_json(map_from_entries(list_filter(list_zip(keys, "
         f"json_extract(doc, '$.*')), lambda e: e[1] NOT IN ({', '.join(map(literal, known))}))))::VARCHAR END AS extra"
         f"{values} FROM compared)"
     )
+
+
+def _state_faults() -> list[Fault]:
+    """Changes without the state of the row that their operation needs."""
+    texts = "json_type(doc) = 'VARCHAR' AND starts_with(json_extract_string(doc, '$'), '{')"
+    mongo = literal(
+        "the row is a text, as MongoDB's documents come, which is not read: deliver them as JSON lines of their own, "
+        "without an envelope (ExtractNewDocumentState)"
+    )
+    return [
+        Fault("meta[1] = 'd' AND after IS NOT NULL", literal("envelope"), literal("a delete with a state after it")),
+        Fault(
+            "meta[1] IN ('c', 'u', 'r', 'd') AND coalesce(json_type(doc), 'NULL') <> 'OBJECT'",
+            literal("envelope"),
+            "CASE WHEN meta[1] = 'd' AND doc IS NULL THEN "
+            f"'a delete without the row before it (is REPLICA IDENTITY set?)' WHEN {texts} THEN {mongo} "
+            "ELSE 'no row state where the operation needs one' END",
+        ),
+    ]
 
 
 def json_path(name: str, *, nested: bool = False) -> str:

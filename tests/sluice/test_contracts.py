@@ -138,6 +138,21 @@ MISTAKES: dict[str, tuple[tuple[Any, ...], Any, list[str]]] = {
         {"pattern": "^[A-"},
         ["the pattern of invoice is no regular expression", "unterminated"],
     ),
+    "a format like an encoding": (
+        (*PROPERTY, "logicalTypeOptions"),
+        {"format": "epoch_milis"},
+        ["the format 'epoch_milis' of invoice is not offered", "epoch_millis", "strptime"],
+    ),
+    "an encoding of another type": (
+        (*PROPERTY, "logicalTypeOptions"),
+        {"format": "epoch_days"},
+        ["the format epoch_days of invoice is for DATE, not for VARCHAR"],
+    ),
+    "a format of its own that is none": (
+        (*PROPERTY, "customProperties"),
+        [{"property": "format", "value": "%Y"}],
+        ["the format '%Y' of invoice is not offered", "in logicalTypeOptions, a strptime format"],
+    ),
     "bad column name": (
         (*PROPERTY, "name"),
         "Invoice No",
@@ -311,3 +326,16 @@ def test_the_hash_keeps_through_what_people_only_read(
     place: tuple[Any, ...], value: Any, orders_document: Document, tmp_path: Path
 ) -> None:
     assert hash_of(changed(orders_document, *place, value=value), tmp_path) == hash_of(orders_document, tmp_path)
+
+
+def test_a_column_has_one_format(make_contract: Callable[..., Contract]) -> None:
+    own = {"customProperties": [{"property": "format", "value": "decimal_base64:2"}]}
+    assert make_contract({"a": {"physicalType": "DECIMAL(9,2)", **own}}).columns[0].format == "decimal_base64:2"
+    with pytest.raises(ContractError, match="a has two formats"):
+        make_contract({"a": {"physicalType": "DATE", "logicalTypeOptions": {"format": "epoch_days"}, **own}})
+
+
+def test_an_id_that_an_erasure_looks_for_is_not_encoded(make_contract: Callable[..., Contract]) -> None:
+    given = [{"property": "format", "value": "decimal_base64:0"}, {"property": "subject", "value": "customer"}]
+    with pytest.raises(ContractError, match="id names a customer and cannot have the format decimal_base64:0"):
+        make_contract({"id": {"physicalType": "DECIMAL(9,0)", "customProperties": given}})
