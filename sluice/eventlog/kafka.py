@@ -108,7 +108,6 @@ _WRITING_FIXED: dict[str, Any] = {
 _REFUSED = {
     KafkaError._AUTHENTICATION: "Mend the user or password in SLUICE_KAFKA.",
     KafkaError.SASL_AUTHENTICATION_FAILED: "Mend the user or password in SLUICE_KAFKA.",
-    KafkaError._SSL: "Mend the ssl.… settings in SLUICE_KAFKA, or the broker's certificate.",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "Grant the user the right to describe, read and write the topic.",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "Grant the user the right.",
     KafkaError.MSG_SIZE_TOO_LARGE: "Raise max.message.bytes of the topic, or send smaller records.",
@@ -123,6 +122,8 @@ _PASSING = {
     KafkaError._MSG_TIMED_OUT,
     KafkaError._WAIT_COORD,
     KafkaError._RESOLVE,
+    # Also what a broker says that is just coming up.
+    KafkaError._SSL,
     KafkaError._PURGE_QUEUE,
     KafkaError._PURGE_INFLIGHT,
     KafkaError.REQUEST_TIMED_OUT,
@@ -183,6 +184,7 @@ class KafkaLog:
         self._patience = patience
         # What a client said of its connections last, for the message of the error that follows from it.
         self._said: KafkaError | None = None
+        self._said_at = 0.0
         self._admin: AdminClient | None = None
         self._producer: Producer | None = None
         self._readers: dict[str, _Reader] = {}
@@ -210,11 +212,18 @@ class KafkaLog:
 
     def topics(self) -> list[str]:
         """Names of the topics there are, Kafka's own left out, in order."""
-        try:
-            found = self._administration().list_topics(timeout=self._patience)
-        except KafkaException as error:
-            raise self._failed("Cannot list the topics", error.args[0]) from None
-        return sorted(name for name in found.topics if not name.startswith(_INTERNAL))
+        admin = self._administration()
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                # By the second: while it waits, the client does not tell that it is refused.
+                found = admin.list_topics(timeout=min(self._patience, 1))
+                return sorted(name for name in found.topics if not name.startswith(_INTERNAL))
+            except KafkaException as error:
+                admin.poll(0)
+                self._refuse()
+                if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+                    raise self._failed("Cannot list the topics", error.args[0]) from None
 
     def topic_id(self, topic: str) -> str:
         """The topic's UUID, which Kafka gives anew to each topic that is made (from Kafka 2.8 on)."""
@@ -431,7 +440,7 @@ class KafkaLog:
     def _heard(self, error: KafkaError) -> None:
         # That no broker can be reached follows from what was said before, which tells why.
         if self._said is None or error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self._said = error
+            self._said, self._said_at = error, time.monotonic()
 
     def _refuse(self) -> None:
         """Raise at once what the client would try again until its time is up."""
@@ -460,7 +469,8 @@ class KafkaLog:
         if code in _REFUSED:
             return EventLogError(f"{what}: {told}. {_REFUSED[code]}")
         if error is None or code in _PASSING or error.retriable():
-            why = f" ({self._scrubbed(self._said.str())})" if self._said is not None else ""
+            recent = self._said is not None and time.monotonic() - self._said_at < 2 * self._patience
+            why = f" ({self._scrubbed(self._said.str())})" if self._said is not None and recent else ""
             return EventLogUnavailableError(
                 f"{what}: Kafka ({self.name}) cannot be reached: {told}{why}. Look whether its brokers run, and "
                 "whether SLUICE_KAFKA names them; then try again."
@@ -544,7 +554,10 @@ class _Reader:
         return found
 
     def _assign(self) -> None:
-        self._paused = set()
+        if self._paused:
+            # Or it stays paused: the client keeps that for the partition, whoever assigns it anew.
+            self._consumer.resume([TopicPartition(self._topic, number) for number in self._paused])
+            self._paused = set()
         self._consumer.assign([TopicPartition(self._topic, n, held.reached) for n, held in self._held.items()])
 
     def _shares(self, ends: Mapping[int, int], max_rows: int, max_bytes: int) -> tuple[int, int]:
