@@ -22,6 +22,7 @@ export DO_NOT_TRACK = 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 PORT ?= 3000
+KAFKA_PORT ?= 9092
 DEMO_ARGS ?=
 # Three, for two cores: the end-to-end tests wait half of their time for Dagster's daemon. A file's tests share what is
 # costly to make, and stay together (tests/conftest.py). In the order of the files: the end-to-end tests, which take
@@ -37,6 +38,7 @@ help: ## list the targets
 	@echo "SLUICE_HOME=<dir>  demo, dev: where lake and instance live ($(SLUICE_HOME))"
 	@echo "CONTRACTS_SINCE=<revision>  lint: what the contracts are compared with ($(CONTRACTS_SINCE))"
 	@echo "PORT=<n>           dev: port of the web UI ($(PORT))"
+	@echo "KAFKA_PORT=<n>     kafka: port of the broker ($(KAFKA_PORT)); it takes the next one, too"
 	@echo 'BENCH_ARGS="..."   bench: history daily facts ingest overhead year; --runs 3 --size 1 --rows 1000000; --help'
 
 $(VENV)/python-checked:
@@ -73,6 +75,11 @@ demo: $(VENV)/runtime ## load a month of a simulated shop (or LANDING=<folder>) 
 dev: $(VENV)/runtime ## start the Dagster UI, sensors and schedules on 127.0.0.1
 	@$(BIN)/python -m resources.instance $(PORT)
 	$(BIN)/dagster dev --host 127.0.0.1 --port $(PORT) --workspace workspace.yaml
+
+# Java and Maven of the machine; what Kafka needs comes through Maven and stays in its cache.
+.PHONY: kafka
+kafka: $(VENV)/python-checked ## run a Kafka broker on 127.0.0.1, its data under SLUICE_HOME, to stream from
+	@$(BIN)/python deploy/kafka_broker.py --folder $(SLUICE_HOME)/kafka --port $(KAFKA_PORT)
 
 .PHONY: test
 test: $(VENV)/dev ## run the tests

@@ -10,7 +10,19 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sluice.commands import backup, contracts, dead_letters, erase, moment, publish, replay, stream, trace, verify
+from sluice.commands import (
+    backup,
+    contracts,
+    dead_letters,
+    erase,
+    moment,
+    publish,
+    replay,
+    stream,
+    topics,
+    trace,
+    verify,
+)
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT, Settings, load_settings
 
@@ -33,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stream.add(commands)
     replay.add(commands)
     erase.add(commands)
+    topics.add(commands)
     for command in (published, query):
         command.add_argument(
             "--as-of", type=moment, metavar="TIME", help="what readers saw then: 2026-01-05, 2026-01-05T12:00 (UTC)"

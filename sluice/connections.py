@@ -1,11 +1,11 @@
-"""What a connection takes that nobody may read: PostgreSQL connection strings and DuckDB's secrets.
+"""What a connection takes that nobody may read: PostgreSQL's strings, settings of Kafka's client, DuckDB's secrets.
 
-What is wrong with a connection string, and how its password stays out of every message. Nothing here connects to
-anything.
+What is wrong with them, and how passwords stay out of every message. Nothing here connects to anything.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from urllib.parse import unquote
@@ -23,6 +23,56 @@ _SECRET = re.compile(
 )
 _PASSWORD = re.compile(r"""(password\s*=\s*)('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?:\\.|[^\s'"\\])+)""", re.IGNORECASE)
 _URI_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@\s]*@")
+
+_BROKER = r"(\[[0-9a-fA-F:.]+\]|[^\s,:/@\[\]]+):\d{1,5}"
+_BROKERS = re.compile(rf"{_BROKER}(\s*,\s*{_BROKER})*")
+
+# What exactly-once rests on; `sluice.eventlog.kafka` sets them, and nobody else.
+KAFKA_FIXED = frozenset(
+    {
+        "acks",
+        "allow.auto.create.topics",
+        "auto.offset.reset",
+        "delivery.report.only.error",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "enable.idempotence",
+        "enable.partition.eof",
+        "isolation.level",
+        "partitioner",
+        "request.required.acks",
+        "transactional.id",
+    }
+)
+
+
+def kafka_client(text: str) -> dict[str, str | int | float | bool]:
+    """Settings of Kafka's client, as librdkafka names them.
+
+    Args:
+        text: brokers as `host:port,...`, or the settings as a JSON object.
+
+    Raises:
+        ValueError: what is wrong with them, without a value.
+    """
+    if not text.lstrip().startswith("{"):
+        if not _BROKERS.fullmatch(text.strip()):
+            raise ValueError("it is neither host:port,... nor a JSON object of the client's settings")
+        return {"bootstrap.servers": text.strip()}
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        # Python's message tells the place and quotes nothing.
+        raise ValueError(f"it is no JSON: {error}") from None
+    if not isinstance(found.get("bootstrap.servers"), str):
+        raise ValueError('it does not say "bootstrap.servers": "host:port,..."')
+    for key, value in found.items():
+        if key in KAFKA_FIXED:
+            raise ValueError(f"{key} is not to be chosen: that no record is lost or read twice rests on it")
+        if not isinstance(value, str | int | float | bool):
+            raise ValueError(f"{key} is neither a text nor a number nor true or false")
+    settings: dict[str, str | int | float | bool] = found
+    return settings
 
 
 def problem(connection: str) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from sluice.connections import problem
+from sluice.connections import kafka_client, problem
 from sluice.errors import ConfigurationError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -88,6 +88,10 @@ class Settings(BaseSettings):
         SecretStr(""),
         description="Key by which erased people are recognised; empty for one made and kept in home/erasure.key.",
     )
+    kafka: SecretStr = Field(
+        SecretStr(""),
+        description="Brokers as host:port,... or settings of Kafka's client as JSON; empty for the embedded event log.",
+    )
     alert_command: str = Field(
         "", description="Command run on a failed run, its message on standard input; empty for none."
     )
@@ -108,6 +112,13 @@ class Settings(BaseSettings):
             raise ValueError(f"after postgres: comes a libpq connection string, and {wrong}")
         return value
 
+    @field_validator("kafka")
+    @classmethod
+    def _kafka_can_be_read(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            kafka_client(value.get_secret_value())
+        return value
+
     @field_validator("pseudonym_key", "erasure_key")
     @classmethod
     def _hard_to_guess(cls, value: SecretStr) -> SecretStr:
@@ -124,7 +135,7 @@ class Settings(BaseSettings):
             raise ValueError(f"end_date {self.end_date} must lie after start_date {self.start_date}")
         home, landing = self.home.resolve(), self.landing_path
         if home.is_relative_to(landing) or any(
-            landing.is_relative_to(home / own) for own in ("lake", "dagster", "readers", "tmp", "topics")
+            landing.is_relative_to(home / own) for own in ("lake", "dagster", "readers", "tmp", "topics", "kafka")
         ):
             # An erasure rewrites what it finds in the landing area.
             raise ValueError(f"landing {landing} must be a folder of its own: the lake is in {home}")
@@ -139,6 +150,11 @@ class Settings(BaseSettings):
     def uses_postgres(self) -> bool:
         """Whether the catalog is PostgreSQL, which takes several writers, instead of SQLite, which takes one."""
         return bool(self.catalog.get_secret_value())
+
+    @property
+    def uses_kafka(self) -> bool:
+        """Whether the event log is Kafka instead of files under home."""
+        return bool(self.kafka.get_secret_value())
 
     @property
     def topics_path(self) -> Path:

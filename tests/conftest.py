@@ -16,6 +16,7 @@ import pytest
 import yaml
 from xdist.scheduler import LoadFileScheduling
 
+from deploy.kafka_broker import missing
 from sluice.batches import IngestResult
 from sluice.contracts import Contract, load_contract, load_contracts
 from sluice.ingest import ingest
@@ -24,6 +25,7 @@ from sluice.landing import LandingFile
 from sluice.preflight import inspect
 from sluice.records import FileFault, SourceFile, extract
 from sluice.settings import PROJECT, load_settings
+from tests import kafka as kafka_server
 from tests.postgres import Server, programs, serving
 
 
@@ -148,6 +150,16 @@ def postgres() -> Iterator[Server]:
         go_without("PostgreSQL is not installed (apt install postgresql)")
     with serving(found) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[kafka_server.Broker]:
+    """A Kafka broker; each test makes topics of its own in it, and leaves it running."""
+    lacking = missing()
+    if lacking is not None:
+        go_without(lacking)
+    with kafka_server.serving() as broker:
+        yield broker
 
 
 @pytest.fixture

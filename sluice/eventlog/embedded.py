@@ -10,32 +10,45 @@ the files. Which records a source has read, and what they are worth, does not.
 
 from __future__ import annotations
 
-import bisect
 import fcntl
 import itertools
 import os
-import re
+import random
 import struct
 import time
+import uuid
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from types import TracebackType
+from typing import BinaryIO, NamedTuple, NoReturn, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sluice.errors import EventLogError, EventLogUnavailableError, OffsetLostError
-from sluice.eventlog.protocol import RECORDS, Bounds, Message, Slice, records
+from sluice.errors import EventLogError, EventLogUnavailableError
+from sluice.eventlog.protocol import (
+    RECORDS,
+    TOPIC,
+    Bounds,
+    Message,
+    Slice,
+    checked_name,
+    fair_share,
+    lost,
+    milliseconds,
+    records,
+    unknown_topic,
+)
 
-# Kafka's rule for names, so that a topic can move there; names are folders here.
-_TOPIC = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
-
-# magic, CRC-32 of all that follows it, bytes of the payload, first offset, records, least and greatest milliseconds.
-_HEADER = struct.Struct("<4sIQqqqq")
+# magic, CRC-32 of the fields behind it, CRC-32 of the payload, bytes of the payload, first offset, records, least and
+# greatest milliseconds. The header has a checksum of its own: a length that cannot be trusted would make what follows
+# look like the remains of a dead writer, which the next writer cuts off.
+_HEADER = struct.Struct("<4sIIQqqqq")
 _MAGIC = b"SLG1"
 _CHECKED_FROM = 8
 
@@ -43,17 +56,24 @@ _CHECKED_FROM = 8
 # one by one. A frame is never parted, so that a segment may be larger by one.
 SEGMENT_BYTES = 64 * 1024 * 1024
 
-# Records of one frame: an append of more is several frames, each atomic by itself, so that a reader who wants few
-# records need not unpack many.
+# Records, and bytes of keys and values, of one frame: an append of more is several frames, each atomic by itself, so
+# that a reader who wants few records need not unpack many.
 FRAME_ROWS = 50_000
+FRAME_BYTES = 16 * 1024 * 1024
+
+# A place to begin looking from is remembered every so many bytes: between two are 150 headers at most, looked through
+# within a millisecond.
+_HINT_BYTES = 64 * 1024
+
+_ID = "topic.id"
 
 
-@dataclass(frozen=True)
-class _Frame:
+class _Frame(NamedTuple):
     """Where a frame lies in its segment, and what its header says."""
 
     position: int
     length: int
+    checksum: int
     start: int
     rows: int
     oldest_ms: int
@@ -63,93 +83,131 @@ class _Frame:
     def end(self) -> int:
         return self.start + self.rows
 
+    @property
+    def behind(self) -> int:
+        """Where the next one begins."""
+        return self.position + _HEADER.size + self.length
+
+
+@dataclass
+class _Known:
+    """What was seen of a segment: whole frames stay as they are, so that nobody looks at them twice."""
+
+    inode: int
+    # The end of the last whole frame.
+    end: int
+    position: int
+    # Offsets and positions at which frames begin, some way apart.
+    hints: list[tuple[int, int]] = field(default_factory=list)
+
+    def before(self, offset: int) -> int:
+        """A position at or before the frame of an offset."""
+        at = bisect_right(self.hints, (offset, self.position)) - 1
+        return self.hints[at][1] if at >= 0 else 0
+
 
 class EmbeddedLog:
     """Topics in files below `root`; an `EventLog`. Cheap to make: nothing is opened until it is asked for."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._known: dict[Path, _Known] = {}
+        # Not from the first partition, each time: who appends one record at a time would fill no other.
+        self._turns = itertools.count(random.randrange(1 << 16))
 
     @property
     def name(self) -> str:
         """What people call it."""
         return "embedded"
 
+    def close(self) -> None:
+        """Forget what was seen of the files; none is kept open."""
+        self._known.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def topics(self) -> list[str]:
         """Names of the topics there are, in order."""
-        if not self._root.is_dir():
-            return []
-        return sorted(p.name for p in self._root.iterdir() if p.is_dir() and _TOPIC.fullmatch(p.name))
+        with self._reached():
+            if not self._root.is_dir():
+                return []
+            return sorted(p.name for p in self._root.iterdir() if p.is_dir() and TOPIC.fullmatch(p.name))
+
+    def topic_id(self, topic: str) -> str:
+        """A UUID, written when the topic was made."""
+        self._partitions(topic)
+        with self._reached():
+            return (self._root / topic / _ID).read_text()
 
     def create(self, topic: str, partitions: int) -> None:
         """Make a topic of some partitions, if it is not there."""
-        if not _TOPIC.fullmatch(topic):
-            raise EventLogError(
-                f"A topic cannot be named {topic!r}. Use letters, digits, dots, underscores and hyphens, at most 249."
-            )
+        checked_name(topic)
         if partitions < 1:
             raise EventLogError(f"The topic {topic} needs a partition or more, not {partitions}.")
         folder = self._root / topic
-        if folder.is_dir():
-            return
         # Whole at once: who lists the topic meanwhile must not take it for one of fewer partitions, by which keys are
         # spread.
-        try:
+        with self._reached():
+            if folder.is_dir():
+                return
             self._root.mkdir(parents=True, exist_ok=True)
-            unfinished = self._root / f"{topic}.{os.getpid()}.{time.monotonic_ns()}~"
+            unfinished = self._root / f"{uuid.uuid4()}~"
             for number in range(partitions):
                 (unfinished / str(number)).mkdir(parents=True)
+            (unfinished / _ID).write_text(str(uuid.uuid4()))
+            _sync(unfinished / _ID, unfinished)
             try:
                 unfinished.rename(folder)
             except OSError:
                 if not folder.is_dir():
                     raise
+                # Somebody else has made it meanwhile.
+                (unfinished / _ID).unlink()
                 for number in range(partitions):
                     (unfinished / str(number)).rmdir()
                 unfinished.rmdir()
-        except OSError as error:
-            raise EventLogUnavailableError(
-                f"Cannot make the topic {topic} in {self._root}: {error.strerror}. Check SLUICE_HOME and its rights."
-            ) from error
+            _sync(self._root)
 
     def bounds(self, topic: str) -> dict[int, Bounds]:
         """The offsets each partition of a topic has."""
-        return {number: self._bounds(folder) for number, folder in self._partitions(topic).items()}
+        folders = self._partitions(topic)
+        with self._reached():
+            return {number: self._bounds(folder) for number, folder in folders.items()}
 
     def read(self, topic: str, starts: Mapping[int, int], *, max_rows: int, max_bytes: int) -> list[Slice]:
         """Records from `starts` to the end, partitions sharing what is read."""
         folders = self._partitions(topic)
-        found: list[Slice] = []
-        waiting = sorted(starts)
-        rows, size = max_rows, max_bytes
-        while waiting:
-            number = waiting.pop(0)
-            if number not in folders:
-                raise EventLogError(f"The topic {topic} has no partition {number}; it has {len(folders)}.")
-            share = len(waiting) + 1
-            read = self._slice(topic, number, folders[number], starts[number], rows // share, size // share)
-            if read is not None:
-                found.append(read)
-                rows -= read.records.num_rows
-                size -= _weight(read.records)
+        ends: dict[int, int] = {}
+        with self._reached():
+            for number, start in sorted(starts.items()):
+                if number not in folders:
+                    raise EventLogError(f"The topic {topic} has no partition {number}; it has {len(folders)}.")
+                bounds = self._bounds(folders[number])
+                if not bounds.start <= start <= bounds.end:
+                    raise lost(topic, number, start, bounds)
+                if start < bounds.end:
+                    ends[number] = bounds.end
+            rows = fair_share(max_rows, [end - starts[number] for number, end in ends.items()])
+            found: list[Slice] = []
+            size = max_bytes
+            for number, end in ends.items():
+                share = size // (len(ends) - len(found))
+                found.append(self._slice(topic, number, folders[number], starts[number], end, rows, share))
+                size -= _weight(found[-1].records)
         return found
 
     def offsets_at(self, topic: str, when: datetime) -> dict[int, int]:
         """Of each partition the first offset of `when` or later."""
-        wanted = round(when.replace(tzinfo=when.tzinfo or UTC).timestamp() * 1000)
-        found = {}
-        for number, folder in self._partitions(topic).items():
-            offset = None
-            for path in _segments(folder):
-                with path.open("rb") as file:
-                    for frame in _frames(file):
-                        if offset is None and frame.newest_ms >= wanted:
-                            times = _records(file, frame).column("timestamp_ms").to_pylist()
-                            offset = frame.start + next(i for i, ms in enumerate(times) if ms >= wanted)
-                if offset is not None:
-                    break
-            found[number] = self._bounds(folder).end if offset is None else offset
-        return found
+        wanted = milliseconds(when)
+        folders = self._partitions(topic)
+        with self._reached():
+            return {number: self._offset_at(folder, wanted) for number, folder in folders.items()}
 
     def append(self, topic: str, messages: Iterable[Message], *, partition: int | None = None) -> int:
         """Append records durably; those of one key go to one partition."""
@@ -157,13 +215,13 @@ class EmbeddedLog:
         if partition is not None and partition not in folders:
             raise EventLogError(f"The topic {topic} has no partition {partition}; it has {len(folders)}.")
         by_partition: dict[int, list[Message]] = {}
-        for number, message in enumerate(messages):
+        for message in messages:
             if partition is not None:
                 place = partition
             elif message.key is not None:
                 place = zlib.crc32(message.key) % len(folders)
             else:
-                place = number % len(folders)
+                place = next(self._turns) % len(folders)
             by_partition.setdefault(place, []).append(message)
         now = time.time_ns() // 1_000_000
         for place, own in sorted(by_partition.items()):
@@ -176,87 +234,178 @@ class EmbeddedLog:
 
     def append_records(self, topic: str, partition: int, table: pa.Table) -> int:
         """Append a table of `RECORDS` to a partition; their offsets are given anew. The first of them is returned."""
-        folder = self._partitions(topic)[partition]
+        folders = self._partitions(topic)
+        if partition not in folders:
+            raise EventLogError(f"The topic {topic} has no partition {partition}; it has {len(folders)}.")
+        if not table.schema.equals(RECORDS) or table.column("timestamp_ms").null_count:
+            raise EventLogError(f"What is to be appended to {topic} is no table of records with times.")
+        folder = folders[partition]
         try:
             with _alone(folder):
-                return _append(folder, table)
+                return self._write(folder, table)
         except OSError as error:
             raise EventLogUnavailableError(
-                f"Cannot write to {folder}: {error.strerror}. No record of this append counts. Make room or mend the "
-                "folder's rights, and append again."
+                f"Cannot write to {folder}: {error.strerror or error}. Of this append what fitted whole is there, the "
+                "rest is not. Make room or mend the folder's rights, and append that again."
             ) from error
 
     def drop_before(self, topic: str, partition: int, offset: int) -> int:
         """Let go of segments that hold only records before `offset`, the newest segment excepted; how many went."""
-        folder = self._partitions(topic)[partition]
-        with _alone(folder):
-            paths = _segments(folder)
+        folders = self._partitions(topic)
+        if partition not in folders:
+            raise EventLogError(f"The topic {topic} has no partition {partition}; it has {len(folders)}.")
+        with self._reached(), _alone(folders[partition]):
+            paths = _segments(folders[partition])
             gone = [p for p, later in itertools.pairwise(paths) if int(later.stem) <= offset]
             for path in gone:
+                # The oldest first: who is killed here leaves no gap.
                 path.unlink()
-        return len(gone)
+                self._known.pop(path, None)
+            return len(gone)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Say of what the system refuses what it means here."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise EventLogUnavailableError(
+                f"{error.filename} is not there any more. If its records were let go of at this moment, trying again "
+                "tells which; else put the file back from a backup."
+            ) from error
+        except OSError as error:
+            raise EventLogUnavailableError(
+                f"Cannot use the event log in {self._root}: {error.strerror or error}. Check SLUICE_HOME and "
+                "its rights."
+            ) from error
 
     def _partitions(self, topic: str) -> dict[int, Path]:
+        checked_name(topic)
         folder = self._root / topic
-        if not _TOPIC.fullmatch(topic) or not folder.is_dir():
-            known = ", ".join(self.topics()) or "none yet"
-            raise EventLogError(
-                f"There is no topic {topic!r} in {self._root}; there are: {known}. `sluice topics create {topic}` "
-                "makes it, or mend stream.topic of the contract."
-            )
-        return {int(p.name): p for p in sorted(folder.iterdir(), key=lambda p: (len(p.name), p.name)) if p.is_dir()}
+        if not folder.is_dir():
+            raise unknown_topic(topic, str(self._root), self.topics())
+        with self._reached():
+            found = (p for p in folder.iterdir() if p.name.isdecimal() and p.is_dir())
+            return {int(p.name): p for p in sorted(found, key=lambda p: int(p.name))}
 
     def _bounds(self, folder: Path) -> Bounds:
         paths = _segments(folder)
         if not paths:
             return Bounds(0, 0)
         with paths[-1].open("rb") as file:
-            end = int(paths[-1].stem)
-            for frame in _frames(file):
-                end = frame.end
-        return Bounds(int(paths[0].stem), end)
+            known = self._seen(paths[-1], file)
+            # Nobody may read on past what a power cut could still take away: the offsets would be given again, to
+            # other records. It costs nothing where the writer has done so already.
+            try:
+                os.fdatasync(file.fileno())
+            except OSError:
+                self._known.pop(paths[-1], None)
+                raise
+        return Bounds(int(paths[0].stem), known.end)
 
-    def _slice(self, topic: str, number: int, folder: Path, start: int, max_rows: int, max_bytes: int) -> Slice | None:
-        bounds = self._bounds(folder)
-        if not bounds.start <= start <= bounds.end:
-            raise OffsetLostError(
-                f"{topic} partition {number}: offset {start} was to be read next, but the log holds "
-                f"[{bounds.start}, {bounds.end}). Records were let go of unread, or the topic was made anew."
-            )
+    def _seen(self, path: Path, file: BinaryIO) -> _Known:
+        """What is known of a segment, with what was written since."""
+        now = os.fstat(file.fileno())
+        known = self._known.get(path)
+        if known is None or known.inode != now.st_ino or known.position > now.st_size:
+            known = self._known[path] = _Known(now.st_ino, int(path.stem), 0)
+        for frame in _frames(file, known.position, known.end):
+            if not known.hints or frame.position - known.hints[-1][1] >= _HINT_BYTES:
+                known.hints.append((frame.start, frame.position))
+            known.end, known.position = frame.end, frame.behind
+        return known
+
+    def _slice(
+        self, topic: str, number: int, folder: Path, start: int, end: int, max_rows: int, max_bytes: int
+    ) -> Slice:
         tables: list[pa.Table] = []
         rows = size = 0
         stop = start
         paths = _segments(folder)
-        first = max(bisect.bisect_right([int(p.stem) for p in paths], start) - 1, 0)
-        for path in paths[first:]:
+        for path in paths[max(bisect_right([int(p.stem) for p in paths], start) - 1, 0) :]:
+            if stop >= end:
+                break
+            if int(path.stem) > stop:
+                _incomplete(folder, stop, int(path.stem))
             with path.open("rb") as file:
-                for frame in _frames(file):
-                    if frame.end <= stop or frame.start >= bounds.end:
+                position = self._seen(path, file).before(stop)
+                for frame in _frames(file, position):
+                    if frame.end <= stop:
                         continue
-                    table = _records(file, frame).slice(max(stop - frame.start, 0))
+                    if frame.start > stop:
+                        _incomplete(folder, stop, frame.start)
+                    if frame.start >= end:
+                        break
+                    table = _records(file, frame).slice(stop - frame.start)
                     table = _within(table, max_rows - rows, max_bytes - size, least=0 if rows else 1)
                     if table.num_rows:
                         tables.append(table)
                         rows += table.num_rows
                         size += _weight(table)
-                        stop = table.column("offset")[-1].as_py() + 1
+                        stop += table.num_rows
                     if stop < frame.end:
                         return Slice(topic, number, start, stop, pa.concat_tables(tables))
-        return Slice(topic, number, start, stop, pa.concat_tables(tables)) if tables else None
+        if stop < end:
+            _incomplete(folder, stop, end)
+        return Slice(topic, number, start, stop, pa.concat_tables(tables))
+
+    def _offset_at(self, folder: Path, wanted: int) -> int:
+        end = 0
+        for path in _segments(folder):
+            with path.open("rb") as file:
+                for frame in _frames(file):
+                    if frame.newest_ms >= wanted:
+                        late = pc.greater_equal(_records(file, frame).column("timestamp_ms"), wanted)
+                        return frame.start + int(pc.index(late, True).as_py())
+                    end = frame.end
+        return end
+
+    def _write(self, folder: Path, table: pa.Table) -> int:
+        """Write a table's rows behind the last whole frame; the first's offset. The caller is the only writer."""
+        paths = _segments(folder)
+        path = paths[-1] if paths else folder / _name(0)
+        end, position = int(path.stem), 0
+        if paths:
+            with path.open("rb") as file:
+                known = self._seen(path, file)
+                end, position = known.end, known.position
+        first = end
+        while table.num_rows:
+            rows = _within(table.slice(0, FRAME_ROWS), FRAME_ROWS, FRAME_BYTES, least=1)
+            table = table.slice(rows.num_rows)
+            if position >= SEGMENT_BYTES:
+                path, position = folder / _name(end), 0
+            written = _framed(rows.combine_chunks(), end)
+            _put(path, position, written)
+            position += len(written)
+            end += rows.num_rows
+        return first
+
+
+def _incomplete(folder: Path, start: int, stop: int) -> NoReturn:
+    raise EventLogError(
+        f"{folder}: the records from offset {start} to {stop} (exclusive) are missing. Put the file back from a backup."
+    )
 
 
 def _within(table: pa.Table, max_rows: int, max_bytes: int, *, least: int) -> pa.Table:
     """As many of the first rows as the bounds allow, at least `least`."""
     table = table.slice(0, max(max_rows, least))
-    while table.num_rows > least and _weight(table) > max_bytes:
-        # By halves, for rows are about of a size.
-        table = table.slice(0, max(table.num_rows // 2, least))
-    return table
+    if table.num_rows <= least or _weight(table) <= max_bytes:
+        return table
+    sums = pc.cumulative_sum(_sizes(table))
+    return table.slice(0, max(pc.sum(pc.less_equal(sums, max_bytes)).as_py(), least))
+
+
+def _sizes(table: pa.Table) -> pa.ChunkedArray:
+    """Bytes of key and value of each record."""
+    lengths = [pc.fill_null(pc.binary_length(table.column(name)), 0).cast(pa.int64()) for name in ("key", "value")]
+    return pc.add(*lengths)
 
 
 def _weight(table: pa.Table) -> int:
-    """Bytes of keys and values, as far as they are of these rows."""
-    return sum(chunk.nbytes for name in ("key", "value") for chunk in table.column(name).chunks)
+    """Bytes of keys and values."""
+    return int(pc.sum(_sizes(table)).as_py() or 0)
 
 
 def _segments(folder: Path) -> list[Path]:
@@ -271,25 +420,43 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _frames(file: BinaryIO) -> Iterator[_Frame]:
+def _frames(file: BinaryIO, position: int = 0, start: int | None = None) -> Iterator[_Frame]:
     """The whole frames of a segment, by their headers; ends where the file does, or where a writer has died.
+
+    Args:
+        file: the segment.
+        position: where a frame begins.
+        start: the offset it must have, where that is known.
 
     Raises:
         EventLogError: what follows is neither.
     """
     size = os.fstat(file.fileno()).st_size
-    position = 0
     while position + _HEADER.size <= size:
         file.seek(position)
-        magic, _, length, start, rows, oldest, newest = _HEADER.unpack(file.read(_HEADER.size))
-        if magic != _MAGIC:
-            raise EventLogError(
-                f"{file.name} is damaged at byte {position}: no frame begins there. Put the file back from a backup."
-            )
-        if position + _HEADER.size + length > size:
+        header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size:
+            # What a dead writer has left is cut off at this moment.
             return
-        yield _Frame(position, length, start, rows, oldest, newest)
-        position += _HEADER.size + length
+        magic, checksum, payload, length, first, *rest = _HEADER.unpack(header)
+        if (
+            magic != _MAGIC
+            or checksum != zlib.crc32(header[_CHECKED_FROM:])
+            or (first if start is None else start) != first
+        ):
+            if not any(header) and not any(file.read()):
+                # A machine that lost power has kept the file's length, but not what was being written.
+                return
+            where = "" if start is None else f", where offset {start} is expected"
+            raise EventLogError(
+                f"{file.name} is damaged at byte {position}{where}: no frame begins there. Put the file back from a "
+                "backup."
+            )
+        frame = _Frame(position, length, payload, first, *rest)
+        if frame.behind > size:
+            return
+        yield frame
+        position, start = frame.behind, frame.end
 
 
 def _records(file: BinaryIO, frame: _Frame) -> pa.Table:
@@ -298,10 +465,9 @@ def _records(file: BinaryIO, frame: _Frame) -> pa.Table:
     Raises:
         EventLogError: the frame's bytes are not those that were written.
     """
-    file.seek(frame.position)
-    header = file.read(_HEADER.size)
+    file.seek(frame.position + _HEADER.size)
     payload = file.read(frame.length)
-    if _checksum(header, payload) != _HEADER.unpack(header)[1]:
+    if zlib.crc32(payload) != frame.checksum:
         raise EventLogError(
             f"{file.name} is damaged: the records from offset {frame.start} to {frame.end} (exclusive) are not as they "
             "were written. Put the file back from a backup."
@@ -312,31 +478,6 @@ def _records(file: BinaryIO, frame: _Frame) -> pa.Table:
     return pa.Table.from_arrays([offsets, *table.columns], schema=RECORDS)
 
 
-def _checksum(header: bytes, payload: bytes) -> int:
-    return zlib.crc32(payload, zlib.crc32(header[_CHECKED_FROM:]))
-
-
-def _append(folder: Path, table: pa.Table) -> int:
-    """Write a table's rows behind the last whole frame; the first's offset. The caller is the only writer."""
-    paths = _segments(folder)
-    path = paths[-1] if paths else folder / _name(0)
-    end, position = int(path.stem), 0
-    if path.exists():
-        with path.open("rb") as file:
-            for frame in _frames(file):
-                end, position = frame.end, frame.position + _HEADER.size + frame.length
-    first = end
-    for at in range(0, table.num_rows, FRAME_ROWS):
-        rows = table.slice(at, FRAME_ROWS).combine_chunks()
-        if position >= SEGMENT_BYTES:
-            path, position = folder / _name(end), 0
-        written = _framed(rows, end)
-        _write(path, position, written)
-        position += len(written)
-        end += rows.num_rows
-    return first
-
-
 def _framed(rows: pa.Table, start: int) -> bytes:
     sink = pa.BufferOutputStream()
     body = rows.drop_columns(["offset"])
@@ -344,29 +485,40 @@ def _framed(rows: pa.Table, start: int) -> bytes:
     with pa.ipc.new_stream(sink, body.schema, options=options) as writer:
         writer.write_table(body)
     payload: bytes = sink.getvalue().to_pybytes()
-    times = rows.column("timestamp_ms")
-    span = pc.min_max(times).as_py()
+    span = pc.min_max(rows.column("timestamp_ms")).as_py()
     fields = (len(payload), start, rows.num_rows, span["min"], span["max"])
-    header = _HEADER.pack(_MAGIC, 0, *fields)
-    return _HEADER.pack(_MAGIC, _checksum(header, payload), *fields) + payload
+    checked = _HEADER.pack(_MAGIC, 0, zlib.crc32(payload), *fields)[_CHECKED_FROM:]
+    return _HEADER.pack(_MAGIC, zlib.crc32(checked), zlib.crc32(payload), *fields) + payload
 
 
-def _write(path: Path, position: int, frame: bytes) -> None:
+def _put(path: Path, position: int, frame: bytes) -> None:
     """Write a frame at a place of a file, and have the disk keep it before anybody is told."""
     new = not path.exists()
-    with path.open("xb" if new else "r+b") as file:
+    with path.open("xb" if new else "r+b", buffering=0) as file:
         # What a writer that died has left.
         file.truncate(position)
         file.seek(position)
-        file.write(frame)
-        file.flush()
-        os.fsync(file.fileno())
-    if new:
-        folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            rest = memoryview(frame)
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except OSError:
+            # A frame of which nobody was told must not be read either.
+            file.truncate(position)
+            raise
+    if new:
+        _sync(path.parent)
+
+
+def _sync(*paths: Path) -> None:
+    """Have the disk keep files or what folders name."""
+    for path in paths:
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
         finally:
-            os.close(folder)
+            os.close(opened)
 
 
 def _name(offset: int) -> str:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from sluice.connections import kafka_client
 from sluice.eventlog.embedded import EmbeddedLog
 from sluice.eventlog.protocol import EventLog
 from sluice.settings import Settings
 
 
 def open_log(settings: Settings) -> EventLog:
-    """The event log of these settings."""
+    """The event log of these settings; close it (`with`), for Kafka keeps connections."""
+    if settings.uses_kafka:
+        # librdkafka takes 40 MB and its threads: only who uses Kafka loads it.
+        from sluice.eventlog.kafka import KafkaLog
+
+        return KafkaLog(kafka_client(settings.kafka.get_secret_value()))
     return EmbeddedLog(settings.topics_path)

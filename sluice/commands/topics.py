@@ -1,0 +1,174 @@
+"""`sluice topics list | create | show | append`: arguments and output. What is done belongs to `sluice.eventlog`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sluice.commands import count, shown
+from sluice.errors import EventLogError
+from sluice.settings import Settings
+
+if TYPE_CHECKING:
+    from sluice.eventlog import Bounds, EventLog, Message
+
+# Partitions of a topic that nobody has thought about: enough for one machine, and the next number up is a new topic.
+_PARTITIONS = 3
+
+# Characters of a value or key that are shown.
+_MOST = 2_000
+
+# Bytes read at once to be shown: a topic's records may be large, and a person reads few.
+_BYTES = 16 * 1024 * 1024
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the family to the parser of `sluice`."""
+    family = commands.add_parser("topics", help="the event log: list, make, look into and fill its topics")
+    verbs = family.add_subparsers(dest="verb", required=True)
+    listed = verbs.add_parser("list", help="every topic, its partitions and the span of its offsets")
+    listed.set_defaults(run=_list)
+    created = verbs.add_parser("create", help="make a topic; one that is there stays as it is")
+    created.add_argument("name", metavar="NAME")
+    created.add_argument(
+        "--partitions", type=count, default=_PARTITIONS, help=f"for good: keys are spread by it ({_PARTITIONS})"
+    )
+    created.set_defaults(run=_create)
+    told = verbs.add_parser("show", help="the offsets of each partition; with --offset or --limit records, too")
+    told.add_argument("name", metavar="NAME")
+    told.add_argument("--partition", type=_number, help="this one alone")
+    told.add_argument("--offset", type=_number, help="records from here on (the first there is)")
+    told.add_argument("--limit", type=count, help="at most so many records (20)")
+    told.set_defaults(run=_show)
+    appended = verbs.add_parser(
+        "append", help="append lines of JSON from standard input, all or none of them read well"
+    )
+    appended.add_argument("name", metavar="NAME")
+    appended.add_argument("--key", metavar="FIELD", help="of each line, by whose value it is given to a partition")
+    appended.set_defaults(run=_append)
+
+
+def _partitions(number: int) -> str:
+    return f"{number} partition{'' if number == 1 else 's'}"
+
+
+def _number(text: str) -> int:
+    """A number that may be 0, for `argparse`."""
+    return 0 if text == "0" else count(text)
+
+
+def _list(settings: Settings, _: argparse.Namespace) -> int:
+    from sluice.eventlog import open_log
+
+    with open_log(settings) as log:
+        names = log.topics()
+        for name in names:
+            bounds = log.bounds(name)
+            print(f"{name}  {_partitions(len(bounds))}, {sum(b.end - b.start for b in bounds.values()):,} offsets")
+        if not names:
+            print(f"No topic yet in {log.name}.")
+    return 0
+
+
+def _create(settings: Settings, chosen: argparse.Namespace) -> int:
+    from sluice.eventlog import open_log
+
+    with open_log(settings) as log:
+        there = chosen.name in log.topics()
+        log.create(chosen.name, chosen.partitions)
+        partitions = len(log.bounds(chosen.name))
+        print(f"{chosen.name} {'is there already' if there else 'made'}, {_partitions(partitions)} ({log.name})")
+    return 0
+
+
+def _show(settings: Settings, chosen: argparse.Namespace) -> int:
+    from sluice.eventlog import open_log
+
+    with open_log(settings) as log:
+        bounds = log.bounds(chosen.name)
+        if chosen.partition is not None:
+            if chosen.partition not in bounds:
+                raise EventLogError(
+                    f"The topic {chosen.name} has no partition {chosen.partition}; it has {len(bounds)}."
+                )
+            bounds = {chosen.partition: bounds[chosen.partition]}
+        for number, each in bounds.items():
+            print(f"partition {number}: offsets {each.start} to {each.end} (exclusive)")
+        if chosen.offset is not None or chosen.limit is not None:
+            for line in _records(log, chosen.name, bounds, chosen.offset or 0, chosen.limit or 20):
+                print(line)
+    return 0
+
+
+def _records(log: EventLog, topic: str, bounds: dict[int, Bounds], offset: int, limit: int) -> Iterator[str]:
+    """Lines of records from an offset on, `limit` in all, partition by partition."""
+    starts = {number: max(offset, each.start) for number, each in bounds.items() if offset < each.end}
+    left = limit
+    while left and starts:
+        read = log.read(topic, starts, max_rows=left, max_bytes=_BYTES)
+        for each in read:
+            starts[each.partition] = each.stop
+            for record in each.records.slice(0, left).to_pylist():
+                yield _told(each.partition, record)
+                left -= 1
+        if not read:
+            return
+
+
+def _told(partition: int, record: dict[str, Any]) -> str:
+    # Added, not converted: a producer may have sent any number of milliseconds.
+    try:
+        at = f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=record['timestamp_ms']):%Y-%m-%d %H:%M:%S.%f}"
+        at = f"{at[:-3]} UTC"
+    except OverflowError:
+        at = f"{record['timestamp_ms']} ms"
+    headers = "".join(
+        f"\n    {shown(header['name'], 200)}: {_text(header['value'])}" for header in record["headers"] or ()
+    )
+    return f"{partition}:{record['offset']}  {at}  {_text(record['key'])}  {_text(record['value'])}{headers}"
+
+
+def _text(value: bytes | None) -> str:
+    """Bytes as one line: what is no UTF-8, or would steer a terminal, as its escape."""
+    return "(null)" if value is None else shown(value.decode(errors="backslashreplace"), _MOST)
+
+
+def _append(settings: Settings, chosen: argparse.Namespace) -> int:
+    from sluice.eventlog import open_log
+
+    with open_log(settings) as log:
+        # A topic that is not there is told before standard input is waited for.
+        log.bounds(chosen.name)
+        appended = log.append(chosen.name, list(_messages(sys.stdin.buffer, chosen.key)))
+        print(f"{appended:,} records appended to {chosen.name} ({log.name})")
+    return 0
+
+
+def _messages(lines: Iterable[bytes], key: str | None) -> Iterator[Message]:
+    """A message of each line, just as it is; empty ones are passed over."""
+    from sluice.eventlog import Message
+
+    for number, line in enumerate(lines, start=1):
+        value = line.strip()
+        if not value:
+            continue
+        try:
+            found = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise EventLogError(f"Line {number} is no JSON: {error}. Nothing was appended.") from None
+        if key is None:
+            yield Message(value)
+            continue
+        if not isinstance(found, dict) or key not in found:
+            raise EventLogError(f"Line {number} has no field {key!r} for the key. Nothing was appended.")
+        own = found[key]
+        if own is not None and not isinstance(own, str):
+            own = json.dumps(own, separators=(",", ":"), ensure_ascii=False)
+        try:
+            yield Message(value, None if own is None else own.encode())
+        except UnicodeEncodeError:
+            raise EventLogError(f"Line {number}: its {key!r} is no text. Nothing was appended.") from None

@@ -1,0 +1,161 @@
+"""`sluice topics`: what a person sees of the event log, and fills it with by hand."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from sluice.cli import main
+from sluice.eventlog import Message
+from sluice.eventlog.embedded import EmbeddedLog
+from tests.kafka import Broker
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> EmbeddedLog:
+    return EmbeddedLog(tmp_path / "topics")
+
+
+class Said:
+    """What a command printed, and its exit code."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str) -> tuple[int, str]:
+        code = main(["topics", *arguments])
+        printed = self._capsys.readouterr()
+        return code, printed.out + printed.err
+
+
+@pytest.fixture
+def topics(capsys: pytest.CaptureFixture[str]) -> Said:
+    return Said(capsys)
+
+
+def give(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_made_filled_listed_and_shown(topics: Said, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert topics("list") == (0, "No topic yet in embedded.\n")
+    assert topics("create", "orders", "--partitions", "2") == (0, "orders made, 2 partitions (embedded)\n")
+    assert topics("create", "orders", "--partitions", "9") == (0, "orders is there already, 2 partitions (embedded)\n")
+    give(monkeypatch, b'{"id": 7, "what": "a"}\n\n  {"id": 7,  "what": "\xc3\xa4"}\r\n{"id": 7}')
+    assert topics("append", "orders", "--key", "id") == (0, "3 records appended to orders (embedded)\n")
+    assert topics("list") == (0, "orders  2 partitions, 3 offsets\n")
+    (place,) = (n for n, b in log.bounds("orders").items() if b.end)
+    (read,) = log.read("orders", {place: 0}, max_rows=9, max_bytes=999)
+    # The very bytes of each line.
+    assert read.records.column("value").to_pylist() == [
+        b'{"id": 7, "what": "a"}',
+        '{"id": 7,  "what": "ä"}'.encode(),
+        b'{"id": 7}',
+    ]
+    assert read.records.column("key").to_pylist() == [b"7"] * 3
+    code, text = topics("show", "orders")
+    assert (code, text.splitlines()) == (
+        0,
+        [
+            f"partition 0: offsets 0 to {0 if place else 3} (exclusive)",
+            f"partition 1: offsets 0 to {3 if place else 0} (exclusive)",
+        ],
+    )
+    lines = topics("show", "orders", "--partition", str(place), "--offset", "1", "--limit", "1")[1].splitlines()
+    assert len(lines) == 2
+    assert lines[1].startswith(f"{place}:1  20") and lines[1].endswith('UTC  7  {"id": 7,  "what": "ä"}')
+
+
+def test_what_a_record_holds_does_not_steer_the_terminal(topics: Said, log: EmbeddedLog) -> None:
+    log.create("t", 1)
+    log.append(
+        "t",
+        [
+            Message(b"\x1b[31mred\r\n\x00", b"\xff\xfe", 1_700_000_000_123, (("h\x07", b"\x1b"), ("n", b""))),
+            Message(None, None, -5),
+            Message(b"x" * 5_000, b"", 2**62),
+        ],
+    )
+    code, text = topics("show", "t", "--limit", "3")
+    assert code == 0
+    assert text.splitlines() == [
+        "partition 0: offsets 0 to 3 (exclusive)",
+        r"0:0  2023-11-14 22:13:20.123 UTC  \xff\xfe  \x1b[31mred\r\n\x00",
+        r"    h\x07: \x1b",
+        r"    n: ",
+        "0:1  1969-12-31 23:59:59.995 UTC  (null)  (null)",
+        f"0:2  {2**62} ms    {'x' * 1_999}…",
+    ]
+
+
+def test_records_shown_are_as_many_as_were_asked_for(topics: Said, log: EmbeddedLog) -> None:
+    log.create("t", 3)
+    for number in range(3):
+        log.append("t", [Message(b"%d" % n) for n in range(10)], partition=number)
+    for limit, offset in ((1, 0), (2, 0), (7, 4), (30, 9), (20, 10)):
+        lines = topics("show", "t", "--offset", str(offset), "--limit", str(limit))[1].splitlines()[3:]
+        assert len(lines) == min(limit, 3 * (10 - offset))
+        assert len({line.split()[0] for line in lines}) == len(lines)
+
+
+@pytest.mark.parametrize(
+    ("data", "key", "told"),
+    [
+        (b'{"a": 1}\n{"a": \n', None, "Line 2 is no JSON"),
+        (b'{"a": "\xff"}\n', None, "Line 1 is no JSON"),
+        (b'{"a": 1}\n{"b": 1}\n', "a", "Line 2 has no field 'a'"),
+        (b"[1]\n", "a", "Line 1 has no field 'a'"),
+        (b'{"a": "\\ud800"}\n', "a", "Line 1: its 'a' is no text"),
+        (b"[" * 100_000, None, "Line 1 is no JSON"),
+    ],
+)
+def test_a_line_that_cannot_be_meant_appends_nothing(
+    topics: Said, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch, data: bytes, key: str | None, told: str
+) -> None:
+    log.create("t", 1)
+    give(monkeypatch, data)
+    code, text = topics("append", "t", *(["--key", key] if key else []))
+    assert code == 1
+    assert told in text and "Nothing was appended" in text
+    assert log.bounds("t")[0].end == 0
+
+
+def test_keys_are_text_or_json_and_none_where_they_are_null(
+    topics: Said, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.create("t", 1)
+    give(monkeypatch, '{"k": "ä b"}\n{"k": 1.50}\n{"k": null}\n{"k": [1, "ü"]}\n{"k": true}'.encode())
+    assert topics("append", "t", "--key", "k")[0] == 0
+    (read,) = log.read("t", {0: 0}, max_rows=9, max_bytes=999)
+    assert read.records.column("key").to_pylist() == ["ä b".encode(), b"1.5", None, '[1,"ü"]'.encode(), b"true"]
+
+
+@pytest.mark.parametrize("command", [("show", "absent"), ("append", "absent"), ("show", "t", "--partition", "4")])
+def test_what_is_not_there_is_one_message(topics: Said, log: EmbeddedLog, command: tuple[str, ...]) -> None:
+    log.create("t", 1)
+    code, text = topics(*command)
+    assert code == 1
+    assert (text.startswith("sluice: ") and "no partition 4" in text) or "sluice topics create absent" in text
+    with pytest.raises(SystemExit):
+        topics("show", "t", "--offset", "-1")
+    with pytest.raises(SystemExit):
+        topics("create", "u", "--partitions", "0")
+
+
+def test_the_same_on_kafka(topics: Said, kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_KAFKA", kafka.brokers)
+    assert topics("create", "command", "--partitions", "1") == (0, f"command made, 1 partition ({kafka.brokers})\n")
+    give(monkeypatch, b'{"id": "x"}\n')
+    assert topics("append", "command", "--key", "id")[0] == 0
+    assert "command  1 partition, 1 offsets\n" in topics("list")[1]
+    assert topics("show", "command", "--offset", "0")[1].rstrip().endswith('x  {"id": "x"}')
+    monkeypatch.setenv("SLUICE_KAFKA", "nonsense")
+    assert topics("list")[0] == 1
