@@ -15,6 +15,7 @@ from assets.inventory import build_landing_inventory
 from assets.maintenance import KEY as MAINTENANCE
 from assets.maintenance import lake_maintenance
 from assets.publication import build_publication
+from assets.rest import build_rest_assets
 from assets.warehouse import build_warehouse
 from resources.dbt import DBT_PROJECT, dbt_resource, prepare_dbt_project
 from resources.lake import LakeResource
@@ -22,7 +23,15 @@ from resources.notifier import Notifier
 from sensors.alerts import alert_on_failure
 from sensors.automation import automated, automation_sensor
 from sensors.landing import inventory_sensor, landing_sensor
-from sensors.schedules import daily_schedule, maintenance_job, maintenance_schedule, source_job, warehouse_job
+from sensors.schedules import (
+    daily_schedule,
+    fetch_job,
+    fetch_schedule,
+    maintenance_job,
+    maintenance_schedule,
+    source_job,
+    warehouse_job,
+)
 from sluice.contracts import load_contracts
 from sluice.extensions import install_extensions
 from sluice.settings import Settings, load_settings
@@ -39,6 +48,8 @@ def build_definitions(
     contracts = list(load_contracts(settings.contracts).values())
     project = project or prepare_dbt_project(contracts, settings, dbt_folder)
 
+    fetched = [c for c in contracts if c.rest is not None]
+    landing = build_rest_assets(fetched, settings)
     ingest = build_ingest_assets(contracts, settings)
     warehouse = build_warehouse(project, contracts)
     published = build_publication([key for key in warehouse.keys if key.path[0] == "gold"])
@@ -46,9 +57,12 @@ def build_definitions(
     dead_letters = build_dead_letters(contracts)
 
     loads = [source_job(c.name, a.key) for c, a in zip(contracts, ingest, strict=True)]
+    fetches = [fetch_job(c, a.key) for c, a in zip(fetched, landing, strict=True)]
+    fetching = [fetch_schedule(c, job, a) for c, job, a in zip(fetched, fetches, landing, strict=True)]
     maintain = maintenance_job(MAINTENANCE)
     return dg.Definitions(
         assets=[
+            *landing,
             *ingest,
             *(automated(a, [i.key for i in ingest], published.key) for a in (warehouse, dead_letters, published)),
             inventory,
@@ -56,6 +70,7 @@ def build_definitions(
         ],
         asset_checks=[no_poison],
         jobs=[
+            *fetches,
             *loads,
             warehouse_job(dg.AssetSelection.assets(*warehouse.keys, dead_letters.key, published.key)),
             maintain,
@@ -63,6 +78,7 @@ def build_definitions(
         ],
         schedules=[
             *(daily_schedule(job, a) for job, a in zip(loads, ingest, strict=True)),
+            *(schedule for schedule in fetching if schedule is not None),
             maintenance_schedule(maintain),
         ],
         sensors=[

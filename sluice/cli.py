@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sluice.commands import backup, contracts, dead_letters, erase, moment, publish, trace, verify
+from sluice.commands import backup, contracts, dead_letters, erase, moment, publish, rest, trace, verify
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT, Settings, load_settings
 
@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     backup.add(commands)
     verify.add(commands)
     erase.add(commands)
+    rest.add(commands)
     for command in (published, query):
         command.add_argument(
             "--as-of", type=moment, metavar="TIME", help="what readers saw then: 2026-01-05, 2026-01-05T12:00 (UTC)"

@@ -28,6 +28,7 @@ from sluice.contracts.model import (
     RowRule,
     VolumeGate,
 )
+from sluice.contracts.reading_rest import read_rest
 from sluice.contracts.standard import check_against_standard
 from sluice.errors import ContractError
 
@@ -135,7 +136,7 @@ class _Reader:
         name = self.schema.name or ""
         if not _IDENTIFIER.fullmatch(name):
             raise self.fail(f"schema name {name!r} must be lower-case letters, digits and underscores.")
-        custom = self._custom("landing", "changeFeed", "gates", "schemaEvolution")
+        custom = self._custom("landing", "rest", "changeFeed", "gates", "schemaEvolution")
         columns, rules = self._columns()
         self._check_erasable(columns)
         landing = self._landing(custom.get("landing"))
@@ -165,6 +166,7 @@ class _Reader:
             schema_evolution=self._schema_evolution(custom.get("schemaEvolution", EVOLUTIONS[0])),
             latency_hours=self._latency_hours(),
             status=self.document.status or "",
+            rest=read_rest(custom.get("rest"), landing, self._mapping, self.fail),
             path=self.path,
         )
 
