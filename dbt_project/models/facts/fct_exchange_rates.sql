@@ -3,7 +3,7 @@
     unique_key=['date_key', 'currency'],
     changes_in=[{'table': 'bronze.exchange_rates'}, {'table': 'gold.fct_order_lines'}, {'table': 'gold.dim_date'}]
 ) }}
--- Grain: one calendar day x currency, from the currency's first rate to the last day with a rate or an order line.
+-- Grain: one calendar day x currency, from its first rate to the last day with a rate or an order line.
 with rates as (
 
     select * from {{ ref('stg_exchange_rates') }}
