@@ -135,6 +135,7 @@ class Client:
             stop=lambda s: (
                 s.attempt_number >= retries.attempts
                 or self.clock.now() + s.upcoming_sleep > self._deadline
+                or self._sockets.cut
                 # Opened by this very failure: waiting would only end at a shut door.
                 or self._breaker.current_state == pybreaker.STATE_OPEN
             ),
@@ -197,7 +198,11 @@ class Client:
         for _ in range(_MOST_REDIRECTS + 1):
             with self._response(url, params, headers) as response:
                 if response.status_code not in _REDIRECTS:
-                    return self._answer(response)
+                    answer = self._answer(response)
+                    if self._sockets.cut:
+                        # Headers that were cut off look like an answer.
+                        raise self._too_slow(self._shown(url))
+                    return answer
                 url, params = self._redirected(response), []
                 if origin(url) != self._origin:
                     headers = {"Accept": "application/json"}
@@ -244,6 +249,8 @@ class Client:
             ) as response:
                 yield response
         except SluiceError:
+            if self._sockets.cut:
+                raise self._too_slow(here) from None
             raise
         except requests.exceptions.SSLError as error:
             raise RestRefusedError(
