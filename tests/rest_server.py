@@ -54,6 +54,8 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Runs the script's next entry."""
+
     server: Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True

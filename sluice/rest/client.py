@@ -86,7 +86,7 @@ class Client:
                 f"rest.url of {source} makes no address (http://host/path, without a user) with the variables as they "
                 "are. Set them anew."
             )
-        self.name = f"{source}@{host}:{port}"
+        self.name = secrets.hide(f"{source}@{host}:{port}")
         self._state = state
         self._deadline = clock.now() + rest.timeouts.total
         self._breaker = breaker(

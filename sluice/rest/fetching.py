@@ -116,14 +116,13 @@ def fetch(
             try:
                 fetched = _fetch_one(settings, contract, rest, key, state, secrets, clock)
             except SluiceError as error:
+                _scrub(error, secrets)
                 done.failed.append((key, error))
-                state.note_bad(contract.name, key, clock.now(), secrets.hide(str(error)))
+                state.note_bad(contract.name, key, clock.now(), str(error))
                 if _goes_for_all(error):
                     done.untried = wanted[number + 1 :]
                     for other in done.untried:
-                        state.note_bad(
-                            contract.name, other, clock.now(), f"not tried, for of {key}: {secrets.hide(str(error))}"
-                        )
+                        state.note_bad(contract.name, other, clock.now(), f"not tried, because of {key}: {error}")
                     break
             else:
                 done.fetched.append(fetched)
@@ -147,6 +146,12 @@ def landing_file(settings: Settings, contract: Contract, key: str) -> Path:
 
 def _tokens(contract: Contract, key: str) -> dict[str, str]:
     return dict(zip(dimensions(contract), key.split("|"), strict=True))
+
+
+def _scrub(error: SluiceError, secrets: Secrets) -> None:
+    """Take secrets out of a message, and out of reach what it was made of: a host or a key of a document may be one."""
+    error.args = (secrets.hide(str(error)),)
+    error.__cause__ = error.__context__ = None
 
 
 def _goes_for_all(error: SluiceError) -> bool:
