@@ -15,6 +15,7 @@ from assets.inventory import build_landing_inventory
 from assets.maintenance import KEY as MAINTENANCE
 from assets.maintenance import lake_maintenance
 from assets.publication import build_publication
+from assets.rest import build_rest_assets
 from assets.streams import build_stream_assets, stream_key
 from assets.warehouse import build_warehouse
 from resources.dbt import DBT_PROJECT, dbt_resource, prepare_dbt_project
@@ -25,6 +26,8 @@ from sensors.automation import automated, automation_sensor
 from sensors.landing import inventory_sensor, landing_sensor
 from sensors.schedules import (
     daily_schedule,
+    fetch_job,
+    fetch_schedule,
     maintenance_job,
     maintenance_schedule,
     source_job,
@@ -48,6 +51,8 @@ def build_definitions(
     contracts = list(load_contracts(settings.contracts).values())
     project = project or prepare_dbt_project(contracts, settings, dbt_folder)
 
+    fetched = [c for c in contracts if c.rest is not None]
+    landing = build_rest_assets(fetched, settings)
     ingest = build_ingest_assets(contracts, settings)
     streams = build_stream_assets(contracts, settings)
     warehouse = build_warehouse(project, contracts, {c.name: stream_key(c) for c in contracts if c.stream})
@@ -56,9 +61,12 @@ def build_definitions(
     dead_letters = build_dead_letters(contracts)
 
     loads = [source_job(c.name, a.key) for c, a in zip(contracts, ingest, strict=True)]
+    fetches = [fetch_job(c, a.key) for c, a in zip(fetched, landing, strict=True)]
+    fetching = [fetch_schedule(c, job, a) for c, job, a in zip(fetched, fetches, landing, strict=True)]
     maintain = maintenance_job(MAINTENANCE)
     return dg.Definitions(
         assets=[
+            *landing,
             *ingest,
             *streams,
             *(
@@ -70,6 +78,7 @@ def build_definitions(
         ],
         asset_checks=[no_poison],
         jobs=[
+            *fetches,
             *loads,
             *(stream_job(c.name, stream_key(c)) for c in contracts if c.stream),
             warehouse_job(dg.AssetSelection.assets(*warehouse.keys, dead_letters.key, published.key)),
@@ -78,6 +87,7 @@ def build_definitions(
         ],
         schedules=[
             *(daily_schedule(job, a) for job, a in zip(loads, ingest, strict=True)),
+            *(schedule for schedule in fetching if schedule is not None),
             maintenance_schedule(maintain),
         ],
         sensors=[

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -32,6 +33,9 @@ DEMO_LOG = "demo.log"
 
 # Who the demo is in the books, when it mends a dead letter.
 DEMO_NAME = "demo"
+
+# Where contracts/exchange_rates.odcs.yaml looks for the API's address.
+RATES_URL = "RATES_API_URL"
 
 # A number with a decimal comma: what was meant is plain, whatever the column.
 _DECIMAL_COMMA = re.compile(r"\d+,\d+")
@@ -91,10 +95,14 @@ def _demo(chosen: argparse.Namespace) -> int:
         from sluice.simulation import generate
         from sluice.simulation.live import live_events
 
+        # What is fetched lands there, too, and is none of the shop's files.
+        fetched = [c.landing.prefix.split("/")[0] for c in load_contracts(settings.contracts).values() if c.rest]
         print(f"A shop trades for {chosen.days} days into {_shown(landing)} …", flush=True)
         begun = time.perf_counter()
         try:
-            truth = generate(landing, seed=chosen.seed, days=chosen.days, scale=chosen.scale, start=SHOP_START)
+            truth = generate(
+                landing, seed=chosen.seed, days=chosen.days, scale=chosen.scale, start=SHOP_START, besides=fetched
+            )
         except ValueError as error:
             raise LandingError(
                 f"{error}. `make dev` goes on with what is there; `SLUICE_HOME=.sluice-2 make demo` makes another "
@@ -113,10 +121,28 @@ def _demo(chosen: argparse.Namespace) -> int:
     noted = {"SLUICE_LANDING": str(landing), "SLUICE_START_DATE": str(start)}
     note_settings(settings.home, noted if end is None else {**noted, "SLUICE_END_DATE": str(end)})
     settings = load_settings(home=str(settings.home), landing=landing, start_date=start, end_date=end)
-    _run_everything(settings, visitors, outcome)
+    with _simulated_api(chosen.landing is None):
+        fetch = [] if chosen.landing else [SHOP_START + timedelta(days=n) for n in range(chosen.days)]
+        _run_everything(settings, outcome, fetch, visitors)
     outcome.took("total", time.perf_counter() - started)
     _report(settings, outcome)
     return 1 if outcome.failed else 0
+
+
+@contextlib.contextmanager
+def _simulated_api(wanted: bool) -> Iterator[None]:
+    """The API of the exchange rates, for as long as the demo takes; unless the environment names another."""
+    if not wanted or RATES_URL in os.environ:
+        yield
+        return
+    from sluice.simulation.rates_api import serving
+
+    with serving() as api:
+        os.environ[RATES_URL] = api.url
+        try:
+            yield
+        finally:
+            del os.environ[RATES_URL]
 
 
 def landing_span(landing: Path, contracts: Sequence[Contract]) -> tuple[date, date]:
@@ -153,8 +179,15 @@ def note_settings(home: Path, values: dict[str, str]) -> None:
     path.write_text(text)
 
 
-def _run_everything(settings: Settings, visitors: Sequence[Message], outcome: Outcome) -> None:
-    """The jobs of the UI, in this process, one after the other; `visitors` come by the event log, in two halves."""
+def _run_everything(settings: Settings, outcome: Outcome, days: Sequence[date], visitors: Sequence[Message]) -> None:
+    """The jobs of the UI, in this process, one after the other.
+
+    Args:
+        settings: of the lake.
+        outcome: is told what was done.
+        days: those fetched from APIs.
+        visitors: what they do comes by the event log, in two halves.
+    """
     from resources.instance import prepare_instance
 
     prepare_instance(settings)
@@ -186,6 +219,12 @@ def _run_everything(settings: Settings, visitors: Sequence[Message], outcome: Ou
             return result
 
         for contract in load_contracts(settings.contracts).values():
+            if contract.rest and days:
+                # One partition a day: the demo's own source has no other dimension.
+                landing = defs.resolve_assets_def(dg.AssetKey(["landing", contract.name])).partitions_def
+                assert landing is not None, "landing assets are partitioned"
+                run(f"fetch_{contract.name}", run_tags([d.isoformat() for d in days], landing), "fetching")
+                print(f"{contract.name} fetched from its API", flush=True)
             definition = defs.resolve_assets_def(dg.AssetKey(["bronze", contract.name])).partitions_def
             assert definition is not None, "ingest assets are partitioned"
             found = scan(contract, settings.landing_path, settings.start_date, settings.end_date)

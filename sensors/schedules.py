@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from resources.partitions import run_tags
+from sluice.contracts import Contract
+from sluice.rest import scheduled_days
 
 if TYPE_CHECKING:
     # What define_asset_job returns; Dagster exports no public name for it.
@@ -79,3 +81,46 @@ def daily_schedule(job: "UnresolvedAssetJobDefinition", asset: dg.AssetsDefiniti
         return dg.RunRequest(run_key=day, tags=run_tags(keys, definition))
 
     return _daily
+
+
+def fetch_job(contract: Contract, key: dg.AssetKey) -> "UnresolvedAssetJobDefinition":
+    """A job that fetches partitions of one source from its API; the landing sensor ingests them."""
+    return dg.define_asset_job(
+        f"fetch_{contract.name}",
+        dg.AssetSelection.assets(key),
+        description=f"Fetch partitions of {contract.name} from its API into the landing area.",
+    )
+
+
+def fetch_schedule(
+    contract: Contract, job: "UnresolvedAssetJobDefinition", asset: dg.AssetsDefinition
+) -> dg.ScheduleDefinition | None:
+    """Fetches the last days of a source as often as its contract says; None where it does not.
+
+    On from the start unless the contract says `active: false`: whoever wrote a schedule wants it to run.
+    """
+    rest = contract.rest
+    if rest is None or rest.schedule is None:
+        return None
+    schedule, definition = rest.schedule, asset.partitions_def
+    assert definition is not None, "landing assets are partitioned"
+
+    @dg.schedule(
+        name=f"scheduled_fetch_{contract.name}",
+        job=job,
+        cron_schedule=schedule.cron,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING if schedule.active else dg.DefaultScheduleStatus.STOPPED,
+        description=f"Fetches the last {schedule.days} days, up to yesterday.",
+    )
+    def _fetch(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        moment = context.scheduled_execution_time
+        days = {day.isoformat() for day in scheduled_days(rest, moment.date())}
+        keys = [k for k in definition.get_partition_keys() if days & set(k.split("|"))]
+        if not keys:
+            return dg.SkipReason(
+                f"No day of {min(days)} to {max(days)} is a partition (SLUICE_START_DATE, SLUICE_END_DATE)."
+            )
+        return dg.RunRequest(run_key=moment.isoformat(), tags=run_tags(keys, definition))
+
+    return _fetch

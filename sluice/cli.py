@@ -18,6 +18,7 @@ from sluice.commands import (
     moment,
     publish,
     replay,
+    rest,
     stream,
     topics,
     trace,
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stream.add(commands)
     replay.add(commands)
     erase.add(commands)
+    rest.add(commands)
     topics.add(commands)
     for command in (published, query):
         command.add_argument(

@@ -136,6 +136,13 @@ def differences(old: Contract, new: Contract) -> Iterator[Change]:
         add("stream", _stream(old.stream, new.stream), f"{old.stream or 'none'} → {new.stream or 'none'}")
     if old.latency_hours != new.latency_hours:
         add("latency_hours", "compatible", f"{old.latency_hours} → {new.latency_hours}")
+    if old.rest != new.rest:
+        # Where files come from is nobody's promise: what they hold is.
+        add(
+            "rest",
+            "compatible",
+            "how it is fetched" if old.rest and new.rest else "is fetched" if new.rest else "no longer fetched",
+        )
     for field in _DOCUMENTATION:
         if getattr(old, field) != getattr(new, field):
             add(field, "documentation", "changed")

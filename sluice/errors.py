@@ -41,6 +41,39 @@ class PositionMovedError(SluiceError):
     """Somebody else has committed the offsets that were about to be. Transient: reading goes on behind them."""
 
 
+class RestUnavailableError(SluiceError):
+    """An API cannot be reached, does not answer in time, or answers that it cannot now. Transient; nothing landed.
+
+    Attributes:
+        retry_after: seconds the server asks to be left alone; None: it does not say.
+        throttled: the server is well and wants fewer requests.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, throttled: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after, self.throttled = retry_after, throttled
+
+
+class RestCircuitOpenError(RestUnavailableError):
+    """An API failed so often that it is left alone for a while; nothing was sent. Transient."""
+
+
+class RestRefusedError(SluiceError):
+    """An API refuses what it is asked: credentials, address, request. Persistent; nothing landed.
+
+    Attributes:
+        status: of the answer; None where there was none, as with a certificate that is not trusted.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class RestAnswerError(SluiceError):
+    """An answer is not what the contract says, or not all of it. Persistent until somebody looks; nothing landed."""
+
+
 class LakeUnavailableError(SluiceError):
     """The lake's catalog or its data cannot be reached, or stayed locked through every retry. Transient."""
 

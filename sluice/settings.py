@@ -135,7 +135,8 @@ class Settings(BaseSettings):
             raise ValueError(f"end_date {self.end_date} must lie after start_date {self.start_date}")
         home, landing = self.home.resolve(), self.landing_path
         if home.is_relative_to(landing) or any(
-            landing.is_relative_to(home / own) for own in ("lake", "dagster", "readers", "tmp", "topics", "kafka")
+            landing.is_relative_to(home / own)
+            for own in ("lake", "dagster", "readers", "rest", "tmp", "topics", "kafka")
         ):
             # An erasure rewrites what it finds in the landing area.
             raise ValueError(f"landing {landing} must be a folder of its own: the lake is in {home}")

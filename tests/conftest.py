@@ -199,6 +199,8 @@ def contract_document(
     evolution: str = "evolve",
     version: str = "1.0.0",
     stream: dict[str, Any] | None = None,
+    rest: dict[str, Any] | None = None,
+    latency: float | None = None,
     **landing: Any,
 ) -> dict[str, Any]:
     """A contract as its YAML file holds it; `columns` maps names to ODCS properties, VARCHAR where they say nothing."""
@@ -216,9 +218,13 @@ def contract_document(
         custom.append({"property": "changeFeed", "value": feed})
     if stream is not None:
         custom.append({"property": "stream", "value": stream})
+    if rest is not None:
+        custom.append({"property": "rest", "value": rest})
     if evolution != "evolve":
         custom.append({"property": "schemaEvolution", "value": evolution})
+    sla = [] if latency is None else [{"property": "latency", "value": latency, "unit": "h"}]
     return {
+        "slaProperties": sla,
         "apiVersion": "v3.1.0",
         "kind": "DataContract",
         "id": f"test.{name}",

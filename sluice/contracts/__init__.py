@@ -24,6 +24,7 @@ from sluice.contracts.model import (
     VolumeGate,
 )
 from sluice.contracts.reading import SUFFIX, load_contract, load_contracts
+from sluice.contracts.rest import RestSource
 
 __all__ = [
     "EVOLUTIONS",
@@ -40,6 +41,7 @@ __all__ = [
     "Contract",
     "CsvDialect",
     "Landing",
+    "RestSource",
     "RowRule",
     "Stream",
     "VolumeGate",

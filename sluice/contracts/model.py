@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sluice.contracts.rest import RestSource
+
 FORMATS = ("csv", "jsonl", "parquet")
 
 # What a rule does: tell of the row, set it aside, or refuse its whole batch.
@@ -204,6 +206,8 @@ class Contract:
     schema_evolution: str
     latency_hours: float | None
     status: str
+    # How landing files come to be changes no row's fate: no part of `hash`.
+    rest: RestSource | None
     path: Path = field(compare=False)
 
     @property

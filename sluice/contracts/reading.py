@@ -32,6 +32,7 @@ from sluice.contracts.model import (
     Stream,
     VolumeGate,
 )
+from sluice.contracts.reading_rest import read_rest
 from sluice.contracts.standard import check_against_standard
 from sluice.encodings import ENCODINGS, encoding
 from sluice.errors import ContractError
@@ -148,7 +149,7 @@ class _Reader:
             raise self.fail(f"schema name {name!r} must be lower-case letters, digits and underscores.")
         if name.endswith(REBUILT):
             raise self.fail(f"schema name {name!r} ends as the shadow of a source that is rebuilt does. Rename it.")
-        custom = self._custom("landing", "stream", "changeFeed", "gates", "schemaEvolution")
+        custom = self._custom("landing", "stream", "rest", "changeFeed", "gates", "schemaEvolution")
         columns, rules = self._columns()
         self._check_erasable(columns)
         stream = self._stream(custom.get("stream"), columns)
@@ -184,6 +185,7 @@ class _Reader:
             schema_evolution=self._schema_evolution(custom.get("schemaEvolution", EVOLUTIONS[0])),
             latency_hours=self._latency_hours(),
             status=self.document.status or "",
+            rest=read_rest(custom.get("rest"), landing, self._mapping, self.fail),
             path=self.path,
         )
 

@@ -13,7 +13,7 @@ import gzip
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -41,14 +41,16 @@ class Line:
 class Landing:
     """The landing folder of one generation; a context manager that clears a former generation on entry."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, besides: Collection[str] = ()) -> None:
         """Bind to a folder; nothing is touched before the context is entered.
 
         Args:
             out: the landing folder; made if absent.
+            besides: folders in it that others fill; they are left alone.
 
         """
         self._out = out.resolve()
+        self._besides = frozenset(besides)
         self._manifest = self._out.parent / f".{self._out.name}.shop-manifest"
         self._names: io.TextIOWrapper | None = None
         self._former: set[str] = set()
@@ -185,6 +187,7 @@ class Landing:
             for name in names
             if not (name.startswith(".") and name.endswith(".tmp"))
         }
+        present = {name for name in present if name.split("/")[0] not in self._besides}
         strangers = sorted(present - own)
         if strangers:
             raise ValueError(

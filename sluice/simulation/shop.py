@@ -12,6 +12,7 @@ them.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from datetime import date, timedelta
 from pathlib import Path
 from random import Random
@@ -37,12 +38,13 @@ def generate(
     days: int = DEFAULT_DAYS,
     scale: float = DEFAULT_SCALE,
     start: date = DEFAULT_START,
+    besides: Collection[str] = (),
 ) -> Truth:
     """Write the landing area of a simulated shop and return the right answers.
 
     Below `out` there are afterwards only the folders `orders`, `cdc` and `events` of this generation; files
     of a former one are removed. The list by which they are recognised is `.<name of out>.shop-manifest`
-    beside `out`.
+    beside `out`. Folders named in `besides` are nobody's business here.
 
     Args:
         out: the landing folder; made if absent.
@@ -51,6 +53,7 @@ def generate(
         scale: factor on the numbers of rows, above 0. At 1 there are about 1,500 order lines and 3,000 events
             a day, 600 products and 900 customers.
         start: the first day, UTC.
+        besides: folders below `out` that others fill, such as `exchange_rates`.
 
     Returns:
         The truth about the files written.
@@ -81,7 +84,7 @@ def generate(
         for table in ("products", "customers")
     }
 
-    with Landing(out) as landing:
+    with Landing(out, besides) as landing:
         for index in range(days):
             day = start + timedelta(days=index)
             for table, feed in feeds.items():

@@ -19,7 +19,7 @@ Document = dict[str, Any]
 
 
 def test_the_four_contracts_are_found_by_name(contracts: dict[str, Contract]) -> None:
-    assert sorted(contracts) == ["customers", "events", "orders", "products"]
+    assert sorted(contracts) == ["customers", "events", "exchange_rates", "orders", "products"]
     assert {c.version for c in contracts.values()} == {"1.0.0"}
     assert {c.latency_hours for c in contracts.values()} == {36.0}
     assert {c.max_rejected_share for c in contracts.values()} == {0.05}
@@ -171,7 +171,7 @@ MISTAKES: dict[str, tuple[tuple[Any, ...], Any, list[str]]] = {
     "customProperty like no other": (
         ("schema", 0, "customProperties", 0, "property"),
         "zzz",
-        ["'zzz'", "Known are landing, stream, changeFeed, gates"],
+        ["'zzz'", "Known are landing, stream, rest, changeFeed, gates"],
     ),
     "landing no mapping": (LANDING, "orders", ["customProperties.landing must be a mapping"]),
     "typo in landing": ((*LANDING, "formts"), ["csv"], ["'formts'", "Did you mean 'formats'?"]),

@@ -31,7 +31,7 @@ def values(*listed: str) -> dict[str, Any]:
 
 def test_every_bronze_column_is_described_with_its_type(contracts: dict[str, Contract]) -> None:
     made = tables(sources_yaml(contracts.values()))
-    assert list(made) == ["customers", "events", "orders", "products"]
+    assert list(made) == ["customers", "events", "exchange_rates", "orders", "products"]
     for name, table in made.items():
         described = [(c["name"], c["data_type"]) for c in table["columns"]]
         assert described == [(column, kind.lower()) for column, kind in bronze_columns(contracts[name])]
