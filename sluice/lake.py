@@ -255,8 +255,12 @@ class Lake:
             if not os.access(settings.catalog_path.parent, os.W_OK):
                 temp_path = Path(tempfile.gettempdir()) / f"sluice-{os.getuid()}"
         elif not settings.uses_postgres:
-            # WAL lets many read while one writes; the busy timeout rides out a short commit of somebody else.
-            options += ["META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 5000"]
+            # The busy timeout rides out a short commit of somebody else.
+            options.append("META_BUSY_TIMEOUT 5000")
+            if not read_only:
+                # Lets many read while one writes. The file keeps it: a reader need not ask for it, and cannot where
+                # whoever was making the file died before.
+                options.append("META_JOURNAL_MODE 'WAL'")
         if read_only:
             options.append("READ_ONLY")
         elif holds_data(settings):

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from sluice.books import books
-from sluice.lake import CATALOG, Lake
+from sluice.errors import LakeUnavailableError
+from sluice.lake import CATALOG, Lake, holds_data
 from sluice.maintenance import maintain
 from sluice.settings import Settings
 from sluice.verification import verify
@@ -44,10 +45,14 @@ def state(settings: Settings) -> dict[str, list[tuple[object, ...]]]:
 
 def has(settings: Settings, table: str) -> bool:
     """Whether there is a lake, and this table in it."""
-    if not settings.catalog_path.exists():
-        return False
-    with Lake(settings).reading() as con:
-        return con.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [table]).fetchone() is not None
+    try:
+        with Lake(settings).reading() as con:
+            return con.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [table]).fetchone() is not None
+    except LakeUnavailableError as error:
+        # None has been made, or whoever made it died before it was one; where rows are at stake it says otherwise.
+        if str(error).startswith("There is no lake at") and not holds_data(settings):
+            return False
+        raise
 
 
 def books_hold(settings: Settings) -> None:

@@ -50,6 +50,17 @@ def test_two_that_create_at_once_make_one_lake(bench: Bench) -> None:
     assert bench.sql("SELECT count(*) FROM duckdb_tables() WHERE database_name = 'lake'") == [(len(OPS_TABLES),)]
 
 
+def test_a_catalog_whose_maker_died_before_it_was_one_is_no_lake_and_is_made_whole(bench: Bench) -> None:
+    bench.settings.catalog_path.parent.mkdir(parents=True)
+    with sqlite3.connect(bench.settings.catalog_path) as begun:
+        # As a process killed between the file's first table and its write-ahead log leaves it.
+        begun.execute("CREATE TABLE begun (n INTEGER)")
+    with pytest.raises(LakeUnavailableError, match=r"There is no lake at .* yet"), bench.lake.reading():
+        pass
+    bench.lake.create()
+    assert bench.sql("SELECT count(*) FROM duckdb_tables() WHERE database_name = 'lake'") == [(len(OPS_TABLES),)]
+
+
 def test_a_transaction_is_whole_or_not_at_all(bench: Bench) -> None:
     bench.lake.create()
 
