@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import duckdb
-import pyarrow as pa
 
 from sluice.contracts import Contract
 from sluice.lake import quoted
@@ -17,6 +17,10 @@ from sluice.landing import STREAM_PREFIX
 from sluice.preflight import LONGEST_LINE_BYTES
 from sluice.records.json_lines import json_records
 from sluice.records.shape import OPERATION, Origin, TextColumn, text_columns
+
+if TYPE_CHECKING:
+    # Only who reads a topic pays for its import.
+    import pyarrow as pa
 
 # Kafka's default for the largest message is 1 MiB; a value is bounded as a landing file's line is.
 _LONGEST_BYTES = LONGEST_LINE_BYTES
