@@ -163,6 +163,9 @@ _UNKNOWN = {
     KafkaError._UNKNOWN_PARTITION,
 }
 
+# Values of settings that a message may show.
+_TOLD = {"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI"}
+
 
 @dataclass(frozen=True)
 class _Described:
@@ -435,8 +438,8 @@ class KafkaLog:
         self._said = None
         try:
             return kind({**usual, **self._settings, **fixed, "error_cb": self._heard})
-        except KafkaException as error:
-            told = self._scrubbed(error.args[0].str())
+        except (KafkaException, TypeError, ValueError) as error:
+            told = self._scrubbed(error.args[0].str() if isinstance(error, KafkaException) else str(error))
             raise ConfigurationError(f"SLUICE_KAFKA: Kafka's client does not take its settings: {told}") from None
 
     def _heard(self, error: KafkaError) -> None:
@@ -480,9 +483,9 @@ class KafkaLog:
         return EventLogError(f"{what}: {told} ({error.name()}). Look into the broker's log.")
 
     def _scrubbed(self, text: str) -> str:
-        """A message of the client without any value of its settings, brokers excepted."""
+        """A message of the client without any value of its settings that might be a secret, put in the wrong place."""
         for key, value in self._settings.items():
-            if key != "bootstrap.servers" and isinstance(value, str) and value:
+            if key != "bootstrap.servers" and isinstance(value, str) and value and value.upper() not in _TOLD:
                 text = text.replace(value, "***")
         return text
 
@@ -633,7 +636,7 @@ class _Reader:
             moved: bool = message.offset() > held.reached
             held.reached = max(held.reached, message.offset())
             return moved
-        if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE):
             number = message.partition()
             raise lost(
                 self._topic, number, self._held[number].reached, self._log._bounds(self._topic, [number])[number]

@@ -437,7 +437,13 @@ def test_brokers_that_can_be_meant(text: str) -> None:
 
 
 def test_what_the_client_refuses_is_told_without_values() -> None:
-    for extra in ({"sasl.pasword": "quince-9"}, {"security.protocol": "quince-9"}, {"ssl.ca.location": "/quince-9"}):
+    for extra in (
+        {"sasl.pasword": "quince-9"},
+        {"security.protocol": "quince-9"},
+        {"ssl.ca.location": "/quince-9"},
+        {"stats_cb": "quince-9"},
+        {"socket.timeout.ms": "quince-9"},
+    ):
         log = KafkaLog({"bootstrap.servers": "127.0.0.1:1", "security.protocol": "SSL", **extra})
         with pytest.raises(ConfigurationError, match="SLUICE_KAFKA") as error:
             log.topics()
