@@ -56,7 +56,7 @@ def build_stream_asset(contract: Contract, settings: Settings) -> dg.AssetsDefin
             f"{contract.description}\n\nFrom the topic `{stream.topic}` into `bronze.{contract.name}`, each message "
             "exactly once."
         ),
-        kinds={"duckdb", "ducklake", "kafka" if open_log(settings).name != "embedded" else "stream"},
+        kinds={"duckdb", "ducklake", "kafka" if settings.uses_kafka else "stream"},
         owners=list(contract.owners),
         tags={"domain": contract.domain},
         metadata={
@@ -76,24 +76,24 @@ def build_stream_asset(contract: Contract, settings: Settings) -> dg.AssetsDefin
         check_specs=_check_specs(contract, key),
     )
     def _read(context: dg.AssetExecutionContext, config: StreamConfig, lake: LakeResource) -> Iterator[object]:
-        log = open_log(lake.settings)
         total = StreamResult(contract.name, ())
         told = time.monotonic()
-        for result in read_until(
-            lake.lake,
-            contract,
-            log,
-            run_id=context.run.run_id,
-            force=config.force,
-            seconds=config.seconds,
-            most_batches=None if config.seconds else BATCHES_A_RUN,
-        ):
-            total = total.with_more(result)
-            context.log.info(summary_line(result))
-            if time.monotonic() - told > TELL_SECONDS:
-                context.log_event(dg.AssetMaterialization(key, metadata=counts(total)))
-                told = time.monotonic()
-        yield _result(lake, contract, log, key, total)
+        with open_log(lake.settings) as log:
+            for result in read_until(
+                lake.lake,
+                contract,
+                log,
+                run_id=context.run.run_id,
+                force=config.force,
+                seconds=config.seconds,
+                most_batches=None if config.seconds else BATCHES_A_RUN,
+            ):
+                total = total.with_more(result)
+                context.log.info(summary_line(result))
+                if time.monotonic() - told > TELL_SECONDS:
+                    context.log_event(dg.AssetMaterialization(key, metadata=counts(total)))
+                    told = time.monotonic()
+            yield _result(lake, contract, log, key, total)
 
     return _read
 

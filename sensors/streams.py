@@ -36,13 +36,13 @@ def stream_sensor(contract: Contract, key: dg.AssetKey) -> dg.SensorDefinition:
     )
     def _sensor(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult | dg.SkipReason:
         try:
-            log = open_log(lake.settings)
-            if stream.topic not in log.topics():
-                return dg.SkipReason(f"There is no topic {stream.topic} yet.")
-            lake.lake.create()
-            with lake.lake.reading() as con:
-                waiting = lag(con, contract, log)
-                last = last_read(con, contract)
+            with open_log(lake.settings) as log:
+                if stream.topic not in log.topics():
+                    return dg.SkipReason(f"There is no topic {stream.topic} yet.")
+                lake.lake.create()
+                with lake.lake.reading() as con:
+                    waiting = lag(con, contract, log)
+                    last = last_read(con, contract)
         except SluiceError as error:
             return dg.SkipReason(str(error))
         return decide(contract, waiting, last, context.instance, key, now=datetime.now(UTC).replace(tzinfo=None))

@@ -107,6 +107,7 @@ OPS_TABLES: dict[str, dict[str, str]] = {
     "stream_positions": {
         "source": "VARCHAR",
         "topic": "VARCHAR",
+        "topic_id": "VARCHAR",
         "partition": "INTEGER",
         "era": "INTEGER",
         "start_offset": "BIGINT",

@@ -174,13 +174,19 @@ def _begin(con: duckdb.DuckDBPyConnection, contract: Contract, shadow: Contract,
     con.execute("INSERT INTO ops.turns VALUES (?, 0)", [shadow.name])
     by_partition = {r.partition: r for r in ranges}
     starts = [
-        (number, position.era, by_partition[number].start if number in by_partition else position.next_offset)
+        (
+            number,
+            position.era,
+            position.topic_id,
+            by_partition[number].start if number in by_partition else position.next_offset,
+        )
         for number, position in positions(con, contract).items()
     ]
-    temp_table(con, "shadow_starts", "partition INTEGER, era INTEGER, start BIGINT", starts)
+    temp_table(con, "shadow_starts", "partition INTEGER, era INTEGER, topic_id VARCHAR, start BIGINT", starts)
     con.execute(
         # Who was late when they were first read is late again.
-        "INSERT INTO ops.stream_positions BY NAME SELECT $shadow AS source, $topic AS topic, s.partition, s.era, "
+        "INSERT INTO ops.stream_positions BY NAME SELECT $shadow AS source, $topic AS topic, s.topic_id, s.partition, "
+        "s.era, "
         "s.start AS start_offset, s.start AS stop_offset, 0 AS records, 0 AS late, b.watermark, "
         "(SELECT max(newest_event) FROM ops.stream_positions AS p WHERE p.source = $source AND p.topic = $topic "
         "AND p.partition = s.partition AND p.era = s.era AND p.stop_offset <= s.start) AS newest_event "

@@ -55,6 +55,7 @@ class Position:
 
     Attributes:
         era: raised when somebody moves the position.
+        topic_id: which topic of this name it is a position in.
         next_offset: the first offset not read yet; None where nothing was.
         newest_event: the latest event time of what was read, as `sluice.lateness` counts it.
         newest_message: the latest time the log has of what was read.
@@ -62,6 +63,7 @@ class Position:
 
     partition: int
     era: int
+    topic_id: str
     next_offset: int | None
     newest_event: datetime | None
     newest_message: datetime | None
@@ -229,7 +231,8 @@ def _read_next(
 def positions(con: duckdb.DuckDBPyConnection, contract: Contract) -> dict[int, Position]:
     """How far a source has read each partition of its topic; of those never read there is nothing."""
     rows = con.execute(
-        "SELECT partition, era, max(stop_offset), max(newest_event), max(newest_message) FROM ops.stream_positions "
+        "SELECT partition, era, any_value(topic_id), max(stop_offset), max(newest_event), max(newest_message) "
+        "FROM ops.stream_positions "
         "WHERE source = ? AND topic = ? GROUP BY partition, era QUALIFY era = max(era) OVER (PARTITION BY partition)",
         [contract.name, stream_of(contract).topic],
     ).fetchall()
@@ -308,12 +311,15 @@ def read_once(
     }
     known = positions(con, contract)
     starts = {number: _start(known.get(number), b) for number, b in bounds.items()}
-    _check_there(contract, stream, bounds, starts)
-    waiting = {number: start for number, start in starts.items() if start < bounds[number].end}
+    topic_id = log.topic_id(stream.topic)
+    _check_there(contract, stream, bounds, starts, {known[n].topic_id for n in known} - {topic_id})
+    waiting = {number for number, start in starts.items() if start < bounds[number].end}
     if not waiting:
         return StreamResult(contract.name, ())
-    slices = log.read(stream.topic, waiting, max_rows=most_rows, max_bytes=lake.settings.chunk_bytes)
-    slices = [_before(s, bounds[s.partition].end) for s in slices]
+    # All partitions each time, whether or not something waits: so a log goes on where it has read ahead.
+    slices = log.read(stream.topic, starts, max_rows=most_rows, max_bytes=lake.settings.chunk_bytes)
+    if stops is not None:
+        slices = [_before(s, bounds[s.partition].end) for s in slices if s.partition in waiting]
     if not slices:
         return StreamResult(contract.name, ())
     mark = watermark(
@@ -330,7 +336,7 @@ def read_once(
         if any(_start(now.get(s.partition), bounds[s.partition]) != s.start for s in slices):
             raise PositionMovedError
         outcomes = reapply(c, contract, commit(c, contract, batches, run_id))
-        _note_positions(c, contract, stream, slices, batches, known, mark)
+        _note_positions(c, contract, stream, slices, batches, known, mark, topic_id)
         return outcomes
 
     told = ", ".join(f"{s.partition}: [{s.start}, {s.stop})" for s in slices)
@@ -348,12 +354,20 @@ def _before(part: Slice, stop: int) -> Slice:
     return Slice(part.topic, part.partition, part.start, stop, kept)
 
 
-def _check_there(contract: Contract, stream: Stream, bounds: dict[int, Bounds], starts: dict[int, int]) -> None:
-    """Whether what is to be read next is still there.
+def _check_there(
+    contract: Contract, stream: Stream, bounds: dict[int, Bounds], starts: dict[int, int], former: set[str]
+) -> None:
+    """Whether what is to be read next is still there; `former` are other topics of this name that were read.
 
     Raises:
         OffsetLostError: it is not.
     """
+    anew = (
+        f"the topic was made anew. `sluice stream seek {contract.name} --to earliest` reads it from its beginning; "
+        "what was read stays."
+    )
+    if former:
+        raise OffsetLostError(f"{contract.name}: {stream.topic} is not the topic that was read so far: {anew}")
     for number, held in bounds.items():
         start = starts[number]
         if start < held.start:
@@ -365,8 +379,7 @@ def _check_there(contract: Contract, stream: Stream, bounds: dict[int, Bounds], 
         if start > held.end:
             raise OffsetLostError(
                 f"{contract.name}: {stream.topic} partition {number} was read up to {start}, but ends at {held.end}: "
-                f"the topic was made anew. `sluice stream seek {contract.name} --to earliest` reads it from its "
-                "beginning; what was read stays."
+                f"{anew}"
             )
 
 
@@ -457,6 +470,7 @@ def _note_positions(
     batches: Sequence[Batch],
     known: dict[int, Position],
     mark: datetime | None,
+    topic_id: str,
 ) -> None:
     temp_table(
         con,
@@ -482,14 +496,15 @@ def _note_positions(
     )
     event = f"least(j.{value(stream.event_time)}, m.message_ts)" if stream.event_time else "NULL::TIMESTAMP"
     con.execute(
-        "INSERT INTO ops.stream_positions BY NAME SELECT $source AS source, o.* EXCLUDE (batch_no, former_event), "
+        "INSERT INTO ops.stream_positions BY NAME SELECT $source AS source, $topic_id AS topic_id, "
+        "o.* EXCLUDE (batch_no, former_event), "
         "t.newest_message, $mark AS watermark, greatest(o.former_event::TIMESTAMP, t.newest_event) AS newest_event, "
         "coalesce(l.late, 0) AS late FROM new_offsets AS o LEFT JOIN ("
         f"SELECT j.batch_no, max(m.message_ts) AS newest_message, max({event}) FILTER (NOT j.rejected) AS newest_event "
         "FROM judged AS j JOIN messages AS m ON m.file_id = j.file_id AND m.line = j.line GROUP BY j.batch_no) AS t "
         "USING (batch_no) LEFT JOIN (SELECT batch_no, count(*) AS late FROM late_rows GROUP BY batch_no) AS l "
         "USING (batch_no)",
-        {"source": contract.name, "mark": mark},
+        {"source": contract.name, "topic_id": topic_id, "mark": mark},
     )
 
 
@@ -510,7 +525,7 @@ def seek(lake: Lake, contract: Contract, log: EventLog, where: datetime | str) -
         LakeUnavailableError, StorageFullError: as `Lake`.
     """
     stream = stream_of(contract)
-    bounds = log.bounds(stream.topic)
+    bounds, topic_id = log.bounds(stream.topic), log.topic_id(stream.topic)
     if isinstance(where, datetime):
         targets = log.offsets_at(stream.topic, where)
     else:
@@ -528,7 +543,10 @@ def seek(lake: Lake, contract: Contract, log: EventLog, where: datetime | str) -
             "source VARCHAR, topic VARCHAR, partition INTEGER, era INTEGER, start_offset BIGINT, stop_offset BIGINT",
             rows,
         )
-        con.execute("INSERT INTO ops.stream_positions BY NAME SELECT *, 0 AS records, 0 AS late FROM sought")
+        con.execute(
+            "INSERT INTO ops.stream_positions BY NAME SELECT *, ? AS topic_id, 0 AS records, 0 AS late FROM sought",
+            [topic_id],
+        )
 
     with _ready(lake, contract) as con:
         lake.transaction(con, write, f"stream {contract.name}: positions moved")

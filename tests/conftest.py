@@ -28,10 +28,20 @@ from sluice.settings import PROJECT, load_settings
 from tests import kafka as kafka_server
 from tests.postgres import Server, programs, serving
 
+# Files of tests that ask for the fixture `kafka`.
+WITH_KAFKA = {
+    "tests/sluice/eventlog/test_event_log.py",
+    "tests/sluice/eventlog/test_kafka_log.py",
+    "tests/sluice/eventlog/test_kafka_streams.py",
+    "tests/sluice/test_topics_command.py",
+}
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
     """A file's tests stay on one worker, and all of tests/e2e on one: two platforms at once starve each other.
+
+    So do those that share a Kafka broker, which takes half a gigabyte and seconds to start.
 
     Measured: with a worker of its own for the backfills, which wait for Dagster's daemon half of their time, all tests
     took 17 minutes instead of 14.
@@ -42,6 +52,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             scope: str = super()._split_scope(nodeid)
+            if scope in WITH_KAFKA:
+                return "kafka"
             return "tests/e2e" if scope.startswith("tests/e2e/") else scope
 
     return Scheduling(config, log)

@@ -68,9 +68,10 @@ def _run(settings: Settings, chosen: argparse.Namespace) -> int:
 
     contract = _contract(settings, chosen.source)
     total = StreamResult(contract.name, ())
-    for result in read_until(Lake(settings), contract, open_log(settings), force=chosen.force, seconds=chosen.seconds):
-        total = total.with_more(result)
-        print(_told(result), flush=True)
+    with open_log(settings) as log:
+        for result in read_until(Lake(settings), contract, log, force=chosen.force, seconds=chosen.seconds):
+            total = total.with_more(result)
+            print(_told(result), flush=True)
     print(f"in all: {_told(total)}" if total.batches else f"{contract.name}: nothing waits")
     return 0
 

@@ -43,6 +43,8 @@ from sluice.eventlog.protocol import (
     milliseconds,
     records,
     unknown_topic,
+    weight,
+    within,
 )
 
 # magic, CRC-32 of the fields behind it, CRC-32 of the payload, bytes of the payload, first offset, records, least and
@@ -199,7 +201,7 @@ class EmbeddedLog:
             for number, end in ends.items():
                 share = size // (len(ends) - len(found))
                 found.append(self._slice(topic, number, folders[number], starts[number], end, rows, share))
-                size -= _weight(found[-1].records)
+                size -= weight(found[-1].records)
         return found
 
     def offsets_at(self, topic: str, when: datetime) -> dict[int, int]:
@@ -337,11 +339,11 @@ class EmbeddedLog:
                     if frame.start >= end:
                         break
                     table = _records(file, frame).slice(stop - frame.start)
-                    table = _within(table, max_rows - rows, max_bytes - size, least=0 if rows else 1)
+                    table = within(table, max_rows - rows, max_bytes - size, least=0 if rows else 1)
                     if table.num_rows:
                         tables.append(table)
                         rows += table.num_rows
-                        size += _weight(table)
+                        size += weight(table)
                         stop += table.num_rows
                     if stop < frame.end:
                         return Slice(topic, number, start, stop, pa.concat_tables(tables))
@@ -371,7 +373,7 @@ class EmbeddedLog:
                 end, position = known.end, known.position
         first = end
         while table.num_rows:
-            rows = _within(table.slice(0, FRAME_ROWS), FRAME_ROWS, FRAME_BYTES, least=1)
+            rows = within(table.slice(0, FRAME_ROWS), FRAME_ROWS, FRAME_BYTES, least=1)
             table = table.slice(rows.num_rows)
             if position >= SEGMENT_BYTES:
                 path, position = folder / _name(end), 0
@@ -386,26 +388,6 @@ def _incomplete(folder: Path, start: int, stop: int) -> NoReturn:
     raise EventLogError(
         f"{folder}: the records from offset {start} to {stop} (exclusive) are missing. Put the file back from a backup."
     )
-
-
-def _within(table: pa.Table, max_rows: int, max_bytes: int, *, least: int) -> pa.Table:
-    """As many of the first rows as the bounds allow, at least `least`."""
-    table = table.slice(0, max(max_rows, least))
-    if table.num_rows <= least or _weight(table) <= max_bytes:
-        return table
-    sums = pc.cumulative_sum(_sizes(table))
-    return table.slice(0, max(pc.sum(pc.less_equal(sums, max_bytes)).as_py(), least))
-
-
-def _sizes(table: pa.Table) -> pa.ChunkedArray:
-    """Bytes of key and value of each record."""
-    lengths = [pc.fill_null(pc.binary_length(table.column(name)), 0).cast(pa.int64()) for name in ("key", "value")]
-    return pc.add(*lengths)
-
-
-def _weight(table: pa.Table) -> int:
-    """Bytes of keys and values."""
-    return int(pc.sum(_sizes(table)).as_py() or 0)
 
 
 def _segments(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from sluice.settings import Settings
 def open_log(settings: Settings) -> EventLog:
     """The event log of these settings; close it (`with`), for Kafka keeps connections."""
     if settings.uses_kafka:
-        # librdkafka takes 40 MB and its threads: only who uses Kafka loads it.
+        # Only who uses Kafka loads its client.
         from sluice.eventlog.kafka import KafkaLog
 
         return KafkaLog(kafka_client(settings.kafka.get_secret_value()))

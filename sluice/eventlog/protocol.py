@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sluice.errors import EventLogError, OffsetLostError
 
@@ -214,3 +215,22 @@ def fair_share(total: int, ready: Iterable[int], others: int = 0) -> int:
         count -= 1
     # Nobody is cut short.
     return max(total // count, 1) if count else max([*amounts, 1])
+
+
+def within(table: pa.Table, max_rows: int, max_bytes: int, *, least: int = 1) -> pa.Table:
+    """As many of a table's first records as the bounds allow, at least `least`; bytes are of keys and values."""
+    table = table.slice(0, max(max_rows, least))
+    if table.num_rows <= least or weight(table) <= max_bytes:
+        return table
+    sums = pc.cumulative_sum(_sizes(table))
+    return table.slice(0, max(pc.sum(pc.less_equal(sums, max_bytes)).as_py(), least))
+
+
+def weight(table: pa.Table) -> int:
+    """Bytes of the keys and values of a table of records."""
+    return int(pc.sum(_sizes(table)).as_py() or 0)
+
+
+def _sizes(table: pa.Table) -> pa.ChunkedArray:
+    lengths = [pc.fill_null(pc.binary_length(table.column(name)), 0).cast(pa.int64()) for name in ("key", "value")]
+    return pc.add(*lengths)

@@ -10,7 +10,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from sluice.connections import kafka_client
 from sluice.errors import ConfigurationError, EventLogError, EventLogUnavailableError, OffsetLostError
@@ -373,6 +381,36 @@ def test_a_password_lets_in_and_a_wrong_one_is_told_without_showing_it(kafka: Br
             assert USER not in str(told.value)
 
 
+def test_rights_that_are_needed_and_rights_that_are_not(kafka: Broker, log: KafkaLog, admin: AdminClient) -> None:
+    open_, closed = made(log), made(log)
+    for topic in (open_, closed):
+        log.append(topic, [Message(b"x")])
+
+    def forbid(kind: ResourceType, name: str, operation: AclOperation) -> None:
+        rule = AclBinding(
+            kind, name, ResourcePatternType.LITERAL, f"User:{USER}", "*", operation, AclPermissionType.DENY
+        )
+        admin.create_acls([rule])[rule].result(30)
+
+    forbid(ResourceType.GROUP, "sluice", AclOperation.ALL)
+    forbid(ResourceType.TOPIC, closed, AclOperation.READ)
+    forbid(ResourceType.TOPIC, closed, AclOperation.WRITE)
+    given = {
+        "bootstrap.servers": f"127.0.0.1:{kafka.sasl_port}",
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": USER,
+        "sasl.password": PASSWORD,
+    }
+    with KafkaLog(given, patience=10) as other:
+        assert read(other, open_, 0) == ([b"x"], 1)
+        with pytest.raises(EventLogError, match="Grant the user the right"):
+            other.read(closed, {0: 0}, **ALL)
+        with pytest.raises(EventLogError, match="Grant the user the right"):
+            other.append(closed, [Message(b"y")])
+    assert read(log, closed, 0) == ([b"x"], 1)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -399,7 +437,13 @@ def test_brokers_that_can_be_meant(text: str) -> None:
 
 
 def test_what_the_client_refuses_is_told_without_values() -> None:
-    for extra in ({"sasl.pasword": "quince-9"}, {"security.protocol": "quince-9"}, {"ssl.ca.location": "/quince-9"}):
+    for extra in (
+        {"sasl.pasword": "quince-9"},
+        {"security.protocol": "quince-9"},
+        {"ssl.ca.location": "/quince-9"},
+        {"stats_cb": "quince-9"},
+        {"socket.timeout.ms": "quince-9"},
+    ):
         log = KafkaLog({"bootstrap.servers": "127.0.0.1:1", "security.protocol": "SSL", **extra})
         with pytest.raises(ConfigurationError, match="SLUICE_KAFKA") as error:
             log.topics()
