@@ -152,7 +152,7 @@ def test_it_prints_books_gold_time_checks_and_how_to_query(printed: str, truth: 
 
 
 def test_exchange_rates_are_fetched_and_carried_over_the_weekend(printed: str, settings: Settings) -> None:
-    line = next(line for line in printed.splitlines() if line.split()[:1] == ["exchange_rates"])
+    line = next(line for line in printed.splitlines() if line.startswith("  exchange_rates"))
     # The first to the eighth of January 2026, of which two are a weekend, in eight currencies.
     assert line.split()[1:] == ["6", "48", "48", "0", "0", "yes"]
     with sluice.connect(settings) as con:
