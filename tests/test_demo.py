@@ -151,6 +151,22 @@ def test_it_prints_books_gold_time_checks_and_how_to_query(printed: str, truth: 
     assert "published.sql" in printed
 
 
+def test_exchange_rates_are_fetched_and_carried_over_the_weekend(printed: str, settings: Settings) -> None:
+    line = next(line for line in printed.splitlines() if line.startswith("  exchange_rates"))
+    # The first to the eighth of January 2026, of which two are a weekend, in eight currencies.
+    assert line.split()[1:] == ["6", "48", "48", "0", "0", "yes"]
+    with sluice.connect(settings) as con:
+        got = con.execute(
+            "SELECT count(*), count(*) FILTER (is_carried_over), max(days_since_rate), count(DISTINCT currency) "
+            "FROM fct_exchange_rates WHERE calendar_date <= '2026-01-08'"
+        ).fetchone()
+        (bad,) = con.execute(
+            "SELECT count(*) FROM fct_exchange_rates WHERE is_carried_over AND isodow(calendar_date) <= 5 "
+            "AND calendar_date <= '2026-01-08'"
+        ).fetchall()[0]
+    assert got == (64, 16, 2, 8) and bad == 0
+
+
 def test_facts_equal_the_truth(settings: Settings, truth: Truth, mended: Mended) -> None:
     with sluice.connect(settings) as con:
         got = con.execute(

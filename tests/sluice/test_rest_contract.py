@@ -30,14 +30,14 @@ def test_everything_is_read(make_contract: Made) -> None:
             "pagination": {"kind": "page", "param": "p", "size": 9, "sizeParam": "n", "total": "m.n", "end": "short"},
             "rate": 2, "timeouts": {"read": 1}, "retries": {"attempts": 1, "jitter": 0}, "breaker": {"failures": 2},
             "limits": {"pages": 3}, "redirectHosts": ["files.example.com"],
-            "schedule": {"cron": "0 7 * * 1-5", "days": 3, "active": False},
+            "schedule": {"cron": "*/15 7,9-17/2 1 * 1-5", "days": 3, "active": False},
         },
     ).rest  # fmt: skip
     assert found is not None
     assert found.params == (("day", "{date}"), ("n", "5")) and found.rows == ("data", "rows")
     assert found.pagination == Pagination("page", (), "p", 1, 9, "n", ("m", "n"), "short")
     assert (found.rate, found.timeouts.read, found.retries.attempts, found.limits.pages) == (2.0, 1.0, 1, 3)
-    assert found.schedule == FetchSchedule("0 7 * * 1-5", 3, False)
+    assert found.schedule == FetchSchedule("*/15 7,9-17/2 1 * 1-5", 3, False)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,9 @@ def test_everything_is_read(make_contract: Made) -> None:
         (URL | {"limits": {"pages": 1.5}}, "whole number from 1"),
         (URL | {"redirectHosts": ["https://x"]}, "must list hosts"),
         (URL | {"schedule": {"cron": "daily"}}, "no cron line"),
+        (URL | {"schedule": {"cron": "0 24 * * *"}}, "no cron line"),
+        (URL | {"schedule": {"cron": "*/0 7 * * *"}}, "no cron line"),
+        (URL | {"schedule": {"cron": "0 9-7 * * *"}}, "no cron line"),
         (URL | {"schedule": {"cron": "0 7 * * *", "days": 0}}, "from 1 to 366"),
         (URL | {"schedule": {"cron": "0 7 * * *", "active": "no"}}, "true or false"),
         ("https://x", "must be a mapping"),
