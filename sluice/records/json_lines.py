@@ -12,7 +12,7 @@ import duckdb
 
 from sluice.contracts import Contract
 from sluice.lake import literal, temp_table
-from sluice.records.shape import MOST_NEW_COLUMNS, TextColumn
+from sluice.records.shape import JSON_HAS_NUL, MOST_NEW_COLUMNS, NUL_DETAIL, TextColumn
 
 
 def json_records(
@@ -63,7 +63,10 @@ def json_records(
     else:
         events = "taken AS (SELECT *, CASE WHEN valid THEN raw::JSON END AS doc FROM docs)"
         fault = detail = values = ""
-    taken_in = "len(others) > 0 AND NOT twice"
+    # First, so that it is told of a delete, too.
+    fault = f"WHEN {JSON_HAS_NUL} THEN 'encoding' {fault}"
+    detail = f"WHEN {JSON_HAS_NUL} THEN {literal(NUL_DETAIL)} {detail}"
+    taken_in = f"len(others) > 0 AND NOT twice AND NOT ({JSON_HAS_NUL})"
     if contract.schema_evolution == "evolve":
         # One record of a thousand keys must not refuse the batch, as a table of a thousand new columns does.
         crowded = f"WHEN len(others) > {MOST_NEW_COLUMNS} THEN "
