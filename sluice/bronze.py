@@ -14,7 +14,7 @@ import duckdb
 from sluice.contracts import Contract
 from sluice.errors import ContractError
 from sluice.lake import LAKE, Lake, literal, quoted
-from sluice.landing import STREAM_PREFIX
+from sluice.landing import STREAM_PREFIX, dimensions
 from sluice.rules import exact_cast, typed_columns
 
 META_COLUMNS = (
@@ -96,21 +96,24 @@ def bronze_changes(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[s
     it has widened is widened.
 
     Raises:
-        ContractError: a column's type is not that of the table, nor wider.
+        ContractError: a column's type is not that of the table, nor wider; or keys of partitions look otherwise now.
     """
     present = table_columns(con, contract.name)
     table = f"bronze.{quoted(contract.name)}"
-    dimensions = 1 + len(contract.landing.partitions)
+    parts = dimensions(contract)
     other = con.execute(
         "SELECT partition_key FROM ops.ledger WHERE source = ? AND status = 'accepted' AND superseded_by IS NULL "
-        "AND len(string_split(partition_key, '|')) <> ? AND NOT starts_with(partition_key, ?) LIMIT 1",
-        [contract.name, dimensions, STREAM_PREFIX],
+        "AND NOT starts_with(partition_key, ?) "
+        # A partition's other name may sort on the other side of `date`: then the parts of its keys change places.
+        "AND (len(string_split(partition_key, '|')) <> ? "
+        "OR NOT regexp_full_match(split_part(partition_key, '|', ?), '\\d{4}-\\d{2}-\\d{2}')) LIMIT 1",
+        [contract.name, STREAM_PREFIX, len(parts), 1 + parts.index("date")],
     ).fetchone()
     if other:
         # The same files would be loaded a second time under other keys.
         raise ContractError(
-            f"{contract.path.name}: {table} holds partitions such as {other[0]!r}, but the contract now cuts a day "
-            "differently. Keep landing.partitions, or load the source under a new name."
+            f"{contract.path.name}: {table} holds partitions such as {other[0]!r}, but the contract now cuts or names "
+            "them differently. Keep landing.partitions, or load the source under a new name."
         )
     if not present:
         columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in bronze_columns(contract))

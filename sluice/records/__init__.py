@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.lake import temp_table
+from sluice.lake import literal, temp_table
 from sluice.records.csv_lines import csv_records, headers
 from sluice.records.json_lines import json_path, json_records
 from sluice.records.lines import keep_lines, load_lines
@@ -29,7 +29,9 @@ from sluice.records.messages import (
 )
 from sluice.records.parquet_rows import insert_letters, insert_parquet
 from sluice.records.shape import (
+    JSON_HAS_NUL,
     MOST_NEW_COLUMNS,
+    NUL_DETAIL,
     OPERATION,
     SCHEMA_RULES,
     SEQUENCE,
@@ -166,6 +168,11 @@ def _make_taken_records(con: duckdb.DuckDBPyConnection, columns: list[TextColumn
 
 
 def _make_records(con: duckdb.DuckDBPyConnection, selects: list[str]) -> None:
+    # Of what is kept as JSON; `fault` says so of all that is not.
+    con.execute(
+        f"UPDATE taken_records SET fault = 'encoding', fault_detail = {literal(NUL_DETAIL)}, extra = NULL "
+        f"WHERE fault IS NULL AND {JSON_HAS_NUL}"
+    )
     # Negative, for the lines' numbers count from 0.
     taken = "SELECT -1 - rowid AS row_id, * FROM taken_records"
     con.execute(f"CREATE OR REPLACE TEMP VIEW records AS {' UNION ALL BY NAME '.join([taken, *filter(None, selects)])}")

@@ -16,7 +16,7 @@ import duckdb
 from sluice.contracts import Contract
 from sluice.lake import literal, temp_table
 from sluice.preflight import UNIT_SEPARATOR
-from sluice.records.shape import TextColumn, misfit, note_columns
+from sluice.records.shape import NUL_DETAIL, TextColumn, misfit, note_columns
 
 # Rule, column and detail for which a file is set aside.
 Misfit = tuple[str, str | None, str]
@@ -141,8 +141,9 @@ def _split_csv(contract: Contract, columns: list[TextColumn]) -> str:
         f"CASE WHEN special THEN {by_field} END AS special_fields FROM ways), "
         "counted AS (SELECT *, CASE WHEN special THEN len(special_fields) ELSE len(fields) END AS found FROM split) "
         "SELECT row_id, file_id, batch_no, line, raw, 'utf-8' AS raw_encoding, layout, "
-        "CASE WHEN broken OR found <> width THEN 'malformed' END AS fault, "
-        "CASE WHEN broken THEN 'a quote is not closed, or text follows a closed one' "
+        "CASE WHEN contains(raw, chr(0)) THEN 'encoding' WHEN broken OR found <> width THEN 'malformed' END AS fault, "
+        f"CASE WHEN contains(raw, chr(0)) THEN {literal(NUL_DETAIL)} "
+        "WHEN broken THEN 'a quote is not closed, or text follows a closed one' "
         "WHEN found <> width THEN format('{} fields where the header has {}', found, width) END AS fault_detail, "
         "CASE WHEN len(extra_places) > 0 THEN to_json(map(extra_names, "
         f"list_transform(extra_places, lambda p: {at('p')})))::VARCHAR END AS extra{values} FROM counted)"
@@ -154,6 +155,8 @@ def _layout(contract: Contract, columns: list[TextColumn], header: str | None) -
     dialect = contract.landing.csv
     if header is None:
         return "missing_header", None, "The first line is blank where the header is expected. Deliver it with a header."
+    if "\0" in header:
+        return "malformed", None, f"The first line {NUL_DETAIL}. Deliver the file with a header of text."
     try:
         names = next(csv.reader([header], delimiter=dialect.delimiter, quotechar=dialect.quote))
     except csv.Error as error:

@@ -14,7 +14,7 @@ from sluice.contracts import Contract
 from sluice.lake import literal, temp_table
 from sluice.records import envelopes
 from sluice.records.envelopes import Fault
-from sluice.records.shape import MOST_NEW_COLUMNS, TextColumn
+from sluice.records.shape import JSON_HAS_NUL, MOST_NEW_COLUMNS, NUL_DETAIL, TextColumn
 
 
 def json_records(
@@ -37,6 +37,8 @@ def json_records(
     malformed = literal("malformed")
     faults = [Fault("NOT valid", malformed, literal("not a JSON object"))]
     faults.append(Fault("twice", malformed, literal("a key stands twice in an object")))
+    # Before those of an envelope, so that it is told of a delete, too.
+    faults.append(Fault(JSON_HAS_NUL, literal("encoding"), literal(NUL_DETAIL)))
     if contract.change_feed:
         names = [c.source_name for c in columns[:3]]
         meta = [json_path(name, nested=True) for name in names]
@@ -66,7 +68,7 @@ def json_records(
     else:
         events = "taken AS (SELECT *, CASE WHEN valid THEN raw::JSON END AS doc FROM docs)"
         values = ""
-    taken_in = "len(others) > 0 AND NOT twice"
+    taken_in = f"len(others) > 0 AND NOT twice AND NOT ({JSON_HAS_NUL})"
     if contract.schema_evolution == "evolve":
         # One record of a thousand keys must not refuse the batch, as a table of a thousand new columns does.
         detail = f"len(others) || ' keys the contract does not know; at most {MOST_NEW_COLUMNS} are taken in'"

@@ -12,7 +12,16 @@ import duckdb
 from sluice.contracts import Contract
 from sluice.lake import literal, no_room, quoted, temp_table
 from sluice.records.json_lines import json_path
-from sluice.records.shape import FileFault, SourceFile, TextColumn, misfit, no_glob, note_columns, unexpected
+from sluice.records.shape import (
+    NUL_DETAIL,
+    FileFault,
+    SourceFile,
+    TextColumn,
+    misfit,
+    no_glob,
+    note_columns,
+    unexpected,
+)
 
 # Bytes of dead letters in one statement: DuckDB keeps each document, as it is parsed, until 2,048 rows are done.
 _LETTERS_AT_ONCE = 16 * 1024 * 1024
@@ -35,6 +44,8 @@ def insert_parquet(
             faults.append(_broken_parquet(file, error))
     for names, group in shapes.items():
         unfit = misfit(contract, names)
+        if any("\0" in name for name in names):
+            unfit = "malformed", None, f"The name of a column {NUL_DETAIL}. Deliver the file with names of text."
         if unfit is not None:
             rule, column, detail = unfit
             for file in group:

@@ -30,6 +30,14 @@ MOST_NEW_COLUMNS = 100
 # A message is read by a person.
 _LISTED = 5
 
+# DuckLake writes the texts a query asks for into a question to its catalog, which ends at such a character. Measured: a
+# single value with one, and every join on its column, every update and every build of what follows fails.
+NUL_DETAIL = "holds the control character U+0000"
+
+# SQL of whether `raw`, a document of JSON, has the character in a name or text, where it stands only as this escape; an
+# even number of backslashes before that are texts of their own.
+JSON_HAS_NUL = r"CASE WHEN contains(raw, '\u0000') THEN regexp_matches(raw, '(^|[^\\])(\\\\)*\\u0000') ELSE false END"
+
 _ROOT = re.compile(r'\$\.(?:"((?:[^"\\]|\\.)*)"|([^.\["]+))')
 
 

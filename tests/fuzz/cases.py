@@ -9,7 +9,7 @@ from random import Random
 import duckdb
 
 from tests.fuzz import mutators, names, parquet
-from tests.fuzz.oracle import ANY, Reading, Row, read_file
+from tests.fuzz.oracle import ANY, BAD, Reading, Row, read_file
 from tests.fuzz.sources import SOURCES, WEIGHTS, Source
 from tests.fuzz.sources import Row as Record
 
@@ -136,7 +136,10 @@ def _parquet_reading(source: Source, known: list[Record] | None, count: int | No
     for line, record in enumerate(known, 1):
         texts = {n: _text(record.get(s.get("physicalName", n))) for n, s in source.columns.items()}
         # The payload is JSON of texts: two rows are twins where all columns are equal.
-        rows.append(Row(line, repr(sorted(texts.items())), *_judged(texts, source.columns), layout=ANY))
+        judged = _judged(texts, source.columns)
+        if any("\0" in str(value) for value in record.values()):
+            judged = (BAD, {}, "encoding")
+        rows.append(Row(line, repr(sorted(texts.items())), *judged, layout=ANY))
     return Reading(rows, rumoured=None)
 
 

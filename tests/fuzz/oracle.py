@@ -165,6 +165,8 @@ def _csv(source: Source, lines: list[tuple[int, Any, str]]) -> Reading:
             # A header that is no text counts, too: nobody knows that it is none of the rows.
             return Reading(rules=("missing_header",), stands_for=behind + bool(first and first[0][2]))
         header = split(first[0][1], delimiter, quote)
+        if "\0" in first[0][1]:
+            return Reading(rules=("malformed",), stands_for=behind)
         if header is None or len(first[0][1]) > 100_000:
             return Reading(rules=("malformed", "missing_column"), stands_for=behind)
         names = [n or "" for n in header]
@@ -181,6 +183,9 @@ def _csv(source: Source, lines: list[tuple[int, Any, str]]) -> Reading:
             rows.append(Row(number, text, BAD, why=why))
             continue
         if text == "":
+            continue
+        if "\0" in text:
+            rows.append(Row(number, text, BAD, why="encoding"))
             continue
         fields = split(text, delimiter, quote)
         if fields is None or len(fields) != len(names):
@@ -306,10 +311,21 @@ class _Loose(str):
     """A number whose text is the reader's choice."""
 
 
+def _holds_nul(value: Any) -> bool:
+    """Whether a name or a text in a document has a character U+0000."""
+    if isinstance(value, dict):
+        return any(_holds_nul(part) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return any(map(_holds_nul, value))
+    return isinstance(value, str) and "\0" in value
+
+
 def _json_row(source: Source, text: str) -> tuple[str, dict[str, Any], str]:
     verdict, document = parse(text)
     if verdict != GOOD:
         return verdict, {}, "malformed"
+    if _holds_nul(document):
+        return BAD, {}, "encoding"
     feed: dict[str, Any] = {}
     columns = source.columns
     verdicts = [GOOD]

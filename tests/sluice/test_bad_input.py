@@ -15,15 +15,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 import yaml
 
 from sluice.backup import back_up, restore
 from sluice.contracts import Contract, load_contracts
+from sluice.dead_letters import Choice
 from sluice.errors import ContractError, LakeUnavailableError, LandingError, StorageFullError
 from sluice.ingest import ingest
 from sluice.inventory import take_inventory
 from sluice.lake import Lake
+from sluice.replay import replay
 from sluice.settings import PROJECT, load_settings
 from tests.conftest import Bench
 from tests.warehouse import dbt_test
@@ -350,3 +353,35 @@ def test_a_rule_sql_cannot_evaluate_is_a_mistake_of_the_contract(
     bench.put("things/date=2026-01-01/a.csv", "quantity\n1\n")
     with pytest.raises(ContractError, match="quantity"):
         bench.ingest(make_contract({"quantity": column}))
+
+
+def test_a_nul_in_a_value_or_name_sets_its_record_aside(bench: Bench, make_contract: Callable[..., Contract]) -> None:
+    """DuckLake's questions to its catalog end at one: with such a value in bronze, no join on its column works."""
+    contract = make_contract({"name": {}, "n": {"physicalType": "INTEGER"}}, formats=["csv", "jsonl", "parquet"])
+    day = "things/date=2026-01-01"
+    bench.put(f"{day}/a.csv", b"name,n\na\0b,1\ngood,2\n")
+    bench.put(f"{day}/b.csv", b"name,n,x\0y\nlost,3,4\n")
+    documents = [r'{"name":"a\u0000b","n":1}', r'{"x\\\u0000y":"a","n":2}', r'{"name":"a\\u0000b","n":3}']
+    bench.put(f"{day}/c.jsonl", "\n".join(documents) + "\n")
+    with duckdb.connect() as con:
+        rows = "(VALUES ('a' || chr(0), 1, 'x'), ('fine', 2, chr(0)), ('sound', 3, 'x')) AS t(name, n, odd)"
+        con.execute(f"COPY (FROM {rows}) TO '{bench.landing / day / 'd.parquet'}' (FORMAT parquet)")
+        con.execute(f"COPY (SELECT 'lost' AS name, 1 AS x_y) TO '{bench.landing / day / 'e.parquet'}' (FORMAT parquet)")
+    named = bench.landing / day / "e.parquet"
+    named.write_bytes(named.read_bytes().replace(b"x_y", b"x\0y"))
+    bench.ingest(contract)
+    in_bronze = "SELECT name FROM bronze.things WHERE name IN (SELECT name FROM bronze.things) ORDER BY name"
+    assert bench.sql(in_bronze) == [("a\\u0000b",), ("good",), ("sound",)]
+    assert bench.letters("things") == [
+        (f"{day}/a.csv", 2, 1, ["encoding"]),
+        (f"{day}/b.csv", None, 1, ["malformed"]),
+        (f"{day}/c.jsonl", 1, 1, ["encoding"]),
+        (f"{day}/c.jsonl", 2, 1, ["encoding"]),
+        (f"{day}/d.parquet", 1, 1, ["encoding"]),
+        (f"{day}/d.parquet", 2, 1, ["encoding"]),
+        (f"{day}/e.parquet", None, 1, ["malformed"]),
+    ]
+    # Taken again they are judged likewise, Parquet's as JSON.
+    done = replay(bench.lake, contract, Choice())
+    assert (done.accepted, done.failed) == (0, 5)
+    assert {rules[0] for _, line, _, rules in bench.letters("things") if line} == {"encoding"}

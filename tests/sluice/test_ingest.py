@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from sluice.books import books, dead_letter_reasons
 from sluice.contracts import Contract
+from sluice.errors import ContractError
 from sluice.settings import PROJECT
 from sluice.simulation import Truth, generate
 from tests.conftest import Bench
@@ -597,3 +598,22 @@ def test_any_rows_are_accepted_dead_lettered_or_duplicates(
             outcome.rows_duplicate,
         )
         assert outcome.balanced
+
+
+@pytest.mark.parametrize("now", [None, "area"])
+def test_partitions_of_another_cut_are_refused_before_rows_are_loaded_twice(
+    now: str | None, bench: Bench, make_contract: Callable[..., Contract]
+) -> None:
+    """The same files would have other keys: fewer parts or, for `area` sorts before `date`, the same turned round."""
+
+    def cut(name: str | None) -> Contract:
+        parted = {"partitions": {name: ["uk", "eu"]}} if name else {}
+        return make_contract({"n": {}}, path=f"things/{{{name or 'region'}}}/{{date}}", **parted)
+
+    bench.put("things/uk/2026-01-01/a.csv", "n\n1\n")
+    bench.ingest(cut("region"))
+    with pytest.raises(ContractError, match=r"partitions such as '2026-01-01\|uk'.*Keep landing.partitions"):
+        bench.ingest(cut(now))
+    assert bench.sql("SELECT _partition_key, n FROM bronze.things") == [("2026-01-01|uk", "1")]
+    bench.ingest(cut("shop"))
+    assert bench.sql("SELECT _partition_key, n FROM bronze.things") == [("2026-01-01|uk", "1")]
