@@ -244,7 +244,7 @@ def _not_allowed(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[Fil
     if contract.schema_evolution == "freeze":
         return [FileFault(id_, "unexpected_column", _not_known(contract, names), rows) for id_, rows, names in files]
     found = []
-    if contract.schema_evolution == "evolve":
+    if files and contract.schema_evolution == "evolve":
         present = set(evolved_columns(con, contract.name))
         before = len(present)
         for file_id, rows, names in files:
@@ -325,6 +325,8 @@ def _pointer(name: str) -> str:
 
 def _note(con: duckdb.DuckDBPyConnection, contract: Contract, now: datetime) -> None:
     """Write into `ops.schema_drift` what of `drift` is not there yet, or is dealt with in another way by now."""
+    if not differing_columns(con, contract):
+        return
     action = _ACTIONS[contract.schema_evolution]
     own = [(c.name, c.source_name) for c in contract.columns]
     temp_table(con, "own_columns", "name VARCHAR, source_name VARCHAR", own)

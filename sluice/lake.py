@@ -29,7 +29,7 @@ from sluice.errors import (
     SluiceError,
     StorageFullError,
 )
-from sluice.extensions import install_extensions, opened
+from sluice.extensions import install_extensions, note_absent_pandas, opened
 from sluice.ops_tables import OPS_TABLES
 from sluice.settings import Settings
 from sluice.writers import alone
@@ -222,6 +222,7 @@ class Lake:
         if absent and (read_only or holds_data(self.settings)):
             raise LakeUnavailableError(no_catalog(self.settings))
         if not read_only:
+            note_absent_pandas()
             self._make_folders()
         return self._retry(lambda: self._attach(catalog, read_only or copy is not None, snapshot))
 
@@ -391,7 +392,6 @@ class Lake:
         present = set(
             con.execute(
                 "SELECT schema_name, NULL, NULL FROM duckdb_schemas() WHERE database_name = $lake UNION ALL "
-                "SELECT schema_name, table_name, NULL FROM duckdb_tables() WHERE database_name = $lake UNION ALL "
                 "SELECT schema_name, table_name, column_name FROM duckdb_columns() "
                 "WHERE database_name = $lake AND schema_name = 'ops' UNION ALL "
                 f"SELECT 'nothing inlined', NULL, NULL FROM ducklake_options('{LAKE}') "
@@ -399,6 +399,8 @@ class Lake:
                 {"lake": LAKE},
             ).fetchall()
         )
+        # A table has a column: asking for the tables, too, would cost as much again.
+        present |= {(schema, table, None) for schema, table, _ in present}
         if ("nothing inlined", None, None) not in present:
             self._keep_rows_in_files(con)
         missing = [f"CREATE SCHEMA IF NOT EXISTS {s}" for s in SCHEMAS if (s, None, None) not in present]
