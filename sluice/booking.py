@@ -17,6 +17,7 @@ from sluice.drift import take_in
 from sluice.erasure.register import ERASED, ERASED_REASONS, ERASED_WHY, leave_out
 from sluice.errors import BooksDoNotBalanceError
 from sluice.lake import literal, quoted, temp_table
+from sluice.records.messages import ERASED_FAULT
 from sluice.rules import reasons, rejecting, typed_columns, value
 
 
@@ -217,7 +218,8 @@ def _write_dead_letters(run: Callable[..., None], contract: Contract) -> None:
         "SELECT md5(concat_ws('|', b.batch_id, f.path, r.line)) AS dead_letter_id, b.batch_id, b.partition_key, "
         f"f.path AS file, r.line, 1 AS rows, {kept('r.raw')} AS raw, r.raw_encoding, "
         f"coalesce({kept(row_reasons(contract))}, {ERASED_REASONS}) AS reasons, 'data' AS error_class, h.header, "
-        f"CASE WHEN r.raw IS NULL AND r.row_id NOT IN (SELECT row_id FROM erased_letters) THEN '' "
+        f"CASE WHEN r.fault = {literal(ERASED_FAULT)} THEN {literal(ERASED)} || r.line "
+        "WHEN r.raw IS NULL AND r.row_id NOT IN (SELECT row_id FROM erased_letters) THEN '' "
         f"ELSE coalesce({kept('sha256(r.raw)')}, {literal(ERASED)} || r.line) END AS checksum, "
         f"{kept('m.message_key')} AS message_key, m.message_ts, {kept('m.headers')} AS headers "
         "FROM records AS r JOIN judged AS j USING (row_id) JOIN batch_books AS b ON b.batch_no = r.batch_no "

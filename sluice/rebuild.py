@@ -19,6 +19,7 @@ from sluice import streams
 from sluice.booking import balanced, take_turn
 from sluice.bronze import create_bronze
 from sluice.contracts import REBUILT, Contract
+from sluice.erasure.register import ERASED
 from sluice.errors import EventLogError, PositionMovedError
 from sluice.eventlog import EventLog
 from sluice.lake import Lake, literal, quoted, temp_table
@@ -321,7 +322,11 @@ def _swap(con: duckdb.DuckDBPyConnection, contract: Contract, shadow: Contract) 
 
 def _carry_decisions_over(con: duckdb.DuckDBPyConnection, names: dict[str, str]) -> None:
     """What was known of and decided about a dead letter holds for the same one again; the old ones are superseded."""
-    same = "n.file = o.file AND n.line = o.line AND n.checksum = o.checksum"
+    # Of a letter whose person was erased nothing else is left to know it by.
+    same = (
+        "n.file = o.file AND n.line = o.line "
+        f"AND (n.checksum = o.checksum OR starts_with(o.checksum, {literal(ERASED)}))"
+    )
     con.execute(
         "UPDATE ops.dead_letters AS n SET first_failed_at = o.first_failed_at, "
         "attempts = coalesce(o.attempts, 1) + 1, "

@@ -163,6 +163,11 @@ class Settings(BaseSettings):
         return self.home / "topics"
 
     @property
+    def logs_of_events(self) -> tuple[Path, ...]:
+        """Where event logs keep their files below home: nobody else writes there. `make kafka` has its broker's too."""
+        return self.topics_path, self.home / "kafka"
+
+    @property
     def connection(self) -> str:
         """The PostgreSQL catalog's connection string, empty with SQLite. It may hold a password: never print it."""
         return self.catalog.get_secret_value().removeprefix(_POSTGRES)

@@ -69,7 +69,7 @@ def _erase(settings: Settings, chosen: argparse.Namespace) -> int:
     print(
         f"bronze: {done.rows.rows_removed:,} rows removed, {done.rows.rows_emptied:,} rows kept without the person; "
         f"{done.rows.letters_emptied:,} dead letters emptied\n"
-        f"{done.landing_files:,} landing files rewritten, {done.logs:,} logs blanked\n"
+        f"{done.landing_files:,} landing files and {done.messages:,} messages rewritten, {done.logs:,} logs blanked\n"
         f"{done.snapshots:,} snapshots expired, {done.files:,} data files deleted"
     )
     if done.again:
@@ -82,6 +82,11 @@ def _erase(settings: Settings, chosen: argparse.Namespace) -> int:
         print(
             "PostgreSQL keeps deleted rows of the catalog until VACUUM FULL, and in its write-ahead log and replicas "
             "(docs/privacy.md)."
+        )
+    if settings.uses_kafka:
+        print(
+            "Kafka's topics were not reached: they keep messages until retention or compaction lets go of them "
+            "(docs/privacy.md). Nothing of the person that is read from there comes into the lake again."
         )
     told = _tell(done.findings)
     for file in done.delivered:

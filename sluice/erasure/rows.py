@@ -57,6 +57,9 @@ def erase_rows(con: duckdb.DuckDBPyConnection, where: Iterable[Place], person: P
         else:
             # What no contract has classified may be about the person, too.
             unknown = [*evolved_columns(con, name).values(), "_extra"]
+            if place.contract.stream:
+                # A key tells of whom its message is.
+                unknown += ["_message_key", "_headers"]
             names = [quoted(n) for n in (*(c.name for c in (*place.ids, *place.personal)), *unknown)]
             con.execute(
                 f"UPDATE {place.table} SET {', '.join(f'{n} = NULL' for n in names)} WHERE {place.is_theirs()}", given
@@ -71,7 +74,7 @@ def erase_rows(con: duckdb.DuckDBPyConnection, where: Iterable[Place], person: P
     temp_table(con, "their_letters", "dead_letter_id VARCHAR, checksum VARCHAR, corrected VARCHAR", letters)
     con.execute(
         # A correction that was taken is applied again when its row is read again.
-        "UPDATE ops.dead_letters AS d SET raw = NULL, "
+        "UPDATE ops.dead_letters AS d SET raw = NULL, message_key = NULL, headers = NULL, "
         "corrected = CASE WHEN d.status = 'replayed' THEN t.corrected END, "
         "header = CASE WHEN NOT regexp_matches(coalesce(d.header, ''), $pattern) THEN d.header END, "
         f"reasons = {ERASED_REASONS}, checksum = coalesce(t.checksum, {literal(ERASED)} || coalesce(d.line::VARCHAR, "

@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.erasure import bounds, landing, leftovers, purge, register
+from sluice.erasure import bounds, landing, leftovers, purge, register, topics
 from sluice.erasure.person import Person, Place, is_number, places, table_exists, values_of
 from sluice.erasure.rows import Emptied, erase_rows
 from sluice.erasure.search import Findings, in_parquet, search
@@ -32,11 +32,13 @@ _BUILDS = 3
 class Erased:
     """What an erasure did, and what the search after it found.
 
-    `delivered` are landing files that were delivered anew each time they were about to be rewritten.
+    `messages` of the embedded event log were rewritten. `delivered` are landing files that were delivered anew each
+    time they were about to be rewritten.
     """
 
     rows: Emptied
     landing_files: int
+    messages: int
     delivered: tuple[str, ...]
     logs: int
     snapshots: int
@@ -118,6 +120,8 @@ def erase(
 
     tell("landing files")
     cleaned = landing.clean(lake, contracts, where, person)
+    tell("topics")
+    messages = topics.clean(lake.settings, topics.topics_of(contracts, where), person)
     tell("bronze and dead letters")
 
     def work(con: duckdb.DuckDBPyConnection) -> Emptied:
@@ -145,7 +149,7 @@ def erase(
     findings = _without_orphans(lake, contracts, where, person, logs, findings)
     if not findings.found and not cleaned.delivered:
         reached("done")
-    return Erased(rows, cleaned.files, cleaned.delivered, blanked, expired, removed, shared, again, findings)
+    return Erased(rows, cleaned.files, messages, cleaned.delivered, blanked, expired, removed, shared, again, findings)
 
 
 def _places(contracts: Iterable[Contract], subject: str) -> list[Place]:
@@ -252,7 +256,13 @@ def _unread(lake: Lake, logs: Sequence[Path]) -> list[Path]:
     """Logs and the like: the home folder without the lake, what is delivered, work under way, and configuration."""
     settings = lake.settings
     own = [settings.home / "lake", settings.landing_path, settings.temp_path, settings.erasure_key_path]
-    own += [settings.readers_path, settings.home / "published.sql", *leftovers.configuration(settings)]
+    # A topic's files have checksums: they are rewritten by themselves.
+    own += [
+        settings.readers_path,
+        *settings.logs_of_events,
+        settings.home / "published.sql",
+        *leftovers.configuration(settings),
+    ]
     if "://" not in settings.lake_data_path:
         own.append(Path(settings.lake_data_path))
     return [*leftovers.files_of([settings.home], *own), *_logs(logs)]

@@ -24,6 +24,7 @@ from sluice.erasure.leftovers import GZIP, PARQUET, SQLITE, configuration, files
 from sluice.erasure.lines import may_hold
 from sluice.erasure.person import Person, Place
 from sluice.erasure.rows import may_name, names_them
+from sluice.erasure.topics import hits, topics_of
 from sluice.lake import LAKE, Lake, copies, literal, quoted
 from sluice.landing import scan
 from sluice.records.shape import no_glob
@@ -79,6 +80,8 @@ def search(
             head = path.open("rb").read(16)
             seeker.findings.files += 1
             seeker.findings.bytes += path.stat().st_size
+            if any(path.is_relative_to(folder) for folder in settings.logs_of_events):
+                continue  # packed: the embedded log is read by message below, a Kafka's files are the broker's
             if path.resolve() in routed:
                 seeker.landing_file(path, *routed[path.resolve()])
             elif head.startswith(PARQUET):
@@ -93,6 +96,10 @@ def search(
         seeker.parquet(folder, list(group))
     if data is None:
         seeker.bucket()
+    for topic, messages, theirs, others in hits(settings, topics_of(contracts, where), person):
+        seeker.findings.rows += messages
+        seeker.findings.hit(f"topic {topic}", theirs)
+        seeker.findings.hit(f"topic {topic}", others, other=True)
     seeker.tables()
     return seeker.findings
 

@@ -19,7 +19,7 @@ import time
 import uuid
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -264,6 +264,48 @@ class EmbeddedLog:
                 path.unlink()
                 self._known.pop(path, None)
             return len(gone)
+
+    def tables(self, topic: str, partition: int) -> Iterator[pa.Table]:
+        """All records of a partition, as `RECORDS`, some at a time."""
+        folder = self._partitions(topic)[partition]
+        with self._reached():
+            for path in _segments(folder):
+                with path.open("rb") as file:
+                    for frame in _frames(file):
+                        yield _records(file, frame)
+
+    def rewrite(self, topic: str, partition: int, change: Callable[[pa.Table], tuple[pa.Table, int]]) -> int:
+        """Put other records in the place of those a partition holds, at the same offsets and times; how many changed.
+
+        A segment is replaced whole or not at all. Who is reading it meanwhile reads on in the old one.
+
+        Args:
+            topic: an existing one.
+            partition: of it.
+            change: gives the table of `RECORDS` to be put in the place of one, of as many, and how many of them differ.
+        """
+        folder = self._partitions(topic)[partition]
+        done = 0
+        with self._reached(), _alone(folder):
+            for path in _segments(folder):
+                frames, changed = [], 0
+                with path.open("rb") as file:
+                    for frame in _frames(file):
+                        table, differ = change(_records(file, frame))
+                        frames.append(_framed(table.combine_chunks(), frame.start))
+                        changed += differ
+                if not changed:
+                    continue
+                copy = path.with_suffix(".rewritten")
+                with copy.open("wb") as file:
+                    for written in frames:
+                        file.write(written)
+                _sync(copy)
+                copy.replace(path)
+                _sync(folder)
+                self._known.pop(path, None)
+                done += changed
+        return done
 
     @contextmanager
     def _reached(self) -> Iterator[None]:

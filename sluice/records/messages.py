@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 _LONGEST_BYTES = LONGEST_LINE_BYTES
 
 
+# A header of a message that an erasure has emptied: it is no tombstone, and nobody need look at it again.
+ERASED_HEADER = "sluice.erased"
+
+# Stands for the person in the reasons of what was theirs; the rule of a dead letter that is discarded from the first.
+ERASED_FAULT = "erased"
+
+
 @dataclass(frozen=True)
 class MessageFile:
     """Messages of one partition of a topic, as `sluice.eventlog.RECORDS`, and where they come from."""
@@ -106,20 +113,22 @@ def load_messages(con: duckdb.DuckDBPyConnection, contract: Contract, files: Seq
 
 
 def _text(column: str) -> str:
-    """SQL of bytes as text, where they are none as base64."""
-    return f"coalesce(TRY(decode({column})), 'base64:' || base64({column}))"
+    """SQL of bytes as text, where they are none, or hold a NUL, as base64."""
+    decoded = f"TRY(decode({column}))"
+    return f"CASE WHEN NOT contains({decoded}, chr(0)) THEN {decoded} ELSE 'base64:' || base64({column}) END"
 
 
 def _take_what_is_no_text(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(
         "INSERT INTO taken_records BY NAME SELECT file_id, batch_no, line, base64(value[:$longest]) AS raw, "
         "CASE WHEN value IS NOT NULL THEN 'base64' END AS raw_encoding, "
-        "CASE WHEN value IS NULL THEN 'tombstone' WHEN octet_length(value) > $longest THEN 'too_long' "
+        "CASE WHEN value IS NULL AND list_contains(list_transform(headers, lambda h: h.name), $header) THEN $erased "
+        "WHEN value IS NULL THEN 'tombstone' WHEN octet_length(value) > $longest THEN 'too_long' "
         "ELSE 'encoding' END AS fault, CASE WHEN value IS NULL THEN 'the message has no value, and no delete comes "
         "right before it that it could belong to' WHEN octet_length(value) > $longest THEN 'the message has ' || "
         "octet_length(value) || ' bytes; at most ' || $longest || ' are read' ELSE 'the value is not UTF-8, or holds "
         "a NUL' END AS fault_detail FROM incoming WHERE raw IS NULL",
-        {"longest": _LONGEST_BYTES},
+        {"longest": _LONGEST_BYTES, "header": ERASED_HEADER, "erased": ERASED_FAULT},
     )
 
 
@@ -135,12 +144,14 @@ def twin_tombstones(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     con.execute(
         "CREATE OR REPLACE TEMP TABLE tombstones AS SELECT t.row_id FROM (SELECT r.row_id, r.file_id, r.line, f.path "
         "FROM records AS r JOIN batch_files AS f USING (file_id) WHERE r.fault = 'tombstone') AS t WHERE EXISTS ("
-        f"SELECT 1 FROM records AS d WHERE d.file_id = t.file_id AND d.line = t.line - 1 AND d.{operation} = 'd') "
+        f"SELECT 1 FROM records AS d WHERE d.file_id = t.file_id AND d.line = t.line - 1 "
+        f"AND (d.{operation} = 'd' OR d.fault = '{ERASED_FAULT}')) "
         f"OR EXISTS (SELECT 1 FROM bronze.{quoted(contract.name)} AS b "
         f"WHERE b._file = t.path AND b._line = t.line - 1 AND b.{quoted(OPERATION)} = 'd') "
         "OR EXISTS (SELECT 1 FROM ops.dead_letters AS l WHERE l.source = $source AND l.file = t.path "
-        "AND l.line = t.line - 1 AND l.status <> 'superseded' AND CASE WHEN json_valid(l.raw) THEN "
-        "coalesce(json_extract_string(l.raw, '$.payload.op'), json_extract_string(l.raw, '$.op')) END = 'd')",
+        f"AND l.line = t.line - 1 AND l.status <> 'superseded' AND (l.reasons[1].\"rule\" = '{ERASED_FAULT}' "
+        "OR CASE WHEN json_valid(l.raw) THEN coalesce(json_extract_string(l.raw, '$.payload.op'), "
+        "json_extract_string(l.raw, '$.op')) END = 'd'))",
         {"source": contract.name},
     )
     con.execute("UPDATE judged SET twin = true WHERE row_id IN (SELECT row_id FROM tombstones)")
