@@ -133,7 +133,7 @@ def erase(
     blanked = leftovers.clean_logs(_unread(lake, logs), person)
     tell("old snapshots and their files")
     reached("built")
-    expired, removed = _forget(lake)
+    expired, removed = purge.forget_the_past(lake)
     bounds.widen(lake, person)
     if not lake.settings.uses_postgres:
         with alone(lake.settings):
@@ -241,11 +241,6 @@ def _ledger(lake: Lake) -> object:
     """Changes with every load, whatever the clock says."""
     with lake.reading() as con:
         return con.execute("SELECT count(*), bit_xor(hash(l)) FROM ops.ledger AS l").fetchone()
-
-
-def _forget(lake: Lake) -> tuple[int, int]:
-    current = current_publication(lake)
-    return purge.forget_the_past(lake, [current.snapshot_id] if current else [])
 
 
 def _unread(lake: Lake, logs: Sequence[Path]) -> list[Path]:
