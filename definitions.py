@@ -22,6 +22,7 @@ from resources.notifier import Notifier
 from sensors.alerts import alert_on_failure
 from sensors.automation import automated, automation_sensor
 from sensors.landing import inventory_sensor, landing_sensor
+from sensors.publication import publication_sensor
 from sensors.schedules import daily_schedule, maintenance_job, maintenance_schedule, source_job, warehouse_job
 from sluice.contracts import load_contracts
 from sluice.extensions import install_extensions
@@ -68,6 +69,7 @@ def build_definitions(
         sensors=[
             *(landing_sensor(c, a) for c, a in zip(contracts, ingest, strict=True)),
             inventory_sensor(contracts, INVENTORY),
+            publication_sensor(published.key),
             automation_sensor,
             alert_on_failure,
         ],

@@ -54,6 +54,17 @@ class Publication:
     pinned: bool | None = None
     decided_by: str | None = None
 
+    def facts(self) -> dict[str, str | int | bool]:
+        """What is told of it in the UI; `by` and `why` of what people decided."""
+        told = {"by": self.decided_by, "why": self.reason}
+        return {
+            "snapshot": self.snapshot_id,
+            "publication": self.publication_id,
+            "pinned": bool(self.pinned),
+            "since": f"{self.published_at:%Y-%m-%d %H:%M:%S} UTC",
+            **{name: text for name, text in told.items() if text},
+        }
+
 
 def record_audit(
     lake: Lake, *, run_id: str, checks_passed: int, failed: list[str], warned: Sequence[str] = (), code: str = ""
