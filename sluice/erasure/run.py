@@ -90,9 +90,10 @@ def erase(
     _check(person_id)
     lake.create()
     with lake.reading() as con:
-        known = _in_bronze(con, where, person_id) or register.listed(
-            con, subject, register.register_key(lake.settings).digest(person_id)
-        )
+        present = register.register_key(lake.settings)
+        # Before one is made where the list has a key already, which is only not here: it would be taken for that.
+        register.check_key(con, present.id)
+        known = _in_bronze(con, where, person_id) or register.listed(con, subject, present.digest(person_id))
     if not known:
         tell("looking for the person, who is not in bronze")
         if not search(lake, contracts, where, Person(subject, person_id), _logs(logs)).found:

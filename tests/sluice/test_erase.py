@@ -269,6 +269,11 @@ def test_without_the_key_of_the_list_nothing_is_loaded(planted: Planted) -> None
     with pytest.raises(ErasureError, match=r"Put erasure\.key back"):
         planted.ingest()
     assert planted.bench.sql("SELECT count(*) FROM bronze.orders WHERE region = 'eu'") == [(0,)]
+    # Nor does an erasure make one in its place, which would be taken for it: as in a home restored without its key.
+    path.unlink()
+    with pytest.raises(ErasureError, match=r"Put erasure\.key back"):
+        planted.erase(BOB)
+    assert not path.exists()
     path.write_text(key)
     planted.ingest()
     assert planted.bench.sql("SELECT customer_id FROM bronze.orders WHERE region = 'eu'") == [(None,)]
