@@ -24,6 +24,7 @@ from resources.notifier import Notifier
 from sensors.alerts import alert_on_failure
 from sensors.automation import automated, automation_sensor
 from sensors.landing import inventory_sensor, landing_sensor
+from sensors.publication import publication_sensor
 from sensors.schedules import (
     daily_schedule,
     fetch_job,
@@ -94,6 +95,7 @@ def build_definitions(
             *(landing_sensor(c, a) for c, a in zip(contracts, ingest, strict=True)),
             *(stream_sensor(c, stream_key(c)) for c in contracts if c.stream),
             inventory_sensor(contracts, INVENTORY),
+            publication_sensor(published.key),
             automation_sensor,
             alert_on_failure,
         ],

@@ -109,6 +109,8 @@ def build_replay_job(contracts: Sequence[Contract]) -> dg.JobDefinition:
             if done.partitions:
                 again = ingest(lake.lake, by_name[source], done.partitions, run_id=context.run.run_id, again=True)
                 changed |= {b.partition_key for b in again.batches if b.status == "accepted"}
+                for refused in again.refused:
+                    context.log.warning(f"{source} {refused.partition_key} is refused again: {refused.reason}")
                 for each in again.drift:
                     context.log.warning(f"{source}: {each}")
                 for problem in again.problems:
@@ -117,7 +119,7 @@ def build_replay_job(contracts: Sequence[Contract]) -> dg.JobDefinition:
             for partition in sorted(changed):
                 context.log_event(
                     dg.AssetMaterialization(
-                        ["bronze", source], partition=partition, metadata={"replayed": done.accepted}
+                        ["bronze", source], partition=partition, description="dead letters replayed"
                     )
                 )
 

@@ -36,10 +36,11 @@ def build_publication(gold: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
         audit = latest_audit(lake.lake)
         script = lake.settings.home / "published.sql"
         context.log.info(f"Readers {'moved to' if moved else 'stay at'} snapshot {publication.snapshot_id}.")
+        if publication.pinned:
+            context.log.warning(f"They are held there by {publication.decided_by}: {publication.reason}")
         yield dg.MaterializeResult(
             metadata={
-                "snapshot": publication.snapshot_id,
-                "publication": publication.publication_id,
+                **publication.facts(),
                 "moved": moved,
                 "warnings": list(audit.warned) if audit else [],
                 "read it": dg.MetadataValue.md(f"`duckdb -init {script}` or, in Python, `sluice.connect()`"),

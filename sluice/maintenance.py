@@ -11,10 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 import duckdb
 
+from sluice.errors import ConfigurationError
 from sluice.lake import LAKE, Lake, newest_copy
-from sluice.publication import kept_snapshots
+from sluice.publication import expire, kept_snapshots
 from sluice.readers import refresh_readers
-from sluice.settings import Settings
+from sluice.settings import LONGEST_DAYS, Settings
 
 
 @dataclass(frozen=True)
@@ -44,21 +45,28 @@ def maintain(
             when that long replaced or old: a running query or transaction may still own younger ones.
 
     Raises:
+        ConfigurationError: a time is negative or longer than a century; nothing was done.
         LakeUnavailableError, StorageFullError: as `Lake`.
     """
+    believed = lake.settings.belief_days if belief_days is None else belief_days
+    for name, days in (("keep_days", keep_days), ("belief_days", believed), ("grace_hours", orphan_age_hours / 24)):
+        if not 0 <= days <= LONGEST_DAYS:
+            raise ConfigurationError(f"{name} is not from 0 to {LONGEST_DAYS:,} days. Nothing was done.")
     lake.create()
     now = datetime.now(UTC)
-    seen_since = now - timedelta(days=lake.settings.belief_days if belief_days is None else belief_days)
+    seen_since = now - timedelta(days=believed)
     with lake.connect() as con:
         before = _size(con)
         _forget_builds(lake, con, max(_old_snapshots(con, seen_since, now), default=-1))
         lake.transaction(
             con, lambda c: c.execute(f"CALL ducklake_merge_adjacent_files('{LAKE}')"), "maintenance: merge files"
         )
-        kept = set(kept_snapshots(con, seen_since))
-        expired = [n for n in _old_snapshots(con, now - timedelta(days=keep_days), now) if n not in kept]
-        if expired:
-            lake.call(con, f"CALL ducklake_expire_snapshots('{LAKE}', versions => {expired!r})")
+
+        def unneeded(c: duckdb.DuckDBPyConnection) -> list[int]:
+            kept = set(kept_snapshots(c, seen_since))
+            return [n for n in _old_snapshots(c, now - timedelta(days=keep_days), now) if n not in kept]
+
+        expired = expire(lake, con, unneeded)
         if newest_copy(lake.settings):
             # Readers are to ask for the new files before the old ones go.
             refresh_readers(lake.settings)
@@ -68,7 +76,7 @@ def maintain(
         orphans = lake.call(con, f"CALL ducklake_delete_orphaned_files('{LAKE}', older_than => ?)", old)
         after = _size(con)
     _remove_leftovers(lake.settings, now - timedelta(hours=orphan_age_hours))
-    return Maintenance(before[0], after[0], before[1], after[1], len(expired), len(removed), len(orphans))
+    return Maintenance(before[0], after[0], before[1], after[1], expired, len(removed), len(orphans))
 
 
 def _old_snapshots(con: duckdb.DuckDBPyConnection, before: datetime, now: datetime) -> list[int]:

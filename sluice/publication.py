@@ -8,7 +8,7 @@ moves a number to the newest passed audit; readers pin themselves to that number
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,6 +57,17 @@ class Publication:
     published_at: datetime
     pinned: bool | None = None
     decided_by: str | None = None
+
+    def facts(self) -> dict[str, str | int | bool]:
+        """What is told of it in the UI; `by` and `why` of what people decided."""
+        told = {"by": self.decided_by, "why": self.reason}
+        return {
+            "snapshot": self.snapshot_id,
+            "publication": self.publication_id,
+            "pinned": bool(self.pinned),
+            "since": f"{self.published_at:%Y-%m-%d %H:%M:%S} UTC",
+            **{name: text for name, text in told.items() if text},
+        }
 
 
 def record_audit(
@@ -239,7 +250,7 @@ def _move_readers(
         if not _holds(con, wanted.snapshot_id):
             raise PublicationError(
                 f"What publication {wanted.publication_id} showed (snapshot {wanted.snapshot_id}) is no longer kept: "
-                f"SLUICE_BELIEF_DAYS is {lake.settings.belief_days}."
+                f"{_why_gone(lake)}"
             )
         hold = bool(current.pinned) if pinned is None else pinned
         verb = "pinned" if hold else "rolled back"
@@ -384,6 +395,35 @@ def kept_snapshots(con: duckdb.DuckDBPyConnection, since: datetime) -> list[int]
     return sorted(kept)
 
 
+def expire(lake: Lake, con: duckdb.DuckDBPyConnection, choose: Callable[[duckdb.DuckDBPyConnection], list[int]]) -> int:
+    """Expire the snapshots `choose` names, in a transaction in which nobody moves readers to one of them.
+
+    Whoever chose first and expired then could take away what readers have just been taken back to.
+
+    Args:
+        lake: of the snapshots.
+        con: of this lake, that may write.
+        choose: is called within; it must be repeatable, and leave out what is published (`kept_snapshots`).
+
+    Returns:
+        How many.
+
+    Raises:
+        LakeUnavailableError, StorageFullError: as `Lake`.
+    """
+    if not choose(con):
+        return 0
+
+    def work(c: duckdb.DuckDBPyConnection) -> int:
+        _take_turn(c)
+        chosen = choose(c)
+        if chosen:
+            c.execute(f"CALL ducklake_expire_snapshots('{LAKE}', versions => {chosen!r})")
+        return len(chosen)
+
+    return lake.transaction(con, work, "expire snapshots")
+
+
 def publication_at(lake: Lake, moment: datetime, copy: Path | None = None) -> Publication | None:
     """What readers saw at a moment; None if nothing had been published by then.
 
@@ -438,7 +478,7 @@ def connect(
     if as_of is not None and not _is_kept(lake, publication.snapshot_id, copy):
         raise PublicationError(
             f"What readers saw at {_utc(as_of)} UTC (publication {publication.publication_id}, snapshot "
-            f"{publication.snapshot_id}) is no longer kept: SLUICE_BELIEF_DAYS is {lake.settings.belief_days}."
+            f"{publication.snapshot_id}) is no longer kept: {_why_gone(lake)}"
         )
     try:
         con = lake.connect(read_only=True, snapshot=publication.snapshot_id, copy=copy)
@@ -457,6 +497,10 @@ def _nothing_published(lake: Lake, as_of: datetime | None) -> str:
         if row and row[0]:
             return f"Nothing had been published by {_utc(as_of)} UTC; the first publication is of {row[0]} UTC."
     return "Nothing has been published yet. Run `make demo`, or materialize everything in the UI."
+
+
+def _why_gone(lake: Lake) -> str:
+    return f"SLUICE_BELIEF_DAYS is {lake.settings.belief_days}, and an erasure keeps nothing of before."
 
 
 def _is_kept(lake: Lake, snapshot: int, copy: Path | None) -> bool:

@@ -15,7 +15,7 @@ import duckdb
 
 from sluice.errors import DataDamagedError
 from sluice.lake import CATALOG, LAKE, Lake, literal, quoted
-from sluice.publication import current_publication, record_audit
+from sluice.publication import current_publication, expire, record_audit
 
 # Notes that a build makes again; every other table of ops is a record nothing can be made again from.
 _REMADE_IN_OPS = ("ops.builds", "ops.rewrites")
@@ -284,21 +284,19 @@ def set_aside(lake: Lake, found: Verification) -> SetAside:
         if files:
             lake.change_catalog(con, lambda catalog: _end(con, catalog, list(files.values())))
         _forget_builds(lake, con, tables)
-        named_by = _naming(lake, con, found)
-        if named_by:
-            lake.call(con, f"CALL ducklake_expire_snapshots('{LAKE}', versions => {named_by!r})")
+        expired = expire(lake, con, lambda c: _naming(lake, c, found))
         partitions = {
             table.partition(".")[2]: keys
             for table in tables
             if table.startswith("bronze.") and (keys := _lacking(con, table.partition(".")[2]))
         }
     models = tuple(sorted({file.table for file in files.values() if file.table.startswith("gold.")}))
-    if files or named_by:
+    if files or expired:
         # What is left may pass every gate; it must not be published as it is, nor be taken for built. Nor may readers
         # be moved to a snapshot that has been expired.
         record_audit(lake, run_id="verify", checks_passed=0, failed=[f"data files set aside: {', '.join(tables)}"])
     left = tuple(d for d in found.damages if d.published)
-    return SetAside(tuple(files.values()), len(named_by), partitions, models, left)
+    return SetAside(tuple(files.values()), expired, partitions, models, left)
 
 
 def _naming(lake: Lake, con: duckdb.DuckDBPyConnection, found: Verification) -> list[int]:

@@ -76,12 +76,22 @@ def _choice(chosen: argparse.Namespace) -> Choice:
     )
 
 
+def _none_of(chosen: argparse.Namespace, found: int) -> bool:
+    """Whether somebody asked for letters of a kind of which there is none: a misspelt name looks the same."""
+    if found or not (chosen.source or chosen.partition or chosen.rule or chosen.column):
+        return False
+    print("No dead letter is meant.")
+    return True
+
+
 def _list(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.dead_letters import counts, groups
     from sluice.lake import Lake
 
     lake = Lake(settings)
     found = groups(lake, _choice(chosen))
+    if _none_of(chosen, len(found)):
+        return 1
     for group in found:
         told = f", {group.poison} poison" if group.poison else ""
         print(
@@ -203,9 +213,12 @@ def _discard(settings: Settings, chosen: argparse.Namespace) -> int:
 
 
 def _export(settings: Settings, chosen: argparse.Namespace) -> int:
-    from sluice.dead_letters import export
+    from sluice.dead_letters import export, letters
     from sluice.lake import Lake
 
-    written = export(Lake(settings), _choice(chosen), chosen.path, overwrite=chosen.overwrite)
+    lake = Lake(settings)
+    if _none_of(chosen, len(letters(lake, _choice(chosen), 1))):
+        return 1
+    written = export(lake, _choice(chosen), chosen.path, overwrite=chosen.overwrite)
     print(f"{written} dead letters written to {chosen.path}")
     return 0

@@ -34,6 +34,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.add_argument("--subject", default="customer", help="what kind of person, as the contracts say (customer)")
     command.add_argument("--find", action="store_true", help="only search; exit 1 if the person is anywhere")
     command.add_argument("--by", default=me(), help="who asks for it, kept in the list of the erased (you)")
+    command.add_argument("--yes", action="store_true", help="do not ask first, as it does on a terminal")
     command.set_defaults(run=_erase)
 
 
@@ -56,6 +57,9 @@ def _erase(settings: Settings, chosen: argparse.Namespace) -> int:
     logs = [PROJECT / "dbt_project" / name for name in ("logs", "target")]
     if chosen.find:
         return _tell(find(lake, contracts, subject, person, logs))
+    if not chosen.yes and not _confirmed():
+        print("Nothing was changed.")
+        return 1
     done = erase(
         lake,
         contracts,
@@ -92,6 +96,15 @@ def _erase(settings: Settings, chosen: argparse.Namespace) -> int:
     for file in done.delivered:
         print(f"{file}: delivered meanwhile, and left as it came: run the same command again.")
     return 1 if done.delivered else told
+
+
+def _confirmed() -> bool:
+    """Whether who sits at the terminal means it; a script, which has none, does."""
+    if not sys.stdin.isatty():
+        return True
+    print("This cannot be undone: the person goes from every layer, and everything readers saw until now is forgotten.")
+    print("Type yes to go on: ", end="", flush=True)
+    return sys.stdin.readline().strip() == "yes"
 
 
 def _tell(findings: Findings) -> int:

@@ -13,6 +13,7 @@ import duckdb
 
 from sluice.errors import ErasureError
 from sluice.lake import LAKE, Lake
+from sluice.publication import expire
 
 # Seconds to wait for whoever reads the catalog.
 _PATIENCE = 30
@@ -25,23 +26,26 @@ def compact(lake: Lake) -> None:
         lake.transaction(con, lambda c: c.execute(rewrite), "erasure: rewrite files with deleted rows")
 
 
-def forget_the_past(lake: Lake, keep: list[int]) -> tuple[int, int]:
-    """Expire every snapshot but the newest and those of `keep`, and delete files nobody refers to any more, at once.
+def forget_the_past(lake: Lake) -> tuple[int, int]:
+    """Expire every snapshot but the newest and the published one, and delete files nobody refers to any more, at once.
 
     Returns:
         How many snapshots, and how many files.
     """
-    with lake.connect() as con:
+
+    def past(con: duckdb.DuckDBPyConnection) -> list[int]:
         rows = con.execute(
-            "SELECT snapshot_id FROM ducklake_snapshots($lake) WHERE snapshot_id NOT IN (SELECT unnest($keep)) "
+            "SELECT snapshot_id FROM ducklake_snapshots($lake) WHERE snapshot_id IS DISTINCT FROM "
+            "(SELECT arg_max(snapshot_id, publication_id) FROM ops.publications) "
             "AND snapshot_id < (SELECT max(snapshot_id) FROM ducklake_snapshots($lake)) ORDER BY snapshot_id",
-            {"lake": LAKE, "keep": keep},
+            {"lake": LAKE},
         ).fetchall()
-        expired = [row[0] for row in rows]
-        if expired:
-            lake.call(con, f"CALL ducklake_expire_snapshots('{LAKE}', versions => {expired!r})")
+        return [n for (n,) in rows]
+
+    with lake.connect() as con:
+        expired = expire(lake, con, past)
         removed = lake.call(con, f"CALL ducklake_cleanup_old_files('{LAKE}', cleanup_all => true)")
-    return len(expired), len(removed)
+    return expired, len(removed)
 
 
 def orphans(con: duckdb.DuckDBPyConnection) -> list[str]:

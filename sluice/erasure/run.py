@@ -92,9 +92,10 @@ def erase(
     _check(person_id)
     lake.create()
     with lake.reading() as con:
-        known = _in_bronze(con, where, person_id) or register.listed(
-            con, subject, register.register_key(lake.settings).digest(person_id)
-        )
+        present = register.register_key(lake.settings)
+        # Before one is made where the list has a key already, which is only not here: it would be taken for that.
+        register.check_key(con, present.id)
+        known = _in_bronze(con, where, person_id) or register.listed(con, subject, present.digest(person_id))
     if not known:
         tell("looking for the person, who is not in bronze")
         if not search(lake, contracts, where, Person(subject, person_id), _logs(logs)).found:
@@ -137,7 +138,7 @@ def erase(
     blanked = leftovers.clean_logs(_unread(lake, logs), person)
     tell("old snapshots and their files")
     reached("built")
-    expired, removed = _forget(lake)
+    expired, removed = purge.forget_the_past(lake)
     bounds.widen(lake, person)
     if not lake.settings.uses_postgres:
         with alone(lake.settings):
@@ -245,11 +246,6 @@ def _ledger(lake: Lake) -> object:
     """Changes with every load, whatever the clock says."""
     with lake.reading() as con:
         return con.execute("SELECT count(*), bit_xor(hash(l)) FROM ops.ledger AS l").fetchone()
-
-
-def _forget(lake: Lake) -> tuple[int, int]:
-    current = current_publication(lake)
-    return purge.forget_the_past(lake, [current.snapshot_id] if current else [])
 
 
 def _unread(lake: Lake, logs: Sequence[Path]) -> list[Path]:

@@ -55,6 +55,14 @@ def test_the_asset_tells_what_is_open_and_warns_of_poison(settings: Settings) ->
         ingest(lake, ORDERS, force=True)
 
 
+def test_the_job_tells_of_a_batch_that_is_refused_again(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    write_orders(settings, "2026-01-01", "uk", [order_line(1, quantity="one")])
+    assert ingest(Lake(settings), ORDERS).refused
+    resources = {"lake": LakeResource(home=str(settings.home))}
+    build_replay_job(list(CONTRACTS.values())).execute_in_process(resources=resources)
+    assert "orders 2026-01-01|uk is refused again: 1 of 1 rows were rejected" in capfd.readouterr().err
+
+
 def test_the_job_replays_and_marks_what_it_changed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     lake = loaded(settings)
     (letter,) = letters(lake, Choice())

@@ -204,6 +204,12 @@ def test_dead_letters_from_list_to_replay(
     out = tmp_path / "letters.csv"
     assert said("export", str(out)) == f"1 dead letters written to {out}\n"
     assert "--overwrite" in said("export", str(out), code=1)
+    # A misspelt name is no kind of letters of which there happen to be none.
+    none = tmp_path / "none.csv"
+    for asked in (["list"], ["export", str(none)]):
+        for option in ("--source", "--partition", "--rule", "--column"):
+            assert said(*asked, option, "ordrs", code=1) == "No dead letter is meant.\n"
+    assert not none.exists()
     assert said("export", str(out), "--overwrite") == f"1 dead letters written to {out}\n"
     # A file in which nothing is corrected replays nothing, and not everything.
     assert "corrects nothing" in said("replay", "--corrections", str(out), code=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import io
 import json
 import os
 import sqlite3
@@ -268,6 +269,11 @@ def test_without_the_key_of_the_list_nothing_is_loaded(planted: Planted) -> None
     with pytest.raises(ErasureError, match=r"Put erasure\.key back"):
         planted.ingest()
     assert planted.bench.sql("SELECT count(*) FROM bronze.orders WHERE region = 'eu'") == [(0,)]
+    # Nor does an erasure make one in its place, which would be taken for it: as in a home restored without its key.
+    path.unlink()
+    with pytest.raises(ErasureError, match=r"Put erasure\.key back"):
+        planted.erase(BOB)
+    assert not path.exists()
     path.write_text(key)
     planted.ingest()
     assert planted.bench.sql("SELECT customer_id FROM bronze.orders WHERE region = 'eu'") == [(None,)]
@@ -386,3 +392,17 @@ def test_an_id_of_nobody_changes_nothing(
     bench.put("elsewhere/more.csv", "15063\n")
     assert planted.erase("15063").landing_files == 1
     assert planted.erase("15063").again
+
+
+def test_on_a_terminal_it_asks_first(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLUICE_HOME", str(planted.bench.settings.home))
+    for answer in ("no\n", "y\n", ""):
+        terminal = io.StringIO(answer)
+        monkeypatch.setattr(terminal, "isatty", lambda: True)
+        monkeypatch.setattr("sys.stdin", terminal)
+        assert main(["erase", "--customer", ANN]) == 1
+        assert capsys.readouterr().out.endswith("Type yes to go on: Nothing was changed.\n")
+    assert planted.bench.sql("SELECT count(*) FROM ops.erasures") == [(0,)]
+    assert planted.bench.sql("SELECT count(*) > 0 FROM bronze.customers WHERE customer_id = ?", [int(ANN)]) == [(True,)]

@@ -7,12 +7,15 @@ import sqlite3
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
+from sluice import maintenance
+from sluice.errors import ConfigurationError
 from sluice.maintenance import maintain
-from sluice.publication import connect, publish, record_audit
+from sluice.publication import connect, kept_snapshots, publish, record_audit, roll_back
 from tests.conftest import Bench
 
 COMMITS = 8  # more files than the ops tables get when their rows leave the catalog
@@ -187,4 +190,35 @@ def test_what_came_after_a_snapshot_of_late_is_of_late(busy: Bench) -> None:
 
 def test_an_empty_lake_can_be_maintained(bench: Bench) -> None:
     done = maintain(bench.lake, keep_days=0)
-    assert (done.files_before, done.files_after, done.orphans_removed) == (0, 0, 0)
+    # Whose turn it is to move readers or to expire is a row of its own.
+    assert (done.files_before, done.files_after, done.orphans_removed) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("look", [1, 2])
+def test_what_readers_are_taken_back_to_meanwhile_is_kept(
+    look: int, busy: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are moved after maintenance has looked what is needed, and before it expires the rest."""
+    record_audit(busy.lake, run_id="b", checks_passed=1, failed=[])
+    publish(busy.lake, run_id="p")
+    looks: list[list[int]] = []
+
+    def look_and_be_overtaken(con: duckdb.DuckDBPyConnection, since: datetime) -> list[int]:
+        looks.append(kept_snapshots(con, since))
+        if len(looks) == look:
+            roll_back(busy.lake, by="ann", why="prices")
+        return looks[-1]
+
+    monkeypatch.setattr(maintenance, "kept_snapshots", look_and_be_overtaken)
+    assert maintain(busy.lake, keep_days=0, belief_days=0, orphan_age_hours=0).snapshots_expired
+    with connect(busy.settings) as con:
+        assert con.sql("SELECT count(*), min(n), max(n) FROM t").fetchall() == [(2 * ROWS - 1, 0, 2 * ROWS - 1)]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"keep_days": -1}, {"belief_days": 10**7}, {"orphan_age_hours": 1e12}, {"orphan_age_hours": float("nan")}]
+)
+def test_times_no_calendar_holds_are_refused(wrong: dict[str, Any], bench: Bench) -> None:
+    with pytest.raises(ConfigurationError, match=r"is not from 0 to 36,500 days. Nothing was done"):
+        maintain(bench.lake, **wrong)
+    assert not bench.settings.catalog_path.exists()
