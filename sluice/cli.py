@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sluice.commands import backup, contracts, dead_letters, erase, moment, publish, trace, verify
+from sluice.commands import backup, capture, contracts, dead_letters, erase, moment, publish, trace, verify
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT, Settings, load_settings
 
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     published = commands.add_parser("published", help="show what readers see")
     query = commands.add_parser("query", help="run SQL on the published lake")
     query.add_argument("sql")
+    capture.add(commands)
     contracts.add(commands)
     dead_letters.add(commands)
     publish.add(commands)

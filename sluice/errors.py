@@ -33,6 +33,14 @@ class EventLogUnavailableError(SluiceError):
     """The event log cannot be reached now. Transient."""
 
 
+class CaptureError(SluiceError):
+    """Changes of a database cannot be captured as it is set up, or its log is no longer held. Persistent."""
+
+
+class CaptureUnavailableError(SluiceError):
+    """The database whose changes are captured cannot be reached now. Transient."""
+
+
 class LakeUnavailableError(SluiceError):
     """The lake's catalog or its data cannot be reached, or stayed locked through every retry. Transient."""
 
