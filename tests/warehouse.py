@@ -13,7 +13,7 @@ from typing import Any
 
 from resources.dbt import DBT_PROJECT, prepare_dbt_project
 from sluice.bronze import create_bronze_tables
-from sluice.contracts import load_contracts
+from sluice.contracts import Contract, load_contracts
 from sluice.ingest import ingest
 from sluice.lake import Lake
 from sluice.landing import scan
@@ -35,9 +35,11 @@ def overlapping(days: Sequence[str], pieces: int, seed: int) -> list[Sequence[st
     return found
 
 
-def _places(settings: Settings, folder: Path = DBT_PROJECT) -> list[str]:
+def _places(
+    settings: Settings, folder: Path = DBT_PROJECT, contracts: Sequence[Contract] = tuple(CONTRACTS)
+) -> list[str]:
     """Options of dbt. A target folder of its own: others may be building in the project's."""
-    project = prepare_dbt_project(CONTRACTS, settings, folder)
+    project = prepare_dbt_project(contracts, settings, folder)
     # fmt: off
     return [
         "--project-dir", str(project.project_dir), "--profiles-dir", str(project.profiles_dir),
@@ -72,7 +74,13 @@ def _tested(settings: Settings, selected: str) -> list[Any]:
         DuckDBConnectionManager.close_all_connections()
 
 
-def load(settings: Settings, pieces: Sequence[Sequence[str]], folder: Path = DBT_PROJECT) -> None:
+def load(
+    settings: Settings,
+    pieces: Sequence[Sequence[str]],
+    folder: Path = DBT_PROJECT,
+    contracts: Sequence[Contract] = tuple(CONTRACTS),
+    select: str = "*",
+) -> None:
     """Ingest each piece, a list of days, and build the warehouse after it; dbt runs in this process, parsed once.
 
     With contracts of one's own the dbt project must be one's own, too: the sources in it are made from them.
@@ -84,20 +92,20 @@ def load(settings: Settings, pieces: Sequence[Sequence[str]], folder: Path = DBT
     lake = Lake(settings)
     # dbt takes a connection that is still open for its own, whichever lake it was opened for.
     DuckDBConnectionManager.close_all_connections()
-    places = _places(settings, folder)
-    create_bronze_tables(lake, CONTRACTS)
+    places = _places(settings, folder, contracts)
+    create_bronze_tables(lake, contracts)
     keys = {
         contract.name: scan(contract, settings.landing_path, settings.start_date, settings.end_date).by_partition()
-        for contract in CONTRACTS
+        for contract in contracts
     }
     try:
         parsed = dbtRunner().invoke(["--quiet", "parse", *places])
         assert parsed.success, parsed.exception
         runner = dbtRunner(manifest=parsed.result)
         for days in pieces:
-            for contract in CONTRACTS:
+            for contract in contracts:
                 ingest(lake, contract, [key for key in keys[contract.name] if key.split("|")[0] in days])
-            done = runner.invoke(["--quiet", "run", "--no-write-json", *places])
+            done = runner.invoke(["--quiet", "run", "--no-write-json", "--select", select, *places])
             assert done.success, done.exception or [r.message for r in done.result if r.status == "error"]
     finally:
         # dbt keeps its connection for the next call, and with it the lake.

@@ -115,6 +115,7 @@ class Engine:
 
         self.ended = threading.Event()
         self.error: BaseException | None = None
+        self._closing = False
         engine = self
 
         @jpype.JImplements("io.debezium.engine.DebeziumEngine$ChangeConsumer")
@@ -130,8 +131,10 @@ class Engine:
                     if safe:
                         noted()
                 except BaseException as error:
-                    # Debezium ends by it; what it was is told here, for Java would only tell its text.
-                    engine.error = engine.error or error
+                    # Debezium ends by it; what it was is told here, for Java would only tell its text. Stopped while
+                    # it noted what is processed, it gives the same again next time.
+                    if not (engine._closing and isinstance(error, jpype.JClass("java.lang.InterruptedException"))):
+                        engine.error = engine.error or error
                     raise
 
             @jpype.JOverride  # type: ignore[untyped-decorator]
@@ -142,7 +145,7 @@ class Engine:
         class Completion:
             @jpype.JOverride  # type: ignore[untyped-decorator]
             def handle(self, success: bool, message: Any, error: Any) -> None:
-                if not success and engine.error is None:
+                if not success and engine.error is None and not engine._closing:
                     engine.error = CaptureError(_reason(message, error))
 
         java = jpype.JClass("java.util.Properties")()
@@ -168,6 +171,7 @@ class Engine:
     def close(self) -> None:
         """Stop, after the batch under way, and wait for it."""
         if not self.ended.is_set():
+            self._closing = True
             try:
                 self._engine.close()
             except Exception as error:
@@ -180,7 +184,8 @@ class Engine:
         try:
             self._engine.run()
         except BaseException as error:
-            self.error = self.error or error
+            if not self._closing:
+                self.error = self.error or error
         finally:
             self.ended.set()
 

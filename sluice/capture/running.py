@@ -86,18 +86,20 @@ def run(settings: Settings, capture: Capture, *, once: bool = False, seconds: fl
         database.check()
         _ready(capture, progress, database)
         writer = Writer(log, capture, progress.snapshot)
+        noted_marks: set[str] = set()
 
         def noted() -> None:
             progress.keep_offsets()
-            if progress.stage != "streaming" and writer.snapshot is not None:
+            if progress.stage != "streaming":
                 progress.streaming(writer.snapshot)
+            noted_marks.update(writer.marks)
 
         connection = capture.connection_string()
         password = password_of(connection) or os.environ.get("PGPASSWORD", "")
         engine = Engine(properties(capture, connection, password, progress.offsets), writer.take, noted)
         engine.start()
         try:
-            _wait(engine, writer, database, stop, once, seconds)
+            _wait(engine, noted_marks, database, stop, once, seconds)
         finally:
             engine.close()
         if engine.error is not None:
@@ -206,7 +208,7 @@ def _trouble(capture: Capture, progress: Progress, slot: Slot | None) -> str | N
 
 
 def _wait(
-    engine: Engine, writer: Writer, database: Database, stop: list[int], once: bool, seconds: float | None
+    engine: Engine, marks: set[str], database: Database, stop: list[int], once: bool, seconds: float | None
 ) -> None:
     """Until Debezium has ended, a signal came, the time is over or, with `once`, a mark written here has come back."""
     until = None if seconds is None else time.monotonic() + seconds
@@ -214,7 +216,7 @@ def _wait(
     marked = time.monotonic()
     while not engine.ended.wait(0.1):
         now = time.monotonic()
-        if stop or (until is not None and now >= until) or tokens & writer.marks:
+        if stop or (until is not None and now >= until) or tokens & marks:
             return
         if once and (not tokens or now - marked > _MARK_SECONDS):
             # Again and again: what is written before the slot is made is never read.

@@ -47,7 +47,8 @@ class Writer:
 
     Attributes:
         snapshot: where the snapshot was taken that the stream goes on from; None until one is finished.
-        marks: tokens of the marks read so far; all that was committed before such a mark is in the log.
+        marks: tokens of the marks read so far; all that was committed before such a mark is in the log, and may be
+            noted as processed.
         written: records appended.
         skipped: records that were there already.
     """
@@ -64,6 +65,8 @@ class Writer:
         self._open: int | None = None  # where the snapshot under way was taken
         self._inside = False  # of a transaction
         self._before: Position | None = None
+        self._begun: set[str] = set()  # marks of the transaction under way
+        self._ended: set[str] = set()  # marks of transactions that ended in the batch under way
         self._waiting: dict[tuple[str, int], list[Message]] = {}
 
     def take(self, records: Sequence[Record]) -> list[int]:
@@ -78,29 +81,29 @@ class Writer:
             EventLogError, EventLogUnavailableError: as the log; nothing may be noted as processed then.
         """
         self._waiting = {}
-        safe: list[int] = []
-        marks: set[str] = set()
-        for number, record in enumerate(records):
-            if self._take(record, marks):
-                safe.append(number)
+        safe = [number for number, record in enumerate(records) if self._take(record)]
         for (topic, partition), messages in self._waiting.items():
             self._log.append(topic, messages, partition=partition)
             self.written += len(messages)
-        # Not before: all that was committed before the mark is in the log now.
-        self.marks |= marks
+        if safe:
+            self.marks |= self._ended
+            self._ended = set()
         return safe
 
-    def _take(self, record: Record, marks: set[str]) -> bool:
+    def _take(self, record: Record) -> bool:
         """Take one record; true where a restart may begin behind it."""
         prefix = self._capture.prefix
         if record.destination == f"{prefix}.transaction":
             self._close_snapshot()
             self._inside = _event(record)["status"] == "BEGIN"
+            if not self._inside:
+                self._ended |= self._begun
+            self._begun = set()
             return not self._inside
         if record.destination == f"{prefix}.message":
             message = _event(record)["message"]
             if message["prefix"] == MARK_PREFIX:
-                marks.add(_text(message["content"]))
+                self._begun.add(_text(message["content"]))
             return False
         if record.destination not in self._topics:
             # A heartbeat: it tells how far the stream has been read.

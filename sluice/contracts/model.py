@@ -117,11 +117,36 @@ class CsvDialect:
 
 @dataclass(frozen=True)
 class ChangeFeed:
-    """The rows are change events in an envelope; the order is `sequence`, valid from `valid_from`."""
+    """The rows are change events in an envelope; the order is `sequence`, valid from `valid_from`.
+
+    Attributes:
+        envelope: `debezium`.
+        sequence: path of the first part of the order.
+        valid_from: path of the business time, in milliseconds.
+        further: paths of the other parts, in order.
+        truncates: whether a truncate is a row of it, with an operation and a place and nothing else.
+    """
 
     envelope: str
     sequence: str
     valid_from: str
+    # Out of `repr`, of which `Contract.hash` is made: a feed without either is what it was before there were any.
+    further: tuple[str, ...] = field(default=(), repr=False)
+    truncates: bool = field(default=False, repr=False)
+
+    def __str__(self) -> str:
+        also = ", with truncates" if self.truncates else ""
+        return f"{self.envelope}, ordered by {', '.join(self.paths)}, valid from {self.valid_from}{also}"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths of all parts of the order."""
+        return (self.sequence, *self.further)
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The operations a row may have: create, update, delete, read (snapshot), and truncate where it is one."""
+        return ("c", "u", "d", "r", "t") if self.truncates else ("c", "u", "d", "r")
 
 
 @dataclass(frozen=True)
@@ -198,6 +223,8 @@ class Contract:
         columns = tuple(replace(c, description="", classification=None) for c in self.columns)
         conditions = tuple(replace(r, description="") for r in self.rules)
         # Defaults are left out: they came later than the first lakes, whose batches are to stay what they are.
-        later = [v for v in (self.volume, self.schema_evolution) if v not in (None, EVOLUTIONS[0])]
+        feed = self.change_feed
+        given = (self.volume, self.schema_evolution, feed.further if feed else (), feed.truncates if feed else False)
+        later = [v for v in given if v not in (None, EVOLUTIONS[0], (), False)]
         rules = repr((columns, conditions, self.landing, self.change_feed, self.max_rejected_share, *later))
         return hashlib.sha256(rules.encode()).hexdigest()[:16]

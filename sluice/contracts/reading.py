@@ -350,13 +350,20 @@ class _Reader:
     def _change_feed(self, value: Any) -> ChangeFeed | None:
         if value is None:
             return None
-        given = self._mapping(value, "customProperties.changeFeed", ("envelope", "sequence", "validFrom"))
+        given = self._mapping(value, "customProperties.changeFeed", ("envelope", "sequence", "validFrom", "truncates"))
         if given.get("envelope") != "debezium":
             raise self.fail(f"changeFeed.envelope {given.get('envelope')!r} is not offered. Use debezium.")
-        for key in ("sequence", "validFrom"):
-            if not re.fullmatch(r"\w+(\.\w+)*", str(given.get(key) or "")):
+        sequence = given.get("sequence")
+        paths = sequence if isinstance(sequence, list) and sequence else [sequence]
+        for key, path in (*(("sequence", p) for p in paths), ("validFrom", given.get("validFrom"))):
+            if not re.fullmatch(r"\w+(\.\w+)*", str(path or "")):
                 raise self.fail(f"changeFeed.{key} must be a path in the envelope such as source.lsn.")
-        return ChangeFeed(given["envelope"], given["sequence"], given["validFrom"])
+        if len(set(paths)) < len(paths):
+            raise self.fail("changeFeed.sequence has a path twice.")
+        truncates = given.get("truncates", False)
+        if not isinstance(truncates, bool):
+            raise self.fail("changeFeed.truncates must be true or false.")
+        return ChangeFeed(given["envelope"], paths[0], given["validFrom"], tuple(paths[1:]), truncates)
 
     def _max_rejected_share(self, value: Any) -> float:
         given = self._mapping(value or {}, "customProperties.gates", ("maxRejectedShare", "volume"))

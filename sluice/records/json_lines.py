@@ -12,7 +12,11 @@ import duckdb
 
 from sluice.contracts import Contract
 from sluice.lake import literal, temp_table
-from sluice.records.shape import MOST_NEW_COLUMNS, TextColumn
+from sluice.records.shape import MOST_NEW_COLUMNS, TextColumn, feed_columns
+
+# What Debezium writes in the place of a large value (TOAST) that an update left as it was, and that the database did
+# not send therefore: as text, and as bytes in base 64.
+UNAVAILABLE = ("__debezium_unavailable_value", "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==")
 
 
 def json_records(
@@ -22,7 +26,8 @@ def json_records(
     if not file_ids:
         return ""
     temp_table(con, "json_files", "file_id INTEGER", [(file_id,) for file_id in file_ids])
-    own = columns[3:] if contract.change_feed else columns
+    envelope = len(feed_columns(contract))
+    own = columns[envelope:]
     paths = [json_path(c.source_name) for c in own]
     known = [c.source_name for c in own]
     # CASE and not AND: DuckDB may evaluate both sides of an AND, and json_type raises on what is no JSON.
@@ -33,7 +38,7 @@ def json_records(
         # Comparing costs as much as all the rest: only where there are more keys than values.
         twice = f"CASE WHEN len(others) > 0 OR len(keys) > list_count(fields) THEN {twice} ELSE false END"
     if contract.change_feed:
-        names = [c.source_name for c in columns[:3]]
+        names = [c.source_name for c in columns[:envelope]]
         meta = [json_path(name, nested=True) for name in names]
         parents = {json_path(name.rpartition(".")[0], nested=True) for name in names if "." in name[1:]}
         objects = ["raw", "event", *(f"json_extract(event, {literal(path)})" for path in sorted(parents))]
@@ -59,7 +64,16 @@ def json_records(
             "WHEN meta[1] IN ('c', 'u', 'r', 'd') AND coalesce(json_type(doc), 'NULL') <> 'OBJECT' "
             "THEN 'no row state where the operation needs one' "
         )
-        values = "".join(f", meta[{i + 1}] AS {c.sql}" for i, c in enumerate(columns[:3]))
+        # No value of anybody's, and the former one is not known here. The text first, which few records have.
+        unavailable = (
+            f"CASE WHEN {' OR '.join(f'contains(raw, {literal(mark)})' for mark in UNAVAILABLE)} THEN "
+            f"list_has_any(json_extract_string(doc, '$.*'), {_sql_list(list(UNAVAILABLE))}) ELSE false END"
+        )
+        fault += f"WHEN {unavailable} THEN 'envelope' "
+        detail += (
+            f"WHEN {unavailable} THEN 'a large value that did not change was not sent; set REPLICA IDENTITY FULL' "
+        )
+        values = "".join(f", meta[{i + 1}] AS {c.sql}" for i, c in enumerate(columns[:envelope]))
     else:
         events = "taken AS (SELECT *, CASE WHEN valid THEN raw::JSON END AS doc FROM docs)"
         fault = detail = values = ""

@@ -90,6 +90,7 @@ class Source:
     database: str
     home: Path
     name: str = "shop"
+    slot: str = "sluice_shop"
     _sessions: list[Session] = field(default_factory=list)
 
     @property
@@ -104,7 +105,7 @@ class Source:
         """Write the capture's file, and set the database up for it."""
         folder = self.home / "definitions"
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"tables": list(tables), "connection": "SLUICE_CDC_SHOP", **other})
+        text = json.dumps({"tables": list(tables), "connection": "SLUICE_CDC_SHOP", "slot": self.slot, **other})
         (folder / f"{self.name}.yaml").write_text(text)
         if full:
             for table in tables:
