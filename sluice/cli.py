@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     query = commands.add_parser("query", help="run SQL on the published lake")
     query.add_argument("sql")
     capture.add(commands)
+    pull = commands.add_parser("pull", help="read what changed in a source's database into a landing file")
+    pull.add_argument("source", metavar="SOURCE", help="name of a contract with a pull")
     contracts.add(commands)
     dead_letters.add(commands)
     publish.add(commands)
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument(
             "--as-of", type=moment, metavar="TIME", help="what readers saw then: 2026-01-05, 2026-01-05T12:00 (UTC)"
         )
-    for command, run in ((sync, _sync), (books, _books), (published, _published), (query, _query)):
+    for command, run in ((sync, _sync), (books, _books), (published, _published), (query, _query), (pull, _pull)):
         command.set_defaults(run=run)
     given = sys.argv[1:] if arguments is None else arguments
     for argument in given:
@@ -102,6 +104,21 @@ def _published(settings: Settings, chosen: argparse.Namespace) -> int:
         f"publication {publication.publication_id}: snapshot {publication.snapshot_id}, "
         f"{publication.published_at:%Y-%m-%d %H:%M:%S} UTC, run {publication.run_id or '-'}"
     )
+    return 0
+
+
+def _pull(settings: Settings, chosen: argparse.Namespace) -> int:
+    from sluice.contracts import load_contracts
+    from sluice.errors import ContractError
+    from sluice.lake import Lake
+    from sluice.pull import pull
+
+    contracts = load_contracts(settings.contracts)
+    if chosen.source not in contracts:
+        raise ContractError(f"There is no contract {chosen.source!r}. See `sluice sync` for their names.")
+    done = pull(Lake(settings), contracts[chosen.source])
+    where = f"in {done.file}" if done.file else "nothing new"
+    print(f"{chosen.source}: {done.rows} rows, {where}; mark {done.mark if done.mark is not None else 'none yet'}")
     return 0
 
 

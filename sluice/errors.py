@@ -41,6 +41,14 @@ class CaptureUnavailableError(SluiceError):
     """The database whose changes are captured cannot be reached now. Transient."""
 
 
+class PullError(SluiceError):
+    """The database a source is pulled from refuses. The mark has not moved. Persistent."""
+
+
+class PullUnavailableError(SluiceError):
+    """The database a source is pulled from cannot be reached now. Transient."""
+
+
 class LakeUnavailableError(SluiceError):
     """The lake's catalog or its data cannot be reached, or stayed locked through every retry. Transient."""
 

@@ -17,6 +17,7 @@ from sluice.contracts.model import (
     Contract,
     CsvDialect,
     Landing,
+    Pull,
     RowRule,
     VolumeGate,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Contract",
     "CsvDialect",
     "Landing",
+    "Pull",
     "RowRule",
     "VolumeGate",
     "load_contract",

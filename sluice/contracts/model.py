@@ -150,6 +150,25 @@ class ChangeFeed:
 
 
 @dataclass(frozen=True)
+class Pull:
+    """The source is a database that is asked for what changed; see `sluice.pull`.
+
+    Attributes:
+        connection: name of the environment variable with the libpq connection string; it begins with `SLUICE_PULL_`.
+        table: what is pulled, `schema.table`; empty with a query.
+        query: likewise, as SQL; empty with a table.
+        cursor: the column by which rows are newer: a time, a date or a whole number.
+        overlap: how far before the mark is read again: seconds of a time, days of a date, units of a number.
+    """
+
+    connection: str
+    table: str
+    query: str
+    cursor: str
+    overlap: int
+
+
+@dataclass(frozen=True)
 class Landing:
     """Where a source's files lie and how their path says which partition they belong to.
 
@@ -194,6 +213,8 @@ class Contract:
     schema_evolution: str
     latency_hours: float | None
     status: str
+    # How files come into the landing folder decides no row's fate.
+    pull: Pull | None
     path: Path = field(compare=False)
 
     @property

@@ -60,9 +60,18 @@ def warehouse(source: Source, contracts: list[Contract], tmp_path: Path) -> list
             # The image of a deleted version is the last before it, though nobody saw it after a commit.
             "SELECT customer_id, CASE WHEN NOT is_deleted THEN country END, CASE WHEN NOT is_deleted THEN segment END, "
             "valid_from, valid_to, is_deleted FROM gold.dim_customer "
-            "WHERE NOT is_unknown"
+            "WHERE NOT is_unknown ORDER BY customer_id, valid_from"
         ).fetchall()
-    return sorted(rows, key=repr)
+    found: list[Version] = []
+    for row in rows:
+        if found and found[-1][0] == row[0] and found[-1][5] and row[5] and found[-1][4] == row[3]:
+            # It came back and went within one transaction: another image, and deleted before and after.
+            row = (*found.pop()[:4], *row[4:])
+        if row[5] and (not found or found[-1][0] != row[0]):
+            # It came and went within one transaction: nobody ever saw it.
+            continue
+        found.append(row)
+    return sorted(found, key=repr)
 
 
 def deliver(source: Source, settings: Settings) -> None:
