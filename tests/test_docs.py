@@ -47,7 +47,19 @@ def test_locks_have_hashes_and_no_addresses(lock: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["sync"], ["books"], ["published"], ["backup"], ["restore"], ["verify"], ["erase"], ["trace"]]
+    "command",
+    [
+        ["sync"],
+        ["books"],
+        ["published"],
+        ["backup"],
+        ["restore"],
+        ["verify"],
+        ["erase"],
+        ["trace"],
+        ["capture"],
+        ["pull"],
+    ],
 )
 def test_the_command_line_documented_exists(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 from tests.conftest import go_without
 from tests.postgres import Server, programs, serving
 from tests.sluice.capture.source import Source, missing
+
+_numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +32,10 @@ def logical() -> Iterator[Server]:
 @pytest.fixture
 def source(logical: Server, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Source]:
     """A database, and nothing captured yet."""
-    name = request.node.name.replace("[", "_").replace("]", "")[:60]
+    # PostgreSQL cuts longer names off.
+    name = f"{re.sub(r'\W', '_', request.node.name)[:50]}_{next(_numbers)}"
     logical.database(name)
     # The server's slots are of all its databases.
-    made = Source(logical, name, tmp_path / "home", slot=f"slot_{abs(hash(name)) % 10**9}")
+    made = Source(logical, name, tmp_path / "home", slot=f"slot_{name.rpartition('_')[2]}")
     yield made
     made.close()
