@@ -33,7 +33,8 @@ def logical() -> Iterator[Server]:
 def source(logical: Server, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Source]:
     """A database, and nothing captured yet."""
     # PostgreSQL cuts longer names off.
-    name = f"{re.sub(r'\W', '_', request.node.name)[:50]}_{next(_numbers)}"
+    words = re.sub(r"\W", "_", request.node.name)[:50]
+    name = f"{words}_{next(_numbers)}"
     logical.database(name)
     # The server's slots are of all its databases.
     made = Source(logical, name, tmp_path / "home", slot=f"slot_{name.rpartition('_')[2]}")
