@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from sluice.commands import (
     backup,
+    capture,
     contracts,
     dead_letters,
     erase,
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     published = commands.add_parser("published", help="show what readers see")
     query = commands.add_parser("query", help="run SQL on the published lake")
     query.add_argument("sql")
+    capture.add(commands)
+    pull = commands.add_parser("pull", help="read what changed in a source's database into a landing file")
+    pull.add_argument("source", metavar="SOURCE", help="name of a contract with a pull")
     contracts.add(commands)
     dead_letters.add(commands)
     publish.add(commands)
@@ -55,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     query.add_argument(
         "--live", action="store_true", help="the lake as it is now, for the views live_*; nothing pinned"
     )
-    for command, run in ((sync, _sync), (books, _books), (published, _published), (query, _query)):
+    for command, run in ((sync, _sync), (books, _books), (published, _published), (query, _query), (pull, _pull)):
         command.set_defaults(run=run)
     given = sys.argv[1:] if arguments is None else arguments
     for argument in given:
@@ -121,6 +125,21 @@ def _published(settings: Settings, chosen: argparse.Namespace) -> int:
         f"publication {publication.publication_id}: snapshot {publication.snapshot_id}, "
         f"{publication.published_at:%Y-%m-%d %H:%M:%S} UTC, run {publication.run_id or '-'}"
     )
+    return 0
+
+
+def _pull(settings: Settings, chosen: argparse.Namespace) -> int:
+    from sluice.contracts import load_contracts
+    from sluice.errors import ContractError
+    from sluice.lake import Lake
+    from sluice.pull import pull
+
+    contracts = load_contracts(settings.contracts)
+    if chosen.source not in contracts:
+        raise ContractError(f"There is no contract {chosen.source!r}. See `sluice sync` for their names.")
+    done = pull(Lake(settings), contracts[chosen.source])
+    where = f"in {done.file}" if done.file else "nothing new"
+    print(f"{chosen.source}: {done.rows} rows, {where}; mark {done.mark if done.mark is not None else 'none yet'}")
     return 0
 
 

@@ -107,6 +107,26 @@ def password_of(connection: str) -> str | None:
     return found or None
 
 
+def parts(connection: str) -> dict[str, str]:
+    """The keywords and values of a connection string, of either form. The password is among them: never print it."""
+    address = _ADDRESS.match(connection)
+    if not address:
+        return _pairs(connection)
+    where, _, options = address["rest"].partition("?")
+    place, _, database = where.partition("/")
+    # An address of IPv6 stands in brackets.
+    host, port = place.rsplit(":", 1) if re.search(r":\d+$", place) else (place, "")
+    found = {
+        "host": host.strip("[]"),
+        "port": port,
+        "dbname": database,
+        "user": address["user"] or "",
+        "password": address["password"] or "",
+    }
+    found |= dict(option.split("=", 1) for option in options.split("&") if "=" in option)
+    return {key: unquote(value) for key, value in found.items() if value}
+
+
 def without_password(connection: str) -> str:
     """A connection string less its password; libpq then takes it from PGPASSWORD or a password file."""
     return _URI_PASSWORD.sub(r"\1@", _PASSWORD.sub("", connection)).strip()

@@ -146,6 +146,8 @@ def differences(old: Contract, new: Contract) -> Iterator[Change]:
     for field in _DOCUMENTATION:
         if getattr(old, field) != getattr(new, field):
             add(field, "documentation", "changed")
+    if old.pull != new.pull:
+        add("pull", "compatible", "what is pulled, or how, changed")
     yield from found
     # What this module does not know yet must not pass for nothing.
     yield from _unknown(old, new, handled, "contract")

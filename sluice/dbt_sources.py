@@ -14,8 +14,7 @@ import yaml
 
 from sluice.bronze import meta_columns
 from sluice.contracts import Column, Contract
-from sluice.records import OPERATION, SEQUENCE, SOURCE_TS
-from sluice.rules import OPERATIONS
+from sluice.records import OPERATION, SEQUENCE, SOURCE_TS, further_sequence
 
 RELATIVE_PATH = Path("models/sources/contracts.yml")
 
@@ -79,8 +78,9 @@ def _table(contract: Contract) -> dict[str, Any]:
             _column(
                 OPERATION,
                 "VARCHAR",
-                "c create, u update, d delete, r read in a snapshot.",
-                ["not_null", *_accepted(OPERATIONS)],
+                "c create, u update, d delete, r read in a snapshot"
+                + (", t truncate." if contract.change_feed.truncates else "."),
+                ["not_null", *_accepted(contract.change_feed.operations)],
             ),
             _column(
                 SEQUENCE, "BIGINT", f"Position in the source's log ({contract.change_feed.sequence}).", ["not_null"]
@@ -91,6 +91,10 @@ def _table(contract: Contract) -> dict[str, Any]:
                 f"When it happened in the source, UTC ({contract.change_feed.valid_from}).",
                 ["not_null"],
             ),
+        ]
+        columns += [
+            _column(further_sequence(number), "BIGINT", f"Order of the changes, part {number} ({path}).", [])
+            for number, path in enumerate(contract.change_feed.further, 2)
         ]
     columns += [_contract_column(c, contract) for c in contract.columns]
     columns += [
@@ -111,7 +115,9 @@ def _table(contract: Contract) -> dict[str, Any]:
 
 def _contract_column(column: Column, contract: Contract) -> dict[str, Any]:
     tests: list[Any] = []
-    if column.primary_key or (column.required and not contract.change_feed):
+    if column.primary_key and contract.change_feed and contract.change_feed.truncates:
+        tests.append({"not_null": {"config": {"where": f"{OPERATION} <> 't'"}}})
+    elif column.primary_key or (column.required and not contract.change_feed):
         tests.append("not_null")
     tests += _accepted(column.enum)
     made = _column(column.name, column.type, column.description, tests)

@@ -194,11 +194,12 @@ def _lacking_documents(con: duckdb.DuckDBPyConnection, contract: Contract, docum
         shown = value if typed else text
 
         def of(column: Column) -> str:
-            states = contract.change_feed and not column.primary_key
-            rows = f"count(*) FILTER ({shown(OPERATION)} IS DISTINCT FROM 'd')" if states else "count(*)"
-            held = f"count({shown(column.name)})" + (
-                f" FILTER ({shown(OPERATION)} IS DISTINCT FROM 'd')" if states else ""
-            )
+            # What has the column: of deletes the key alone, of truncates nothing.
+            without = [] if contract.change_feed is None or column.primary_key else ["'d'"]
+            if contract.change_feed is not None and contract.change_feed.truncates:
+                without.append("'t'")
+            only = f" FILTER (coalesce({shown(OPERATION)}, '') NOT IN ({', '.join(without)}))" if without else ""
+            rows, held = f"count(*){only}", f"count({shown(column.name)}){only}"
             return f"{rows} >= {LEAST_DOCUMENTS} AND {held} = 0"
 
         return f"[{', '.join(map(of, required))}] AS lacking"

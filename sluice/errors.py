@@ -74,6 +74,22 @@ class RestAnswerError(SluiceError):
     """An answer is not what the contract says, or not all of it. Persistent until somebody looks; nothing landed."""
 
 
+class CaptureError(SluiceError):
+    """Changes of a database cannot be captured as it is set up, or its log is no longer held. Persistent."""
+
+
+class CaptureUnavailableError(SluiceError):
+    """The database whose changes are captured cannot be reached now. Transient."""
+
+
+class PullError(SluiceError):
+    """The database a source is pulled from refuses. The mark has not moved. Persistent."""
+
+
+class PullUnavailableError(SluiceError):
+    """The database a source is pulled from cannot be reached now. Transient."""
+
+
 class LakeUnavailableError(SluiceError):
     """The lake's catalog or its data cannot be reached, or stayed locked through every retry. Transient."""
 

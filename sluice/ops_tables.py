@@ -119,6 +119,18 @@ OPS_TABLES: dict[str, dict[str, str]] = {
         "newest_event": "TIMESTAMP",
         "late": "BIGINT",
     },
+    # One row per source that is pulled (sluice.pull): up to which cursor, with the hashes of the rows the next pull may
+    # give again, and the file of the last one; `written` is false while that is on its way, and the mark still old.
+    "pulls": {
+        "source": "VARCHAR",
+        "number": "BIGINT",
+        "mark": "VARCHAR",
+        "recent": "VARCHAR[]",
+        "file": "VARCHAR",
+        "written": "BOOLEAN",
+        "rows": "BIGINT",
+        "pulled_at": "TIMESTAMP",
+    },
     # One row per person who was erased, or is being: a keyed hash of the id, never the id (sluice.erasure.register).
     # `snapshot_id` is the lake before it began.
     "erasures": {

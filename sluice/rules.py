@@ -16,10 +16,7 @@ from sluice import encodings
 from sluice.contracts import Column, Contract
 from sluice.errors import ContractError
 from sluice.lake import literal, quoted
-from sluice.records import OPERATION, SEQUENCE, SOURCE_TS
-
-# Operations of a Debezium envelope: create, update, delete, read (snapshot).
-OPERATIONS = ("c", "u", "d", "r")
+from sluice.records import OPERATION, SEQUENCE, SOURCE_TS, further_sequence
 
 _WHOLE = frozenset(["TINYINT", "SMALLINT", "INTEGER", "BIGINT"])
 
@@ -81,6 +78,9 @@ def typed_columns(contract: Contract) -> list[TypedColumn]:
             # Debezium gives milliseconds since 1970, UTC. TRY: more of them than a timestamp holds is an error in SQL.
             TypedColumn(SOURCE_TS, "TIMESTAMP", f"TRY(epoch_ms({exact_cast('BIGINT', text(SOURCE_TS))}))"),
         ]
+        for number in range(2, len(contract.change_feed.paths) + 1):
+            name = further_sequence(number)
+            columns.append(TypedColumn(name, "BIGINT", exact_cast("BIGINT", text(name))))
     return columns + [TypedColumn(c.name, c.type, exact_cast(c.type, text(c.name), c.format)) for c in contract.columns]
 
 
@@ -125,13 +125,14 @@ def exact_cast(kind: str, text: str, fmt: str | None = None) -> str:
 def violations(contract: Contract) -> list[Violation]:
     """Every rule of a contract, in the order of its columns, whatever a row that breaks it comes to."""
     found: list[Violation] = []
-    whole_row = ""
+    whole_row = key_row = ""
     if contract.change_feed:
-        known = ", ".join(map(literal, OPERATIONS))
+        operations = contract.change_feed.operations
+        known = ", ".join(map(literal, operations))
         found += [
             Violation("required", OPERATION, f"{text(OPERATION)} IS NULL", "the envelope has no op"),
             Violation(
-                "enum", OPERATION, f"{text(OPERATION)} NOT IN ({known})", f"must be one of {', '.join(OPERATIONS)}"
+                "enum", OPERATION, f"{text(OPERATION)} NOT IN ({known})", f"must be one of {', '.join(operations)}"
             ),
         ]
         for name, path in ((SEQUENCE, contract.change_feed.sequence), (SOURCE_TS, contract.change_feed.valid_from)):
@@ -140,6 +141,11 @@ def violations(contract: Contract) -> list[Violation]:
                 Violation("required", name, f"{source} IS NULL", f"the envelope has no {path}"),
                 Violation("type", name, f"{source} IS NOT NULL AND {typed} IS NULL", f"{path} must be a whole number"),
             ]
+        # What is in no transaction, as a snapshot's rows, has no place in one.
+        for number, path in enumerate(contract.change_feed.further, 2):
+            name = further_sequence(number)
+            wrong = f"{text(name)} IS NOT NULL AND {value(name)} IS NULL"
+            found.append(Violation("type", name, wrong, f"{path} must be a whole number"))
         # History begins with the members' beginning of time, 1900; a year past 2100 is seconds taken for milliseconds.
         when = value(SOURCE_TS)
         found += [
@@ -148,8 +154,12 @@ def violations(contract: Contract) -> list[Violation]:
         ]
         # A delete's image may hold the key alone: the other columns' rules are for states.
         whole_row = f"coalesce({text(OPERATION)}, '') <> 'd' AND "
+        if contract.change_feed.truncates:
+            # A truncate has neither key nor state.
+            whole_row = f"coalesce({text(OPERATION)}, '') NOT IN ('d', 't') AND "
+            key_row = f"coalesce({text(OPERATION)}, '') <> 't' AND "
     for column in contract.columns:
-        only = "" if column.primary_key else whole_row
+        only = key_row if column.primary_key else whole_row
         for violation in _column_violations(column):
             severity = column.severity(violation.rule)
             found.append(replace(violation, condition=f"{only}({violation.condition})", severity=severity))

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     home: Path = Field(PROJECT / ".sluice", description="Everything Sluice writes: lake, Dagster's instance, logs.")
     landing: Path = Field(Path("landing"), description="Where source files arrive; relative to home.")
     contracts: Path = Field(Path("contracts"), description="Folder of the data contracts.")
+    captures: Path = Field(Path("captures"), description="Folder of the captures of databases' changes.")
     catalog: SecretStr = Field(
         SecretStr(""),
         description="DuckLake catalog: empty for a SQLite file under home, or postgres:<libpq connection string>.",
@@ -96,7 +97,7 @@ class Settings(BaseSettings):
         "", description="Command run on a failed run, its message on standard input; empty for none."
     )
 
-    @field_validator("home", "contracts")
+    @field_validator("home", "contracts", "captures")
     @classmethod
     def _below_project(cls, value: Path) -> Path:
         return (PROJECT / value).resolve()
@@ -136,7 +137,7 @@ class Settings(BaseSettings):
         home, landing = self.home.resolve(), self.landing_path
         if home.is_relative_to(landing) or any(
             landing.is_relative_to(home / own)
-            for own in ("lake", "dagster", "readers", "rest", "tmp", "topics", "kafka")
+            for own in ("lake", "dagster", "readers", "rest", "tmp", "topics", "kafka", "captures")
         ):
             # An erasure rewrites what it finds in the landing area.
             raise ValueError(f"landing {landing} must be a folder of its own: the lake is in {home}")
@@ -166,6 +167,11 @@ class Settings(BaseSettings):
     def logs_of_events(self) -> tuple[Path, ...]:
         """Where event logs keep their files below home: nobody else writes there. `make kafka` has its broker's too."""
         return self.topics_path, self.home / "kafka"
+
+    @property
+    def capture_path(self) -> Path:
+        """Where captures keep how far they have come, and what Debezium says: a folder for each."""
+        return self.home / "captures"
 
     @property
     def connection(self) -> str:

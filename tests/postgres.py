@@ -52,8 +52,8 @@ def programs() -> Path | None:
 
 
 @contextmanager
-def serving(binary: Path) -> Iterator[Server]:
-    """A server of its own folder and port; `OWNER` may do everything."""
+def serving(binary: Path, **parameters: str) -> Iterator[Server]:
+    """A server of its own folder and port, with these parameters set; `OWNER` may do everything."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -71,9 +71,10 @@ def serving(binary: Path) -> Iterator[Server]:
             subprocess.run([*as_user, *command], check=True, capture_output=True, cwd=folder)
 
         run(str(binary / "initdb"), "-D", "data", "-U", OWNER, "-A", "scram-sha-256", "--pwfile", "password")
+        set_ = [f"-c {name}={value}" for name, value in parameters.items()]
         run(
             str(binary / "pg_ctl"), "-D", "data", "-l", "log", "-w", "start",
-            "-o", f"-p {port} -k {folder} -c listen_addresses=127.0.0.1",
+            "-o", " ".join([f"-p {port} -k {folder} -c listen_addresses=127.0.0.1", *set_]),
         )  # fmt: skip
         try:
             yield Server(binary, port)

@@ -48,7 +48,21 @@ def test_locks_have_hashes_and_no_addresses(lock: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["sync"], ["books"], ["published"], ["backup"], ["restore"], ["verify"], ["erase"], ["trace"], ["topics"]],
+    [
+        ["sync"],
+        ["books"],
+        ["published"],
+        ["backup"],
+        ["restore"],
+        ["verify"],
+        ["erase"],
+        ["trace"],
+        ["topics"],
+        ["stream"],
+        ["replay"],
+        ["capture"],
+        ["pull"],
+    ],
 )
 def test_the_command_line_documented_exists(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -15,7 +15,7 @@ from typing import Any
 
 from resources.dbt import DBT_PROJECT, dbt_environment, prepare_dbt_project
 from sluice.bronze import create_bronze_tables
-from sluice.contracts import load_contracts
+from sluice.contracts import Contract, load_contracts
 from sluice.ingest import ingest
 from sluice.lake import Lake
 from sluice.landing import scan
@@ -37,9 +37,11 @@ def overlapping(days: Sequence[str], pieces: int, seed: int) -> list[Sequence[st
     return found
 
 
-def _places(settings: Settings, folder: Path = DBT_PROJECT) -> list[str]:
+def _places(
+    settings: Settings, folder: Path = DBT_PROJECT, contracts: Sequence[Contract] = tuple(CONTRACTS)
+) -> list[str]:
     """Options of dbt. A target folder of its own: others may be building in the project's."""
-    project = prepare_dbt_project(CONTRACTS, settings, folder)
+    project = prepare_dbt_project(contracts, settings, folder)
     # fmt: off
     return [
         "--project-dir", str(project.project_dir), "--profiles-dir", str(project.profiles_dir),
@@ -75,7 +77,9 @@ def _tested(settings: Settings, selected: str) -> list[Any]:
 
 
 @contextmanager
-def building(settings: Settings, folder: Path = DBT_PROJECT) -> Iterator[Callable[..., None]]:
+def building(
+    settings: Settings, folder: Path = DBT_PROJECT, contracts: Sequence[Contract] = tuple(CONTRACTS)
+) -> Iterator[Callable[..., None]]:
     """Gives what builds the models named, or all, as often as it is called; dbt runs in this process, parsed once.
 
     With contracts of one's own the dbt project must be one's own, too: the sources in it are made from them.
@@ -86,7 +90,7 @@ def building(settings: Settings, folder: Path = DBT_PROJECT) -> Iterator[Callabl
 
     # dbt takes a connection that is still open for its own, whichever lake it was opened for.
     DuckDBConnectionManager.close_all_connections()
-    places = _places(settings, folder)
+    places = _places(settings, folder, contracts)
     try:
         parsed = dbtRunner().invoke(["--quiet", "parse", *places])
         assert parsed.success, parsed.exception
@@ -105,19 +109,25 @@ def building(settings: Settings, folder: Path = DBT_PROJECT) -> Iterator[Callabl
         DuckDBConnectionManager.close_all_connections()
 
 
-def load(settings: Settings, pieces: Sequence[Sequence[str]], folder: Path = DBT_PROJECT) -> None:
-    """Ingest each piece, a list of days, and build the warehouse after it."""
+def load(
+    settings: Settings,
+    pieces: Sequence[Sequence[str]],
+    folder: Path = DBT_PROJECT,
+    contracts: Sequence[Contract] = tuple(CONTRACTS),
+    select: str = "",
+) -> None:
+    """Ingest each piece, a list of days, and build the warehouse, or the models named, after it."""
     lake = Lake(settings)
-    create_bronze_tables(lake, CONTRACTS)
+    create_bronze_tables(lake, contracts)
     keys = {
         contract.name: scan(contract, settings.landing_path, settings.start_date, settings.end_date).by_partition()
-        for contract in CONTRACTS
+        for contract in contracts
     }
-    with building(settings, folder) as build:
+    with building(settings, folder, contracts) as build:
         for days in pieces:
-            for contract in CONTRACTS:
+            for contract in contracts:
                 ingest(lake, contract, [key for key in keys[contract.name] if key.split("|")[0] in days])
-            build()
+            build(*filter(None, [select]))
 
 
 def gold(settings: Settings) -> dict[str, list[tuple[object, ...]]]:

@@ -127,11 +127,55 @@ class CsvDialect:
 
 @dataclass(frozen=True)
 class ChangeFeed:
-    """The rows are change events in an envelope; the order is `sequence`, valid from `valid_from`."""
+    """The rows are change events in an envelope; the order is `sequence`, valid from `valid_from`.
+
+    Attributes:
+        envelope: `debezium`.
+        sequence: path of the first part of the order.
+        valid_from: path of the business time, in milliseconds.
+        further: paths of the other parts, in order.
+        truncates: whether a truncate is a row of it, with an operation and a place and nothing else.
+    """
 
     envelope: str
     sequence: str
     valid_from: str
+    # Out of `repr`, of which `Contract.hash` is made: a feed without either is what it was before there were any.
+    further: tuple[str, ...] = field(default=(), repr=False)
+    truncates: bool = field(default=False, repr=False)
+
+    def __str__(self) -> str:
+        also = ", with truncates" if self.truncates else ""
+        return f"{self.envelope}, ordered by {', '.join(self.paths)}, valid from {self.valid_from}{also}"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths of all parts of the order."""
+        return (self.sequence, *self.further)
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The operations a row may have: create, update, delete, read (snapshot), and truncate where it is one."""
+        return ("c", "u", "d", "r", "t") if self.truncates else ("c", "u", "d", "r")
+
+
+@dataclass(frozen=True)
+class Pull:
+    """The source is a database that is asked for what changed; see `sluice.pull`.
+
+    Attributes:
+        connection: name of the environment variable with the libpq connection string; it begins with `SLUICE_PULL_`.
+        table: what is pulled, `schema.table`; empty with a query.
+        query: likewise, as SQL; empty with a table.
+        cursor: the column by which rows are newer: a time, a date or a whole number.
+        overlap: how far before the mark is read again: seconds of a time, days of a date, units of a number.
+    """
+
+    connection: str
+    table: str
+    query: str
+    cursor: str
+    overlap: int
 
 
 @dataclass(frozen=True)
@@ -208,6 +252,7 @@ class Contract:
     status: str
     # How landing files come to be changes no row's fate: no part of `hash`.
     rest: RestSource | None
+    pull: Pull | None
     path: Path = field(compare=False)
 
     @property
@@ -237,6 +282,8 @@ class Contract:
         columns = tuple(replace(c, description="", classification=None) for c in self.columns)
         conditions = tuple(replace(r, description="") for r in self.rules)
         # Defaults are left out: they came later than the first lakes, whose batches are to stay what they are.
-        later = [v for v in (self.volume, self.schema_evolution) if v not in (None, EVOLUTIONS[0])]
+        feed = self.change_feed
+        given = (self.volume, self.schema_evolution, feed.further if feed else (), feed.truncates if feed else False)
+        later = [v for v in given if v not in (None, EVOLUTIONS[0], (), False)]
         rules = repr((columns, conditions, self.landing, self.change_feed, self.max_rejected_share, *later))
         return hashlib.sha256(rules.encode()).hexdigest()[:16]

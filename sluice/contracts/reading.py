@@ -28,6 +28,7 @@ from sluice.contracts.model import (
     Contract,
     CsvDialect,
     Landing,
+    Pull,
     RowRule,
     Stream,
     VolumeGate,
@@ -149,7 +150,7 @@ class _Reader:
             raise self.fail(f"schema name {name!r} must be lower-case letters, digits and underscores.")
         if name.endswith(REBUILT):
             raise self.fail(f"schema name {name!r} ends as the shadow of a source that is rebuilt does. Rename it.")
-        custom = self._custom("landing", "stream", "rest", "changeFeed", "gates", "schemaEvolution")
+        custom = self._custom("landing", "stream", "rest", "changeFeed", "gates", "schemaEvolution", "pull")
         columns, rules = self._columns()
         self._check_erasable(columns)
         stream = self._stream(custom.get("stream"), columns)
@@ -186,6 +187,7 @@ class _Reader:
             latency_hours=self._latency_hours(),
             status=self.document.status or "",
             rest=read_rest(custom.get("rest"), landing, self._mapping, self.fail),
+            pull=self._pull(custom.get("pull"), landing),
             path=self.path,
         )
 
@@ -444,13 +446,44 @@ class _Reader:
     def _change_feed(self, value: Any) -> ChangeFeed | None:
         if value is None:
             return None
-        given = self._mapping(value, "customProperties.changeFeed", ("envelope", "sequence", "validFrom"))
+        given = self._mapping(value, "customProperties.changeFeed", ("envelope", "sequence", "validFrom", "truncates"))
         if given.get("envelope") != "debezium":
             raise self.fail(f"changeFeed.envelope {given.get('envelope')!r} is not offered. Use debezium.")
-        for key in ("sequence", "validFrom"):
-            if not re.fullmatch(r"\w+(\.\w+)*", str(given.get(key) or "")):
+        sequence = given.get("sequence")
+        paths = sequence if isinstance(sequence, list) and sequence else [sequence]
+        for key, path in (*(("sequence", p) for p in paths), ("validFrom", given.get("validFrom"))):
+            if not re.fullmatch(r"\w+(\.\w+)*", str(path or "")):
                 raise self.fail(f"changeFeed.{key} must be a path in the envelope such as source.lsn.")
-        return ChangeFeed(given["envelope"], given["sequence"], given["validFrom"])
+        if len(set(paths)) < len(paths):
+            raise self.fail("changeFeed.sequence has a path twice.")
+        truncates = given.get("truncates", False)
+        if not isinstance(truncates, bool):
+            raise self.fail("changeFeed.truncates must be true or false.")
+        return ChangeFeed(given["envelope"], paths[0], given["validFrom"], tuple(paths[1:]), truncates)
+
+    def _pull(self, value: Any, landing: Landing) -> Pull | None:
+        if value is None:
+            return None
+        given = self._mapping(value, "customProperties.pull", ("connection", "table", "query", "cursor", "overlap"))
+        connection = given.get("connection", f"SLUICE_PULL_{(self.schema.name or '').upper()}")
+        if not isinstance(connection, str) or not re.fullmatch(r"SLUICE_PULL_[A-Z0-9_]+", connection):
+            raise self.fail(
+                "pull.connection must be the name of an environment variable that begins with SLUICE_PULL_; the "
+                "connection itself stays out of contracts."
+            )
+        table, query = given.get("table", ""), given.get("query", "")
+        if bool(table) == bool(query) or not all(isinstance(v, str) for v in (table, query)):
+            raise self.fail("pull needs either a table, such as public.suppliers, or a query.")
+        if table and not re.fullmatch(r"[^.\x00]+(\.[^.\x00]+)?", table):
+            raise self.fail(f"pull.table {table!r} must be <schema>.<table>.")
+        cursor, overlap = given.get("cursor"), given.get("overlap", 0)
+        if not isinstance(cursor, str) or not cursor:
+            raise self.fail("pull.cursor must name the column by which rows are newer, such as updated_at.")
+        if isinstance(overlap, bool) or not isinstance(overlap, int) or not 0 <= overlap <= 10**9:
+            raise self.fail("pull.overlap must be a whole number: seconds of a time, days of a date, or units.")
+        if not {"jsonl", "parquet"} & set(landing.formats) or set(landing.tokens) != {"date"}:
+            raise self.fail("pull needs jsonl or parquet among landing.formats, and {date} alone in its path.")
+        return Pull(connection, table, query.strip().rstrip(";"), cursor, overlap)
 
     def _max_rejected_share(self, value: Any) -> float:
         given = self._mapping(value or {}, "customProperties.gates", ("maxRejectedShare", "volume"))

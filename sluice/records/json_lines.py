@@ -14,7 +14,7 @@ from sluice.contracts import Contract
 from sluice.lake import literal, temp_table
 from sluice.records import envelopes
 from sluice.records.envelopes import Fault
-from sluice.records.shape import JSON_HAS_NUL, MOST_NEW_COLUMNS, NUL_DETAIL, TextColumn
+from sluice.records.shape import JSON_HAS_NUL, MOST_NEW_COLUMNS, NUL_DETAIL, TextColumn, feed_columns
 
 
 def json_records(
@@ -24,7 +24,8 @@ def json_records(
     if not file_ids:
         return ""
     temp_table(con, "json_files", "file_id INTEGER", [(file_id,) for file_id in file_ids])
-    own = columns[3:] if contract.change_feed else columns
+    envelope = len(feed_columns(contract))
+    own = columns[envelope:]
     paths = [json_path(c.source_name) for c in own]
     known = [c.source_name for c in own]
     # CASE and not AND: DuckDB may evaluate both sides of an AND, and json_type raises on what is no JSON.
@@ -40,7 +41,7 @@ def json_records(
     # Before those of an envelope, so that it is told of a delete, too.
     faults.append(Fault(JSON_HAS_NUL, literal("encoding"), literal(NUL_DETAIL)))
     if contract.change_feed:
-        names = [c.source_name for c in columns[:3]]
+        names = [c.source_name for c in columns[:envelope]]
         meta = [json_path(name, nested=True) for name in names]
         parents = {json_path(name.rpartition(".")[0], nested=True) for name in names if "." in name[1:]}
         objects = ["raw", "event", *(f"json_extract(event, {literal(path)})" for path in sorted(parents))]
@@ -64,7 +65,7 @@ def json_records(
         twice = f"(again OR {twice})"
         faults[0] = envelopes.tombstone_or(faults[0])
         faults += [*_state_faults(), *envelopes.faults(contract, found)]
-        values = "".join(f", meta[{i + 1}] AS {c.sql}" for i, c in enumerate(columns[:3]))
+        values = "".join(f", meta[{i + 1}] AS {c.sql}" for i, c in enumerate(columns[:envelope]))
     else:
         events = "taken AS (SELECT *, CASE WHEN valid THEN raw::JSON END AS doc FROM docs)"
         values = ""

@@ -20,6 +20,12 @@ from sluice.preflight import Inspected
 # Names of the columns a change feed has besides the contract's own.
 OPERATION, SEQUENCE, SOURCE_TS = "_op", "_lsn", "_source_ts"
 
+
+def further_sequence(number: int) -> str:
+    """Name of the column with the second (2) or a later part of a change feed's order; the first is `SEQUENCE`."""
+    return f"_seq_{number}"
+
+
 # Rules of a file's columns: what breaks one refuses the batch.
 SCHEMA_RULES = ("missing_column", "unexpected_column", "too_many_columns")
 
@@ -100,16 +106,22 @@ class TextColumn:
         return quoted(f"t_{self.name}")
 
 
+def feed_columns(contract: Contract) -> list[TextColumn]:
+    """The text columns of a change feed's envelope: the operation first; none of a source that is no feed."""
+    feed = contract.change_feed
+    if feed is None:
+        return []
+    return [
+        TextColumn(OPERATION, "op"),
+        TextColumn(SEQUENCE, feed.sequence),
+        TextColumn(SOURCE_TS, feed.valid_from),
+        *(TextColumn(further_sequence(number), path) for number, path in enumerate(feed.further, 2)),
+    ]
+
+
 def text_columns(contract: Contract) -> list[TextColumn]:
     """The text columns of `records`, change feed columns first."""
-    columns = []
-    if contract.change_feed:
-        columns += [
-            TextColumn(OPERATION, "op"),
-            TextColumn(SEQUENCE, contract.change_feed.sequence),
-            TextColumn(SOURCE_TS, contract.change_feed.valid_from),
-        ]
-    return columns + [TextColumn(c.name, c.source_name) for c in contract.columns]
+    return feed_columns(contract) + [TextColumn(c.name, c.source_name) for c in contract.columns]
 
 
 def misfit(contract: Contract, names: Collection[str]) -> tuple[str, str | None, str] | None:

@@ -246,13 +246,60 @@ FEED = {"envelope": "debezium", "sequence": "source.lsn", "validFrom": "source.t
         (True, ["jsonl"], {**FEED, "sequence": "source lsn"}, "changeFeed.sequence must be a path in the envelope"),
         (True, ["jsonl"], {"envelope": "debezium", "sequence": "source.lsn"}, "changeFeed.validFrom must be a path"),
         (True, ["jsonl"], {**FEED, "sequenze": "x"}, "Did you mean 'sequence'?"),
+        (True, ["jsonl"], {**FEED, "sequence": []}, "changeFeed.sequence must be a path in the envelope"),
+        (True, ["jsonl"], {**FEED, "sequence": ["a.b", "a b"]}, "changeFeed.sequence must be a path in the envelope"),
+        (True, ["jsonl"], {**FEED, "sequence": ["a.b", "a.b"]}, "changeFeed.sequence has a path twice"),
+        (True, ["jsonl"], {**FEED, "truncates": "yes"}, "changeFeed.truncates must be true or false"),
     ],
 )
 def test_a_change_feed_needs_its_parts(
-    key: bool, formats: list[str], feed: dict[str, str], words: str, refused: Callable[[Document], str]
+    key: bool, formats: list[str], feed: dict[str, Any], words: str, refused: Callable[[Document], str]
 ) -> None:
     columns = {"id": {"primaryKey": True} if key else {}}
     assert words in refused(contract_document(columns, formats=formats, feed=feed))
+
+
+def test_the_order_of_a_change_feed_may_have_several_parts(tmp_path: Path) -> None:
+    document = contract_document({"id": {"primaryKey": True}}, formats=["jsonl"], feed=FEED)
+    hashes = set()
+    for change in (
+        {},
+        {"sequence": ["source.lsn"]},
+        {"truncates": False},
+        {"sequence": ["source.lsn", "transaction.total_order"]},
+        {"truncates": True},
+    ):
+        (custom,) = (c for c in document["schema"][0]["customProperties"] if c["property"] == "changeFeed")
+        custom["value"] = {**FEED, **change}
+        hashes.add(hash_of(document, tmp_path))
+    # What says nothing new is the contract it was: its batches are not loaded again.
+    assert len(hashes) == 3
+
+
+# Hashes that lakes have in their ledgers.
+KEPT = {"customers": "7f4abb9253375fbc", "events": "df442b9a7f3bdaaa", "products": "217be4e63737b8da"}
+
+
+def test_the_hashes_lakes_have_in_their_ledgers_stay(contracts: dict[str, Contract]) -> None:
+    assert {name: contracts[name].hash for name in KEPT} == KEPT
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"cursor": "changed"}, "pull needs either a table"),
+        ({"cursor": "changed", "table": "a", "query": "SELECT 1"}, "pull needs either a table"),
+        ({"table": "a.b.c", "cursor": "changed"}, "must be <schema>.<table>"),
+        ({"table": "a.b"}, "pull.cursor must name the column"),
+        ({"table": "a.b", "cursor": "changed", "overlap": -1}, "pull.overlap must be a whole number"),
+        ({"table": "a.b", "cursor": "c", "connection": "host=x"}, "must be the name of an environment variable"),
+        ({"table": "a.b", "kursor": "c"}, "Did you mean 'cursor'?"),
+    ],
+)
+def test_a_pull_needs_its_parts(given: dict[str, Any], words: str, refused: Callable[[Document], str]) -> None:
+    document = contract_document({"id": {}}, formats=["jsonl"])
+    document["schema"][0]["customProperties"].append({"property": "pull", "value": given})
+    assert words in refused(document)
 
 
 def test_files_that_hold_no_contract(tmp_path: Path, refused: Callable[[str | bytes], str]) -> None:

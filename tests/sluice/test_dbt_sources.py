@@ -69,6 +69,21 @@ def test_a_required_column_of_a_change_feed_is_null_on_deletes(tmp_path: Path) -
     assert found["id"]["data_tests"] == ["not_null"]
 
 
+def test_a_feed_with_several_parts_of_order_and_truncates(tmp_path: Path) -> None:
+    feed = {
+        "envelope": "debezium",
+        "sequence": ["position.commit", "position.order"],
+        "validFrom": "source.ts_ms",
+        "truncates": True,
+    }
+    document = contract_document({"id": {"primaryKey": True}}, formats=["jsonl"], feed=feed)
+    (tmp_path / "things.odcs.yaml").write_text(yaml.safe_dump(document))
+    found = columns(tables(sources_yaml(load_contracts(tmp_path).values()))["things"])
+    assert found["_op"]["data_tests"] == ["not_null", values("c", "u", "d", "r", "t")]
+    assert found["_seq_2"]["data_type"] == "bigint" and "position.order" in found["_seq_2"]["description"]
+    assert found["id"]["data_tests"] == [{"not_null": {"config": {"where": "_op <> 't'"}}}]
+
+
 def test_a_new_contract_file_adds_its_table_and_changes_no_other(tmp_path: Path) -> None:
     folder, project = tmp_path / "contracts", tmp_path / "dbt"
     shutil.copytree(PROJECT / "contracts", folder)

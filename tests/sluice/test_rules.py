@@ -422,6 +422,28 @@ def test_a_delete_event_needs_its_key_only(make_contract: Make, judge: Judge) ->
     }
 
 
+def test_a_truncate_has_an_operation_and_a_place(make_contract: Make, judge: Judge) -> None:
+    feed = {**FEED, "sequence": ["position.commit", "position.order"], "truncates": True}
+    contract = make_contract({"id": {"primaryKey": True}, "price": {"required": True}}, formats=["jsonl"], feed=feed)
+    good = {"_op": "t", "_lsn": "5", "_seq_2": "1", "_source_ts": "0"}
+    found = judge(
+        contract,
+        good,
+        # What is in no transaction has no place in one.
+        {**good, "_seq_2": None},
+        {**good, "_seq_2": "x"},
+        {**good, "_lsn": None},
+        {**good, "_op": "c"},
+    )
+    assert [[(rule, column) for rule, column, _ in why] for _, why, _ in found] == [
+        [],
+        [],
+        [("type", "_seq_2")],
+        [("required", "_lsn")],
+        [("required", "id"), ("required", "price")],
+    ]
+
+
 def test_an_envelopes_own_values_are_checked(make_contract: Make, judge: Judge) -> None:
     contract = make_contract({"id": {"primaryKey": True}}, formats=["jsonl"], feed=FEED)
     good = {"_op": "c", "_lsn": "5", "_source_ts": "0", "id": "1"}

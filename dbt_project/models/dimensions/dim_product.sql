@@ -2,9 +2,12 @@
     materialized='scd',
     natural_key='stock_code',
     surrogate_key='product_key',
-    sequence_by=['change_seq_lsn', 'change_seq_partition', 'change_seq_file', 'change_seq_line'],
+    sequence_by=[
+        'change_seq_lsn', 'change_seq_order', 'change_seq_partition', 'change_seq_file', 'change_seq_line'
+    ],
     valid_from='changed_at',
     delete_when='is_delete',
+    truncate_when='is_truncate',
     deletes='keep',
     sighting_when='is_sighting',
     unknown_member=true,
@@ -21,11 +24,13 @@
 select
     stock_code,
     change_seq_lsn,
+    change_seq_order,
     change_seq_partition,
     change_seq_file,
     change_seq_line,
     changed_at,
     is_delete,
+    is_truncate,
     false as is_sighting,
     description,
     list_price
@@ -36,11 +41,13 @@ union all
 select
     stock_code,
     null as change_seq_lsn,
+    null as change_seq_order,
     null as change_seq_partition,
     null as change_seq_file,
     null as change_seq_line,
     invoiced_at as changed_at,
     null as is_delete,
+    null as is_truncate,
     true as is_sighting,
     null as description,
     null as list_price
@@ -51,11 +58,13 @@ union all
 select
     stock_code,
     null as change_seq_lsn,
+    null as change_seq_order,
     null as change_seq_partition,
     null as change_seq_file,
     null as change_seq_line,
     event_ts as changed_at,
     null as is_delete,
+    null as is_truncate,
     true as is_sighting,
     null as description,
     null as list_price

@@ -19,10 +19,12 @@ renamed as (
         -- how and when
         _op as operation,
         _op = 'd' as is_delete,
+        _op = 't' as is_truncate,
         _source_ts as changed_at,
 
-        -- order of the changes of one key: log position, then place in the stream
+        -- order of the changes of one key: log position, place in the transaction, place in the stream
         _lsn as change_seq_lsn,
+        {{ change_order('customers', 2) }} as change_seq_order,
         _partition_key as change_seq_partition,
         _file as change_seq_file,
         _line as change_seq_line,
@@ -44,7 +46,9 @@ deduplicated as (
     from renamed
     qualify
         row_number() over (
-            partition by customer_id, change_seq_lsn, operation, changed_at, country, segment, email
+            partition by
+                customer_id, change_seq_lsn, change_seq_order,
+                operation, changed_at, country, segment, email
             order by change_seq_partition, change_seq_file, change_seq_line
         ) = 1
 

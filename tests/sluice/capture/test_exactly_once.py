@@ -1,0 +1,109 @@
+"""Each change once and in the order of commits, whatever is killed: against the real database and the real Debezium."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from tests.sluice.capture.source import Event, Source
+
+pytestmark = pytest.mark.slow
+
+
+def replayed(events: list[Event]) -> dict[int, Any]:
+    """The table as its topic tells it: the last word on each key. A truncate concerns those of all partitions."""
+    state: dict[int, Any] = {}
+    for event in sorted(events, key=position):
+        if event.value is None:
+            # A tombstone follows the delete it belongs to.
+            assert event.key["id"] not in state
+        elif event.op == "t":
+            state.clear()
+        elif event.op == "d":
+            del state[event.key["id"]]
+        else:
+            state[event.key["id"]] = event.value["after"]
+    return state
+
+
+def position(event: Event) -> tuple[int, ...]:
+    return tuple(map(int, event.headers["sluice.position"].split(b"/")))
+
+
+def table(source: Source, name: str) -> dict[int, Any]:
+    rows = source.sql(f"SELECT row_to_json(t) FROM {name} AS t")
+    return {row["id"]: row for row in map(json.loads, rows)}
+
+
+def random_transaction(rng: random.Random, number: int) -> str:
+    """A transaction of up to eight statements on two tables, some of which come to nothing."""
+    statements = []
+    for step in range(rng.randint(1, 8)):
+        name, key, value = rng.choice(["items", "others"]), rng.randint(1, 30), f"{number}.{step}"
+        statements.append(
+            rng.choices(
+                [
+                    f"INSERT INTO {name} VALUES ({key}, '{value}') ON CONFLICT (id) DO UPDATE SET v = excluded.v",
+                    f"UPDATE {name} SET v = '{value}' WHERE id = {key}",
+                    f"DELETE FROM {name} WHERE id = {key}",
+                    f"UPDATE {name} SET id = {10**6 + number * 10 + step} WHERE id = {key}",
+                    f"INSERT INTO {name} SELECT i, '{value}' FROM generate_series({1000 + number * 100}, "
+                    f"{1000 + number * 100 + rng.randint(0, 20)}) AS i ON CONFLICT DO NOTHING",
+                    f"TRUNCATE {name}",
+                ],
+                weights=[8, 8, 4, 3, 1, 0.3],
+            )[0]
+        )
+    end = "ROLLBACK" if rng.random() < 0.1 else "COMMIT"
+    return "; ".join(["BEGIN", *statements, f"INSERT INTO tally VALUES ({number})", end])
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_killed_at_random_points_each_change_is_there_once(source: Source, partitions: int) -> None:
+    rng = random.Random(20260105 + partitions)
+    session = source.session()
+    session("CREATE TABLE items (id INT PRIMARY KEY, v TEXT); CREATE TABLE others (id INT PRIMARY KEY, v TEXT)")
+    session("CREATE TABLE tally (id INT PRIMARY KEY)")
+    session("INSERT INTO items SELECT i, 'before' FROM generate_series(1, 300) AS i")
+    source.define("public.items", "public.others", "public.tally", partitions=partitions)
+    transactions = 0
+    killed = 0
+    while killed < 6:
+        process = source.start("run", source.name)
+        # Java takes seconds to begin; after that a kill may come at any point of the work.
+        end = time.monotonic() + rng.uniform(3.0, 9.0)
+        while time.monotonic() < end:
+            transactions += 1
+            session(random_transaction(rng, transactions))
+            time.sleep(rng.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        killed += 1
+    source.once()
+
+    for name in ("items", "others", "tally"):
+        assert replayed(source.events(name)) == table(source, name), name
+    events = [e for name in ("items", "others", "tally") for e in source.events(name)]
+    streamed = [e for e in events if e.value is not None and e.value["transaction"] is not None]
+    # Once: no two of a stream have one place in the database's log and in their transaction.
+    identities = [(e.value["source"]["txId"], e.value["transaction"]["total_order"]) for e in streamed]
+    assert len(set(identities)) == len(identities)
+    # In order: of each partition as written, and the commits of all of them as the database had them.
+    for name in ("items", "others", "tally"):
+        for number in range(partitions):
+            places = [position(e) for e in source.events(name) if e.partition == number]
+            assert places == sorted(places)
+    counted = [e for e in source.events("tally") if e.op == "c"]
+    order = [e.value["after"]["id"] for e in sorted(counted, key=lambda e: e.place)]
+    assert order == sorted(order)
+    # Each: of a transaction all events are there, numbered without a gap.
+    by_transaction: dict[int, list[int]] = {}
+    for transaction, place in identities:
+        by_transaction.setdefault(transaction, []).append(place)
+    assert all(sorted(places) == list(range(1, len(places) + 1)) for places in by_transaction.values())
+    assert len(streamed) > 200
