@@ -5,15 +5,17 @@ What a piece leaves behind belongs to the tests; so does every expectation.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from resources.dbt import DBT_PROJECT, prepare_dbt_project
+from resources.dbt import DBT_PROJECT, dbt_environment
 from sluice.bronze import create_bronze_tables
 from sluice.contracts import load_contracts
+from sluice.dbt_sources import write_sources
 from sluice.ingest import ingest
 from sluice.lake import Lake
 from sluice.landing import scan
@@ -36,11 +38,15 @@ def overlapping(days: Sequence[str], pieces: int, seed: int) -> list[Sequence[st
 
 
 def _places(settings: Settings, folder: Path = DBT_PROJECT) -> list[str]:
-    """Options of dbt. A target folder of its own: others may be building in the project's."""
-    project = prepare_dbt_project(CONTRACTS, settings, folder)
+    """Options of dbt. A target folder of its own: others may be building in the project's.
+
+    Dagster's manifest is not made: whoever calls dbt in this process parses for it.
+    """
+    os.environ.update(dbt_environment(settings))
+    write_sources(CONTRACTS, folder)
     # fmt: off
     return [
-        "--project-dir", str(project.project_dir), "--profiles-dir", str(project.profiles_dir),
+        "--project-dir", str(folder), "--profiles-dir", str(folder),
         "--target-path", str(settings.home / "dbt" / "target"), "--log-path", str(settings.home / "dbt" / "logs"),
     ]
     # fmt: on
@@ -65,11 +71,29 @@ def _tested(settings: Settings, selected: str) -> list[Any]:
     # dbt takes a connection that is still open for its own, whichever lake it was opened for.
     DuckDBConnectionManager.close_all_connections()
     try:
-        done = dbtRunner().invoke(["--quiet", "test", "--select", selected, *_places(settings)])
+        places = _places(settings)
+        runner = dbtRunner(manifest=_parsed(settings, places, DBT_PROJECT))
+        done = runner.invoke(["--quiet", "test", "--select", selected, *places])
         assert done.result is not None, str(done.exception)
         return list(done.result.results)  # type: ignore[union-attr]
     finally:
         DuckDBConnectionManager.close_all_connections()
+
+
+# What dbt has parsed in this process, by folder and kind of catalog: the same as long as contracts and files are.
+_manifests: dict[tuple[Path, bool], Any] = {}
+
+
+def _parsed(settings: Settings, places: Sequence[str], folder: Path) -> Any:
+    """The manifest of a dbt project: parsing takes two seconds, which nobody needs twice."""
+    from dbt.cli.main import dbtRunner
+
+    key = (folder, settings.uses_postgres)
+    if key not in _manifests:
+        parsed = dbtRunner().invoke(["--quiet", "parse", *places])
+        assert parsed.success, parsed.exception
+        _manifests[key] = parsed.result
+    return _manifests[key]
 
 
 def load(settings: Settings, pieces: Sequence[Sequence[str]], folder: Path = DBT_PROJECT) -> None:
@@ -91,9 +115,7 @@ def load(settings: Settings, pieces: Sequence[Sequence[str]], folder: Path = DBT
         for contract in CONTRACTS
     }
     try:
-        parsed = dbtRunner().invoke(["--quiet", "parse", *places])
-        assert parsed.success, parsed.exception
-        runner = dbtRunner(manifest=parsed.result)
+        runner = dbtRunner(manifest=_parsed(settings, places, folder))
         for days in pieces:
             for contract in CONTRACTS:
                 ingest(lake, contract, [key for key in keys[contract.name] if key.split("|")[0] in days])
