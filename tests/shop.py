@@ -16,7 +16,9 @@ ORDER_HEADER = "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Custome
 
 def settings_in(folder: Path, **overrides: object) -> Settings:
     """Settings with everything below `folder`, a week of partitions, and a landing folder that is there."""
-    settings = load_settings(**{"home": str(folder / "home"), "start_date": START, "end_date": END, **overrides})
+    # One thread: see `tests.conftest.Bench`.
+    usual = {"home": str(folder / "home"), "start_date": START, "end_date": END, "threads": 1}
+    settings = load_settings(**{**usual, **overrides})
     settings.landing_path.mkdir(parents=True, exist_ok=True)
     return settings
 

@@ -41,7 +41,8 @@ def test_pieces_in_random_order_give_the_warehouse_of_a_clean_load(tmp_path: Pat
     landing = tmp_path / "landing"
     generate(landing, seed=11, days=7, scale=0.2, start=date(2026, 1, 1))
     common = {"landing": str(landing), "start_date": date(2026, 1, 1)}
-    clean = load_settings(home=str(tmp_path / "clean"), **common)
+    # In one thread, and in pieces with all cores: that must be the same, too.
+    clean = load_settings(home=str(tmp_path / "clean"), threads=1, **common)
     pieced = load_settings(home=str(tmp_path / "pieced"), **common)
     days = days_of(clean)
     load(clean, [days])
@@ -66,7 +67,7 @@ def test_a_type_that_was_widened_reaches_all_that_is_made_of_it(
 ) -> None:
     landing = tmp_path / "landing"
     generate(landing, seed=13, days=2, scale=0.2, start=date(2026, 1, 1))
-    settings = load_settings(home=str(tmp_path / "home"), landing=str(landing), start_date=date(2026, 1, 1))
+    settings = load_settings(home=str(tmp_path / "home"), landing=str(landing), start_date=date(2026, 1, 1), threads=1)
     first, second = days_of(settings)
     load(settings, [[first]])
 
@@ -95,7 +96,7 @@ def test_a_type_that_was_widened_reaches_all_that_is_made_of_it(
 def test_a_late_day_rewrites_its_dates_and_no_others(tmp_path: Path) -> None:
     landing = tmp_path / "landing"
     generate(landing, seed=12, days=6, scale=0.2, start=date(2026, 1, 1))
-    settings = load_settings(home=str(tmp_path / "home"), landing=str(landing), start_date=date(2026, 1, 1))
+    settings = load_settings(home=str(tmp_path / "home"), landing=str(landing), start_date=date(2026, 1, 1), threads=1)
     late = "orders/region=uk/date=2026-01-03"
     (landing / late).rename(tmp_path / "late")
     load(settings, [days_of(settings)])

@@ -10,7 +10,9 @@ from tests.warehouse import load, unit_tests
 
 
 def test_the_unit_tests_pass(tmp_path: Path) -> None:
-    settings = load_settings(home=str(tmp_path / "home"), start_date=date(2026, 1, 1), end_date=date(2026, 1, 2))
+    settings = load_settings(
+        home=str(tmp_path / "home"), start_date=date(2026, 1, 1), end_date=date(2026, 1, 2), threads=1
+    )
     settings.landing_path.mkdir(parents=True)
     # Without any row: they read the columns of the tables before them.
     load(settings, [[]])

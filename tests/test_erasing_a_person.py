@@ -40,7 +40,7 @@ AGGREGATES = (
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def built(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A shop of two days, built, tested and published by the job `build_warehouse`."""
     home = tmp_path_factory.mktemp("privacy") / "home"
     generate(home / "landing", seed=3, days=2, scale=0.1, start=date(2026, 1, 1))

@@ -57,7 +57,7 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("gates")
     names = {"SLUICE_HOME": str(folder / "home"), "SLUICE_START_DATE": "2026-01-01", "SLUICE_END_DATE": "2026-01-04"}
     with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:

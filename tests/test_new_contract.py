@@ -58,6 +58,7 @@ def test_a_dropped_in_contract_is_a_source(tmp_path: Path, monkeypatch: pytest.M
     (dbt / "models/staging/stg_suppliers.sql").write_text(
         "-- Grain: one supplier.\nselect supplier_id, rating from {{ source('bronze', 'suppliers') }}\n"
     )
+    monkeypatch.setenv("SLUICE_THREADS", "1")
     for name, value in {"HOME": tmp_path / "home", "START_DATE": "2026-01-01", "END_DATE": "2026-01-03"}.items():
         monkeypatch.setenv(f"SLUICE_{name}", str(value))
     settings = load_settings(contracts=contracts, start_date=date(2026, 1, 1), end_date=date(2026, 1, 3))

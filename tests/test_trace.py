@@ -28,7 +28,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Two days of a shop, built and published."""
     home = tmp_path_factory.mktemp("trace")
     generate(home / "landing", days=2, scale=0.1)
-    settings = load_settings(home=str(home), start_date=date(2026, 1, 1), end_date=date(2026, 1, 3))
+    settings = load_settings(home=str(home), start_date=date(2026, 1, 1), end_date=date(2026, 1, 3), threads=1)
     load(settings, [days_of(settings)])
     lake = Lake(settings)
     record_audit(lake, run_id="build", checks_passed=1, failed=[])

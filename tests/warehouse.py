@@ -13,9 +13,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from resources.dbt import DBT_PROJECT, dbt_environment, prepare_dbt_project
+from resources.dbt import DBT_PROJECT, dbt_environment
 from sluice.bronze import create_bronze_tables
 from sluice.contracts import Contract, load_contracts
+from sluice.dbt_sources import write_sources
 from sluice.ingest import ingest
 from sluice.lake import Lake
 from sluice.landing import scan
@@ -40,11 +41,15 @@ def overlapping(days: Sequence[str], pieces: int, seed: int) -> list[Sequence[st
 def _places(
     settings: Settings, folder: Path = DBT_PROJECT, contracts: Sequence[Contract] = tuple(CONTRACTS)
 ) -> list[str]:
-    """Options of dbt. A target folder of its own: others may be building in the project's."""
-    project = prepare_dbt_project(contracts, settings, folder)
+    """Options of dbt. A target folder of its own: others may be building in the project's.
+
+    Dagster's manifest is not made: whoever calls dbt in this process parses for it.
+    """
+    os.environ.update(dbt_environment(settings))
+    write_sources(contracts, folder)
     # fmt: off
     return [
-        "--project-dir", str(project.project_dir), "--profiles-dir", str(project.profiles_dir),
+        "--project-dir", str(folder), "--profiles-dir", str(folder),
         "--target-path", str(settings.home / "dbt" / "target"), "--log-path", str(settings.home / "dbt" / "logs"),
     ]
     # fmt: on
@@ -69,11 +74,29 @@ def _tested(settings: Settings, selected: str) -> list[Any]:
     # dbt takes a connection that is still open for its own, whichever lake it was opened for.
     DuckDBConnectionManager.close_all_connections()
     try:
-        done = dbtRunner().invoke(["--quiet", "test", "--select", selected, *_places(settings)])
+        places = _places(settings)
+        runner = dbtRunner(manifest=_parsed(settings, places, DBT_PROJECT))
+        done = runner.invoke(["--quiet", "test", "--select", selected, *places])
         assert done.result is not None, str(done.exception)
         return list(done.result.results)  # type: ignore[union-attr]
     finally:
         DuckDBConnectionManager.close_all_connections()
+
+
+# What dbt has parsed in this process, by folder and kind of catalog: the same as long as contracts and files are.
+_manifests: dict[tuple[Path, bool], Any] = {}
+
+
+def _parsed(settings: Settings, places: Sequence[str], folder: Path) -> Any:
+    """The manifest of a dbt project: parsing takes two seconds, which nobody needs twice."""
+    from dbt.cli.main import dbtRunner
+
+    key = (folder, settings.uses_postgres)
+    if key not in _manifests:
+        parsed = dbtRunner().invoke(["--quiet", "parse", *places])
+        assert parsed.success, parsed.exception
+        _manifests[key] = parsed.result
+    return _manifests[key]
 
 
 @contextmanager
@@ -92,9 +115,7 @@ def building(
     DuckDBConnectionManager.close_all_connections()
     places = _places(settings, folder, contracts)
     try:
-        parsed = dbtRunner().invoke(["--quiet", "parse", *places])
-        assert parsed.success, parsed.exception
-        runner = dbtRunner(manifest=parsed.result)
+        runner = dbtRunner(manifest=_parsed(settings, places, folder))
 
         def build(*names: str) -> None:
             # Anew each time: no SLUICE_ variable outlives the fixtures of a test (tests/conftest.py).

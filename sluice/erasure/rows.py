@@ -55,8 +55,8 @@ def erase_rows(con: duckdb.DuckDBPyConnection, where: Iterable[Place], person: P
             con.execute(f"DELETE FROM {place.table} WHERE {place.is_theirs()}", given)
             removed += found[0]
         else:
-            # What the contract does not classify may be about the person, too: columns that came by themselves, those it
-            # no longer has, and texts beside the typed column they became.
+            # What the contract does not classify may be about the person, too: columns that came by themselves, those
+            # it no longer has, and texts beside the typed column they became.
             declared = {column for column, _ in bronze_columns(place.contract)}
             unknown = [*(c for c in table_columns(con, name) if c not in declared), "_extra"]
             if place.contract.stream:

@@ -186,6 +186,8 @@ class Platform:
             "SLUICE_LANDING": str(self.landing),
             "SLUICE_START_DATE": str(self.start),
             "SLUICE_END_DATE": str(self.end),
+            # As in `tests.conftest.one_thread`.
+            "SLUICE_THREADS": "1",
             "DAGSTER_HOME": str(self.home / "dagster"),
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
             "DO_NOT_TRACK": "1",

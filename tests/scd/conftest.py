@@ -19,9 +19,16 @@ from tests.scd.logs import MODELS
 USUAL_EXAMPLES = 100
 EXAMPLES = int(os.environ.get("SCD_EXAMPLES", USUAL_EXAMPLES))
 
+# Histories of a model. Where keys are apart, four fifths of them are lived through together, a build for so many at a
+# time, which costs hardly more than one for a single history. The rest is alone, for a build takes a shorter way only
+# where none of the keys at hand asks for a longer.
+HISTORIES = -(-EXAMPLES // len(MODELS))
+TOGETHER = 4
+AT_ONCE = HISTORIES * 4 // (5 * TOGETHER)
+
 settings.register_profile(
     "scd",
-    max_examples=-(-EXAMPLES // len(MODELS)),
+    max_examples=HISTORIES,
     derandomize=EXAMPLES <= USUAL_EXAMPLES,
     deadline=None,
     database=None,
@@ -30,6 +37,10 @@ settings.register_profile(
     # An example costs a second: shrinking one to its bones takes minutes, well spent only when somebody asks for it.
     phases=[Phase.explicit, Phase.generate, *([Phase.shrink] if os.environ.get("SCD_SHRINK") else [])],
 )
+
+settings.register_profile("scd_alone", settings.get_profile("scd"), max_examples=HISTORIES - AT_ONCE * TOGETHER)
+# Hypothesis begins with the simplest of all, which is no history at all.
+settings.register_profile("scd_together", settings.get_profile("scd"), max_examples=AT_ONCE + 1)
 
 # Three models and four builds an example: a twentieth of the examples takes as long.
 settings.register_profile("heal", settings.get_profile("scd"), max_examples=EXAMPLES // 20)

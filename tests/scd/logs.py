@@ -133,6 +133,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
 }
 
+# Where a row concerns no key but its own, several histories can be lived through in one table, each with its own keys.
+KEYS_ARE_APART = [
+    name for name, config in CONFIGS.items() if "truncate_when" not in config and config.get("log") != "snapshots"
+]
+
 # What the oracle, which reads no SQL, has to be told beside the options.
 SPOKEN = {"sighted_apart": {"_open_end": datetime(2099, 12, 31)}}
 
@@ -214,3 +219,11 @@ def steps(draw: st.DrawFn, model: Model, given: list[list[Row]]) -> list[dict[in
             step[0] = draw(st.lists(rows(model), max_size=3)) + draw(st.sampled_from([[], given[0]]))
         made.append(step)
     return made
+
+
+def renumbered(step: dict[int, list[Row]], history: int) -> dict[int, list[Row]]:
+    """A step with the keys and the numbers of batches of one of several histories in one table."""
+    return {
+        1000 * history + number: [row if row["k"] is None else {**row, "k": f"{row['k']}{history}"} for row in batch]
+        for number, batch in step.items()
+    }

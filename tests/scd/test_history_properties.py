@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date, datetime
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any
 
 import pytest
@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from sluice.scd_harness import Harness, Model, Row
 from tests.scd import oracle
-from tests.scd.logs import KILLER, MODELS, SPOKEN, batches, steps
+from tests.scd.conftest import TOGETHER
+from tests.scd.logs import KEYS_ARE_APART, KILLER, MODELS, SPOKEN, batches, renumbered, steps
 
 pytestmark = pytest.mark.slow
 
@@ -49,10 +50,10 @@ class Life:
         self.config = {**model.config, **SPOKEN.get(model.name, {})}
         self.log: dict[int, list[Row]] = {}
 
-    def begin(self, first: list[Row]) -> None:
-        """Forget what was there, take the first batch, build everything."""
-        self.harness.change_logs({self.model.name: {0: first}}, {self.model.name: None})
-        self.log = {0: first}
+    def begin(self, first: dict[int, list[Row]]) -> None:
+        """Forget what was there, take the first batch, or one of each history, build everything."""
+        self.harness.change_logs({self.model.name: first}, {self.model.name: None})
+        self.log = dict(first)
         build(self.harness, self.model, full_refresh=True)
         self.compare("the first build")
 
@@ -109,26 +110,53 @@ def sound(config: dict[str, Any], found: list[Row]) -> None:
         assert is_open or may_gap
 
 
-@pytest.mark.parametrize("name", MODELS)
+def live(life: Life, data: st.DataObject, histories: int) -> None:
+    """Live through so many histories at once, step by step."""
+    lives: list[list[dict[int, list[Row]]]] = []
+    for number in range(histories):
+        log = data.draw(batches(life.model), label=f"batches {number}")
+        happening = [{0: log[0]}, *data.draw(steps(life.model, log), label=f"steps {number}")]
+        lives.append([renumbered(step, number) for step in happening])
+    first, *rest = (
+        {n: batch for step in at_once for n, batch in step.items()} for at_once in zip_longest(*lives, fillvalue={})
+    )
+    life.begin(first)
+    for number, step in enumerate(rest):
+        life.step(step)
+        # As often as each of the histories on its own would be.
+        if data.draw(st.integers(1, 8), label="killed") > 8 - histories:
+            die_before_commit(life)
+        build(life.harness, life.model)
+        life.compare(f"step {number}")
+    before = life.state()
+    refreshed = data.draw(st.booleans(), label="full refresh at the end")
+    if not refreshed or histories > 1:
+        build(life.harness, life.model)
+        assert life.state() == before
+    if refreshed or histories > 1:
+        build(life.harness, life.model, full_refresh=True)
+        assert life.state()[1:] == before[1:]
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in KEYS_ARE_APART])
 @settings(settings.get_profile("scd"))
 @given(data=st.data())
 def test_incremental_is_full_is_what_the_rules_say(drawn: Harness, name: str, data: st.DataObject) -> None:
-    life = Life(drawn, MODELS[name])
-    log = data.draw(batches(life.model), label="batches")
-    life.begin(log[0])
-    for number, step in enumerate(data.draw(steps(life.model, log), label="steps")):
-        life.step(step)
-        if data.draw(st.integers(0, 7), label="killed") == 7:
-            die_before_commit(life)
-        build(drawn, life.model)
-        life.compare(f"step {number}")
-    before = life.state()
-    if data.draw(st.booleans(), label="full refresh at the end"):
-        build(drawn, life.model, full_refresh=True)
-        assert life.state()[1:] == before[1:]
-    else:
-        build(drawn, life.model)
-        assert life.state() == before
+    live(Life(drawn, MODELS[name]), data, 1)
+
+
+@pytest.mark.parametrize("name", KEYS_ARE_APART)
+@settings(settings.get_profile("scd_alone"))
+@given(data=st.data())
+def test_where_keys_are_apart_it_is_so_for_one_history(drawn: Harness, name: str, data: st.DataObject) -> None:
+    live(Life(drawn, MODELS[name]), data, 1)
+
+
+@pytest.mark.parametrize("name", KEYS_ARE_APART)
+@settings(settings.get_profile("scd_together"))
+@given(data=st.data())
+def test_where_keys_are_apart_it_is_so_for_several_at_once(drawn: Harness, name: str, data: st.DataObject) -> None:
+    live(Life(drawn, MODELS[name]), data, TOGETHER)
 
 
 def die_before_commit(life: Life) -> None:
@@ -147,7 +175,7 @@ def die_before_commit(life: Life) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_build_that_dies_leaves_all_as_it_was(harness: Harness, name: str) -> None:
     life = Life(harness, MODELS[name])
-    life.begin(fixed_rows(life.model, 1))
+    life.begin({0: fixed_rows(life.model, 1)})
     life.step({1: fixed_rows(life.model, 2)})
     die_before_commit(life)
     build(harness, life.model)
