@@ -94,17 +94,18 @@ def _sync(settings: Settings, _: argparse.Namespace) -> int:
 
 
 def _books(settings: Settings, _: argparse.Namespace) -> int:
-    from sluice.books import books, warnings
+    from sluice.books import books, sources, warnings
     from sluice.contracts import load_contracts
     from sluice.lake import Lake
 
-    rows = books(Lake(settings), sorted(load_contracts(settings.contracts)))
+    lake = Lake(settings)
+    rows = books(lake, sorted({*load_contracts(settings.contracts), *sources(lake)}))
     head = ("source", "batches", "refused", "read", "accepted", "dead-lettered", "duplicates", "balanced")
     print(" ".join(f"{h:>13}" for h in head))
     for b in rows:
         cells = (b.source, b.batches, b.refused, b.rows_read, b.rows_accepted, b.rows_dead_lettered, b.rows_duplicate)
         print(" ".join(f"{c:>13}" for c in (*cells, "yes" if b.balanced else "NO")))
-    for told in warnings(Lake(settings)):
+    for told in warnings(lake):
         place = f", last {told.sample}" if told.sample else ""
         rows_told = f", {told.rows} rows" if told.rows else ""
         column = f" ({told.column})" if told.column else ""
