@@ -42,8 +42,9 @@ help: ## list the targets
 	@echo 'BENCH_ARGS="..."   bench: history daily facts ingest overhead year; --runs 3 --size 1 --rows 1000000; --help'
 
 $(VENV)/python-checked:
-	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else 1)' || \
-	  { echo "Sluice needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1). Set PYTHON=python3.12, say."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else 1)' 2>/dev/null || \
+	  { echo "Sluice needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo 'not there')." \
+	  "Choose another: make $(or $(MAKECMDGOALS),demo) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
@@ -69,7 +70,7 @@ $(BENCH_VENV)/ready: requirements-bench.lock
 
 .PHONY: demo
 demo: $(VENV)/runtime ## load a month of a simulated shop (or LANDING=<folder>) into a published warehouse
-	@$(BIN)/python demo.py $(if $(LANDING),--landing $(LANDING)) $(DEMO_ARGS)
+	@$(BIN)/python demo.py $(if $(LANDING),--landing '$(LANDING)') $(DEMO_ARGS)
 
 .PHONY: dev
 dev: $(VENV)/runtime ## start the Dagster UI, sensors and schedules on 127.0.0.1

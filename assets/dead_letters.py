@@ -9,7 +9,7 @@ from assets.charts import bars
 from assets.ingest import WRITER_POOL, one_line
 from resources.lake import LakeResource
 from sluice.contracts import Contract
-from sluice.dead_letters import POISON_ATTEMPTS, Choice, Group, counts, groups, ids_by_source, resolved
+from sluice.dead_letters import POISON_ATTEMPTS, Choice, Group, check_source, counts, groups, ids_by_source, resolved
 from sluice.ingest import ingest
 from sluice.replay import replay
 
@@ -97,6 +97,7 @@ def build_replay_job(contracts: Sequence[Contract]) -> dg.JobDefinition:
 
     @dg.op(pool=WRITER_POOL)
     def replay_open_letters(context: dg.OpExecutionContext, config: ReplayConfig, lake: LakeResource) -> None:
+        check_source(lake.lake, config.source, lambda: by_name)
         wanted = Choice(tuple(config.ids), config.source, config.partition, config.rule, config.column)
         choice = resolved(lake.lake, wanted)
         for source in ids_by_source(lake.lake, choice, {}):

@@ -44,6 +44,12 @@ class SourceBooks:
         )
 
 
+def sources(lake: Lake) -> set[str]:
+    """Every source there are books of, also one whose contract is gone."""
+    with lake.reading() as con:
+        return {name for (name,) in con.execute("SELECT DISTINCT source FROM ops.ledger").fetchall()}
+
+
 def books(lake: Lake, sources: list[str]) -> list[SourceBooks]:
     """The books of each source that has a bronze table, in the order given."""
     found = []

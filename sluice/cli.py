@@ -16,10 +16,12 @@ from sluice.commands import (
     contracts,
     dead_letters,
     erase,
+    many,
     moment,
     publish,
     replay,
     rest,
+    shown,
     stream,
     topics,
     trace,
@@ -83,32 +85,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sync(settings: Settings, _: argparse.Namespace) -> int:
-    from sluice.contracts import load_contracts
+    from sluice.contracts import SUFFIX, load_contracts, misnamed
     from sluice.dbt_sources import RELATIVE_PATH, write_sources
 
     contracts = load_contracts(settings.contracts)
     written = write_sources(contracts.values(), PROJECT / "dbt_project")
     names = ", ".join(f"{c.name} {c.version}" for c in contracts.values())
-    print(f"{len(contracts)} contracts ({names}); dbt_project/{RELATIVE_PATH} {'written' if written else 'unchanged'}")
+    done = "written" if written else "unchanged"
+    print(f"{many(len(contracts), 'contract')} ({names}); dbt_project/{RELATIVE_PATH} {done}")
+    for path in misnamed(settings.contracts):
+        print(f"sluice: {path} was not read: the name of a contract ends in {SUFFIX}.", file=sys.stderr)
     return 0
 
 
 def _books(settings: Settings, _: argparse.Namespace) -> int:
-    from sluice.books import books, warnings
+    from sluice.books import books, sources, warnings
     from sluice.contracts import load_contracts
     from sluice.lake import Lake
 
-    rows = books(Lake(settings), sorted(load_contracts(settings.contracts)))
+    lake = Lake(settings)
+    rows = books(lake, sorted({*load_contracts(settings.contracts), *sources(lake)}))
     head = ("source", "batches", "refused", "read", "accepted", "dead-lettered", "duplicates", "balanced")
     print(" ".join(f"{h:>13}" for h in head))
     for b in rows:
         cells = (b.source, b.batches, b.refused, b.rows_read, b.rows_accepted, b.rows_dead_lettered, b.rows_duplicate)
         print(" ".join(f"{c:>13}" for c in (*cells, "yes" if b.balanced else "NO")))
-    for told in warnings(Lake(settings)):
+    for told in warnings(lake):
         place = f", last {told.sample}" if told.sample else ""
-        rows_told = f", {told.rows} rows" if told.rows else ""
+        rows_told = f", {many(told.rows, 'row')}" if told.rows else ""
         column = f" ({told.column})" if told.column else ""
-        print(f"warning: {told.source} {told.rule}{column}: {told.batches} batches{rows_told}{place}: {told.detail}")
+        batches = many(told.batches, "batch", "batches")
+        print(f"warning: {told.source} {told.rule}{column}: {batches}{rows_told}{place}: {told.detail}")
     return 0 if all(b.balanced for b in rows) else 1
 
 
@@ -119,11 +126,18 @@ def _published(settings: Settings, chosen: argparse.Namespace) -> int:
     lake = Lake(settings)
     publication = publication_at(lake, chosen.as_of) if chosen.as_of else current_publication(lake)
     if publication is None:
-        print(f"Nothing had been published by {chosen.as_of}." if chosen.as_of else "Nothing has been published yet.")
+        # Without an offset it is of UTC, and says so.
+        moment_told = f"{chosen.as_of}{'' if chosen.as_of and chosen.as_of.tzinfo else ' UTC'}"
+        print(f"Nothing had been published by {moment_told}." if chosen.as_of else "Nothing has been published yet.")
         return 1
+    # A rollback or a pin was somebody's decision, and a build is not what readers wait for then.
+    decided = (
+        f"; {shown(publication.decided_by) or '-'}: {shown(publication.reason, 500)}" if publication.reason else ""
+    )
     print(
         f"publication {publication.publication_id}: snapshot {publication.snapshot_id}, "
         f"{publication.published_at:%Y-%m-%d %H:%M:%S} UTC, run {publication.run_id or '-'}"
+        f"{', pinned' if publication.pinned else ''}{decided}"
     )
     return 0
 

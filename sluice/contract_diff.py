@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from sluice.bronze import widens
-from sluice.contracts import SEVERITIES, SUFFIX, Column, Contract, Stream, VolumeGate, load_contracts
+from sluice.contracts import SEVERITIES, SUFFIX, VERSION, Column, Contract, Stream, VolumeGate, load_contracts
 from sluice.errors import ContractError
 
 Kind = Literal["breaking", "compatible", "documentation"]
@@ -102,7 +101,7 @@ def version_complaint(before: str, after: str, changes: Iterable[Change]) -> str
 
 
 def _version(given: str) -> tuple[int, int, int]:
-    match = re.fullmatch(r"v?(\d+)\.(\d+)\.(\d+)(?:[-+].*)?", given.strip())
+    match = VERSION.fullmatch(given.strip())
     if not match:
         raise ContractError(f"The version {given!r} of a contract is none: write major.minor.patch, such as 1.0.0.")
     return int(match.group(1)), int(match.group(2)), int(match.group(3))

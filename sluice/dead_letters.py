@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 import duckdb
 
-from sluice.errors import DeadLetterError
+from sluice.errors import DeadLetterError, unknown
 from sluice.lake import Lake, literal, quoted
 from sluice.ops_tables import OPS_TABLES
 from sluice.records.shape import no_glob
@@ -156,6 +156,25 @@ class Letter:
     headers: str | None = None
 
 
+def check_source(lake: Lake, source: str, contracts: Callable[[], Iterable[str]]) -> None:
+    """Refuse a source that neither a dead letter nor a contract has: a mistyped name would mean no letter, silently.
+
+    Args:
+        lake: with the letters.
+        source: the name given, empty for every source.
+        contracts: the contracts' names; asked only where no letter has the name, for letters outlive their contracts.
+
+    Raises:
+        DeadLetterError: nothing has the name.
+    """
+    if not source:
+        return
+    with lake.reading() as con:
+        known = {name for (name,) in con.execute("SELECT DISTINCT source FROM ops.dead_letters").fetchall()}
+    if source not in known and source not in (known := known | set(contracts())):
+        raise DeadLetterError(unknown("source", source, known))
+
+
 def groups(lake: Lake, choice: Choice) -> list[Group]:
     """The letters chosen by source, rule and column, most rows first. One that broke two rules is in two groups."""
     condition, given = choice.condition()
@@ -195,7 +214,7 @@ def discard(lake: Lake, choice: Choice, *, by: str, why: str) -> int:
     choice = resolved(lake, choice)
     condition, given = dataclasses.replace(choice, status="open").condition()
     if not letters(lake, dataclasses.replace(choice, status="open"), 1):
-        raise DeadLetterError("No open dead letter is meant. See `sluice dead-letters list`.")
+        raise DeadLetterError("No open dead letter matches. See `sluice dead-letters list`.")
 
     def work(con: duckdb.DuckDBPyConnection) -> int:
         # Whoever ingests or replays the same letters meanwhile starts over.

@@ -4,6 +4,9 @@ Every one says what went wrong, where, and what to do about it; the class says w
 Bad rows are no errors: they are dead letters (see `sluice.ingest`). No other module defines exception classes.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class SluiceError(Exception):
     """Base of every error Sluice raises on purpose. The message ends with what to do."""
@@ -128,3 +131,12 @@ class BackupError(SluiceError):
 
 class ErasureError(SluiceError):
     """A person cannot be erased (yet), or the erased cannot be recognised. What was done stays done."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """What to say of a name that nothing has: what was probably meant, or else what there is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"There is no {kind} {name!r}. Did you mean {close[0]!r}?"
+    return f"There is no {kind} {name!r}. There is: {', '.join(names)}." if names else f"There is no {kind} {name!r}."

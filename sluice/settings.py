@@ -7,7 +7,11 @@ and are never printed. Nothing here touches the lake.
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import os
+import re
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +26,14 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 HOME_SETTINGS = "settings.env"
 
+_PREFIX = "SLUICE_"
+
+# Names that begin likewise and are read elsewhere: what dbt is told, and how the bucket is reached.
+_NOT_SETTINGS = ("SLUICE_DBT_", "SLUICE_S3_")
+
+# A letter or two wrong or missing, and not another word.
+_NEARLY = 0.85
+
 _POSTGRES = "postgres:"
 
 # 32 hexadecimal digits are 128 bits, which nobody tries out.
@@ -35,7 +47,7 @@ LONGEST_DAYS = 36_500
 class Settings(BaseSettings):
     """Where things lie and how they run. Paths given relative are relative to the project folder."""
 
-    model_config = SettingsConfigDict(env_prefix="SLUICE_", extra="ignore", frozen=True, validate_default=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True, validate_default=True)
 
     home: Path = Field(PROJECT / ".sluice", description="Everything Sluice writes: lake, Dagster's instance, logs.")
     landing: Path = Field(Path("landing"), description="Where source files arrive; relative to home.")
@@ -212,14 +224,34 @@ class Settings(BaseSettings):
         return self.home / "tmp"
 
 
+def _names_in(env_files: Iterable[Path]) -> Iterator[str]:
+    for file in env_files:
+        # One that is not there, or not to be read, is for pydantic to judge.
+        with contextlib.suppress(OSError):
+            yield from re.findall(r"(?m)^\s*(?:export\s+)?(\w+)\s*=", file.read_text(errors="replace"))
+
+
+def _check_names(given: Iterable[str]) -> None:
+    """Refuse a name that is nearly a setting's: it would be left out silently, and the default hold."""
+    known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for name in sorted({n.upper() for n in given}):
+        if not name.startswith(_PREFIX) or name in known or name.startswith(_NOT_SETTINGS):
+            continue
+        close = difflib.get_close_matches(name, known, n=1, cutoff=_NEARLY)
+        if close:
+            raise ConfigurationError(f"{name} is no setting. Did you mean {close[0]}? Mend the name, or unset it.")
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings; `overrides` win over every other place.
 
     Raises:
-        ConfigurationError: a value does not fit; the message names the variable. A secret's value is not shown.
+        ConfigurationError: a value does not fit, or a name is nearly that of a setting; the message names the variable.
+            A secret's value is not shown.
     """
     home = Path(overrides.get("home") or os.environ.get("SLUICE_HOME") or PROJECT / ".sluice")
     env_files = ((PROJECT / home) / HOME_SETTINGS, PROJECT / ".env")  # the later one wins
+    _check_names([*os.environ, *_names_in(env_files)])
     try:
         return Settings(_env_file=env_files, **overrides)  # type: ignore[call-arg]
     except ValidationError as error:

@@ -146,7 +146,7 @@ def test_a_customer_is_erased_and_sums_stay(built: Settings, capsys: pytest.Capt
         sluice.connect(as_of=old.published_at)
     assert main(["erase", "--list"]) == 0
     said = capsys.readouterr().out
-    assert "1 erasures, 0 unfinished" in said
+    assert "1 erasure, 0 unfinished" in said
     assert customer not in said
 
 

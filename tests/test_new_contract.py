@@ -10,9 +10,12 @@ import pytest
 from definitions import build_definitions
 from resources.dbt import DBT_PROJECT, prepare_dbt_project
 from resources.partitions import run_tags
-from sluice.contracts import load_contracts
+from sluice.cli import main
+from sluice.contracts import load_contract, load_contracts
 from sluice.lake import Lake
 from sluice.settings import PROJECT, load_settings
+from tests.conftest import Bench
+from tests.warehouse import dbt_test
 
 CONTRACT = """
 apiVersion: v3.1.0
@@ -92,3 +95,28 @@ def test_a_dropped_in_contract_is_a_source(tmp_path: Path, monkeypatch: pytest.M
         assert con.execute(
             "SELECT line, reasons[1].rule FROM ops.dead_letters WHERE source = 'suppliers' ORDER BY line"
         ).fetchall() == [(3, "maximum"), (4, "unique")]
+
+
+def test_a_source_whose_contract_is_gone_stays_in_the_books(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else nothing could be published any more: its batches would have no rows."""
+    path = tmp_path / "suppliers.odcs.yaml"
+    path.write_text(CONTRACT)
+    landing = bench.settings.landing_path / "suppliers/date=2026-01-01"
+    landing.mkdir(parents=True)
+    (landing / "suppliers.csv").write_text("ID,Rating\nacme,5\nbad,9\nacme,4\nglobex,1\n")
+    bench.ingest(load_contract(path))
+    monkeypatch.setenv("SLUICE_HOME", str(bench.settings.home))
+    assert "suppliers" not in load_contracts(PROJECT / "contracts")
+    gates = ("books_balance_over_the_lake", "books_balance_per_batch")
+
+    assert main(["books"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["suppliers", "1", "0", "4", "2", "2", "0", "yes"]
+    bench.close()
+    assert [dbt_test(bench.settings, gate) for gate in gates] == [0, 0]
+
+    bench.lake.write(lambda con: con.execute("DELETE FROM bronze.suppliers WHERE rating = 1"), "an accident")
+    assert main(["books"]) == 1
+    bench.close()
+    assert [dbt_test(bench.settings, gate) for gate in gates] == [1, 1]

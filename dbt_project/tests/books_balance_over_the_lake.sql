@@ -1,11 +1,6 @@
 -- Over the whole lake: the sums of the current batches balance, and equal the rows in bronze and the dead
 -- letters of those batches. Counted without grouping by batch: no logic shared with the per-batch test.
-{%- set bronze = [] %}
-{%- if execute %}
-    {%- for node in graph.sources.values() if node.source_name == 'bronze' %}
-        {%- do bronze.append(node.relation_name) %}
-    {%- endfor %}
-{%- endif %}
+{%- set bronze = bronze_tables() if execute else [] %}
 with booked as (
 
     select
@@ -26,7 +21,7 @@ counted as (
 
     select
         0
-        {%- for relation in bronze | sort %}
+        {%- for relation in bronze %}
         + (select count(*) from {{ relation }})
         {%- endfor %} as rows_in_bronze,
         (

@@ -1,15 +1,10 @@
 -- Every current batch: rows read = accepted + dead-lettered + duplicates, and both ledger counts are what the
 -- tables hold. A row in bronze or in the dead letters without a batch in the ledger fails too, as do rows in
 -- bronze of a batch that was refused or superseded.
-{%- set bronze = [] %}
-{%- if execute %}
-    {%- for node in graph.sources.values() if node.source_name == 'bronze' %}
-        {%- do bronze.append(node.relation_name) %}
-    {%- endfor %}
-{%- endif %}
+{%- set bronze = bronze_tables() if execute else [] %}
 with bronze_rows as (
 
-    {% for relation in bronze | sort -%}
+    {% for relation in bronze -%}
         select _batch_id as batch_id
         from {{ relation }}
         union all by name

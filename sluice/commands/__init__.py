@@ -31,6 +31,11 @@ def place_word(file: str) -> str:
     return "offset" if file.startswith(PREFIX) else "line"
 
 
+def many(number: int, thing: str, plural: str = "") -> str:
+    """A number of things: 1 letter, 2 letters, 1,000 letters."""
+    return f"{number:,} {thing if number == 1 else plural or thing + 's'}"
+
+
 # No list is longer, and DuckDB takes it for a limit.
 _MOST_COUNTED = 10**15
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from sluice.commands import shown
-from sluice.errors import ContractError
+from sluice.commands import many, shown
+from sluice.errors import ContractError, unknown
 from sluice.settings import Settings
 
 
@@ -49,7 +49,7 @@ def _diff(settings: Settings, chosen: argparse.Namespace) -> int:
             print(f"    refused: {each.complaint}")
     refused = sum(bool(each.complaint) for each in found)
     same = len({*old, *new}) - len(found)
-    print(f"{len(found)} contracts changed, {same} did not, {refused} refused")
+    print(f"{many(len(found), 'contract')} changed, {same} did not, {refused} refused")
     return 1 if refused else 0
 
 
@@ -58,8 +58,9 @@ def _drift(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.drift import drift
     from sluice.lake import Lake
 
-    if chosen.source and chosen.source not in load_contracts(settings.contracts):
-        raise ContractError(f"There is no contract {chosen.source!r}. See `sluice sync` for their names.")
+    contracts = load_contracts(settings.contracts)
+    if chosen.source and chosen.source not in contracts:
+        raise ContractError(unknown("contract", chosen.source, contracts))
     for each in drift(Lake(settings), chosen.source):
         print(f"{each.source}  {each.first_seen_at:%Y-%m-%d %H:%M}  {shown(str(each), 300)}")
     return 0

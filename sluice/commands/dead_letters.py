@@ -9,12 +9,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sluice.commands import count, me, place_word, shown
+from sluice.commands import count, many, me, place_word, shown
 from sluice.errors import DeadLetterError
 from sluice.settings import Settings
 
 if TYPE_CHECKING:
-    from sluice.dead_letters import Choice
+    from sluice.dead_letters import Choice, Letter
+    from sluice.lake import Lake
 
 
 _MEANT = "Say which dead letters are meant: IDs, --source, --partition, --rule or --column"
@@ -30,7 +31,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     meant.add_argument("--rule", default="", help="that was broken")
     meant.add_argument("--column", default="", help="that broke a rule")
     by_id = argparse.ArgumentParser(add_help=False)
-    by_id.add_argument("ids", nargs="*", metavar="ID", help="of a dead letter; its first 6 characters or more")
+    by_id.add_argument(
+        "ids", nargs="*", default=[], metavar="ID", help="of a dead letter; its first 6 characters or more"
+    )
     status = argparse.ArgumentParser(add_help=False)
     status.add_argument(
         "--status",
@@ -61,9 +64,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     exported.set_defaults(run=_export)
 
 
-def _choice(chosen: argparse.Namespace) -> Choice:
-    from sluice.dead_letters import Choice
+def _choice(settings: Settings, lake: Lake, chosen: argparse.Namespace) -> Choice:
+    from sluice.contracts import load_contracts
+    from sluice.dead_letters import Choice, check_source
 
+    check_source(lake, chosen.source, lambda: load_contracts(settings.contracts))
     # `replay` and `discard` have no choice: only open letters can be.
     status = getattr(chosen, "status", "open") or ("all" if getattr(chosen, "ids", ()) else "open")
     return Choice(
@@ -80,7 +85,7 @@ def _none_of(chosen: argparse.Namespace, found: int) -> bool:
     """Whether somebody asked for letters of a kind of which there is none: a misspelt name looks the same."""
     if found or not (chosen.source or chosen.partition or chosen.rule or chosen.column):
         return False
-    print("No dead letter is meant.")
+    print("No dead letter matches.")
     return True
 
 
@@ -89,14 +94,15 @@ def _list(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.lake import Lake
 
     lake = Lake(settings)
-    found = groups(lake, _choice(chosen))
+    found = groups(lake, _choice(settings, lake, chosen))
     if _none_of(chosen, len(found)):
         return 1
     for group in found:
         told = f", {group.poison} poison" if group.poison else ""
         print(
-            f"{group.source}  {group.rule}{f' ({group.column})' if group.column else ''}: {group.letters} letters, "
-            f"{group.rows} rows{told}, {group.first_failed_at:%Y-%m-%d %H:%M} to {group.last_failed_at:%Y-%m-%d %H:%M}"
+            f"{group.source}  {group.rule}{f' ({group.column})' if group.column else ''}: "
+            f"{many(group.letters, 'letter')}, {many(group.rows, 'row')}{told}, "
+            f"{group.first_failed_at:%Y-%m-%d %H:%M} to {group.last_failed_at:%Y-%m-%d %H:%M}"
         )
         print(f"    {shown(group.sample)}")
     by_status = counts(lake)
@@ -108,15 +114,15 @@ def _show(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.dead_letters import letters
     from sluice.lake import Lake
 
-    found = letters(Lake(settings), _choice(chosen), chosen.limit)
+    lake = Lake(settings)
+    found = letters(lake, _choice(settings, lake, chosen), chosen.limit)
     for letter in found:
         place = shown(letter.file, 500) + (
-            f", {place_word(letter.file)} {letter.line}" if letter.line is not None else f", {letter.rows} rows"
+            f", {place_word(letter.file)} {letter.line}" if letter.line is not None else f", {many(letter.rows, 'row')}"
         )
         print(f"{letter.dead_letter_id}  {letter.status}  {letter.source}  {letter.partition_key}")
         print(f"    {place}; batch {letter.batch_id}, contract {letter.contract_version}")
-        last = letter.last_failed_at or letter.first_failed_at
-        print(f"    failed {letter.attempts or 1} times, {letter.first_failed_at} to {last} UTC")
+        print(f"    failed {_when(letter)}")
         for reason in letter.reasons:
             column = f" ({reason['column']})" if reason["column"] else ""
             value = f": {shown(reason['value'])}" if reason["value"] is not None else ""
@@ -130,10 +136,19 @@ def _show(settings: Settings, chosen: argparse.Namespace) -> int:
             print(f"    corrected: {shown(letter.corrected, 2_000)}")
         if letter.decided_at is not None:
             decided = shown(letter.decided_why, 500) if letter.decided_why else "corrected"
-            print(f"    {letter.decided_at} UTC, {shown(letter.decided_by) or '-'}: {decided}")
+            print(f"    {letter.decided_at:%Y-%m-%d %H:%M:%S} UTC, {shown(letter.decided_by) or '-'}: {decided}")
     if not found:
-        print("No dead letter is meant.")
+        print("No dead letter matches.")
     return 0 if found else 1
+
+
+def _when(letter: Letter) -> str:
+    first, last = (
+        f"{at:%Y-%m-%d %H:%M:%S} UTC" if at else "-"
+        for at in (letter.first_failed_at, letter.last_failed_at or letter.first_failed_at)
+    )
+    attempts = letter.attempts or 1
+    return f"once, {first}" if attempts == 1 else f"{attempts:,} times, {first} to {last}"
 
 
 def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
@@ -144,14 +159,14 @@ def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.replay import replay
 
     lake = Lake(settings)
-    choice = resolved(lake, _choice(chosen))
+    choice = resolved(lake, _choice(settings, lake, chosen))
     corrections = corrections_of(chosen.corrections) if chosen.corrections else {}
     if chosen.corrections and not corrections:
         raise DeadLetterError(f"{chosen.corrections} corrects nothing: its column `corrected` is empty.")
     # A file is filled in bit by bit, and given again as a whole.
     before = applied(lake, corrections)
     if before:
-        print(f"{len(before)} corrections are in bronze already")
+        print(f"{many(len(before), 'correction')} already in bronze")
         corrections = {letter: payload for letter, payload in corrections.items() if letter not in before}
         if not corrections and choice == Choice():
             return 0
@@ -167,7 +182,7 @@ def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
     contracts = load_contracts(settings.contracts)
     by_source = ids_by_source(lake, choice, corrections)
     if not by_source:
-        print("No open dead letter is meant.")
+        print("No open dead letter matches.")
         return 1
     failed = 0
     for source, own in by_source.items():
@@ -190,9 +205,9 @@ def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
         if done.partitions:
             again = ingest(lake, contracts[source], done.partitions, again=True)
             refused = {b.partition_key for b in again.refused}
+            taken = many(len(again.batches) - len(refused), "partition")
             print(
-                f"{source}: {len(again.batches) - len(refused)} partitions ingested again, {len(refused)} refused, "
-                f"{len(again.empty_partitions)} without files"
+                f"{source}: {taken} ingested again, {len(refused)} refused, {len(again.empty_partitions)} without files"
             )
             for each in again.drift:
                 print(f"{source}: {shown(str(each), 300)}")
@@ -208,7 +223,9 @@ def _discard(settings: Settings, chosen: argparse.Namespace) -> int:
 
     if not (chosen.ids or chosen.source or chosen.partition or chosen.rule or chosen.column):
         raise DeadLetterError(f"{_MEANT}.")
-    print(f"{discard(Lake(settings), _choice(chosen), by=chosen.by, why=chosen.why)} dead letters discarded")
+    lake = Lake(settings)
+    given_up = discard(lake, _choice(settings, lake, chosen), by=chosen.by, why=chosen.why)
+    print(f"{many(given_up, 'dead letter')} discarded")
     return 0
 
 
@@ -217,8 +234,9 @@ def _export(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.lake import Lake
 
     lake = Lake(settings)
-    if _none_of(chosen, len(letters(lake, _choice(chosen), 1))):
+    choice = _choice(settings, lake, chosen)
+    if _none_of(chosen, len(letters(lake, choice, 1))):
         return 1
-    written = export(lake, _choice(chosen), chosen.path, overwrite=chosen.overwrite)
-    print(f"{written} dead letters written to {chosen.path}")
+    written = export(lake, choice, chosen.path, overwrite=chosen.overwrite)
+    print(f"{many(written, 'dead letter')} written to {chosen.path}")
     return 0

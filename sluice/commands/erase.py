@@ -12,7 +12,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from sluice.commands import me
+from sluice.commands import many, me
 from sluice.errors import ErasureError
 from sluice.settings import PROJECT, Settings
 
@@ -44,6 +44,9 @@ def _erase(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.lake import Lake
 
     lake = Lake(settings)
+    # Who mistyped SLUICE_HOME is told, and gets no empty lake there: nobody can be erased from none.
+    with lake.reading():
+        pass
     if chosen.list:
         return _list(lake)
     person = chosen.customer if chosen.customer is not None else chosen.id
@@ -73,7 +76,8 @@ def _erase(settings: Settings, chosen: argparse.Namespace) -> int:
     print(
         f"bronze: {done.rows.rows_removed:,} rows removed, {done.rows.rows_emptied:,} rows kept without the person; "
         f"{done.rows.letters_emptied:,} dead letters emptied\n"
-        f"{done.landing_files:,} landing files and {done.messages:,} messages rewritten, {done.logs:,} logs blanked\n"
+        f"{many(done.landing_files, 'landing file')} and {many(done.messages, 'message')} rewritten, "
+        f"{many(done.logs, 'log')} blanked\n"
         f"{done.snapshots:,} snapshots expired, {done.files:,} data files deleted"
     )
     if done.again:
@@ -138,7 +142,7 @@ def _list(lake: Lake) -> int:
             f"{letters:,} dead letters  {by}"
         )
     unfinished = sum(row[3] != "done" for row in rows)
-    print(f"{len(rows)} erasures, {unfinished} unfinished" + (": run them again" if unfinished else ""))
+    print(f"{many(len(rows), 'erasure')}, {unfinished} unfinished" + (": run them again" if unfinished else ""))
     return 1 if unfinished else 0
 
 

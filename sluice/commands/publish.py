@@ -41,7 +41,9 @@ def _list(settings: Settings, chosen: argparse.Namespace) -> int:
 
     found = publications(Lake(settings), chosen.limit)
     for number, (each, kept) in enumerate(found):
-        marks = [mark for mark, so in (("readers", number == 0), ("pinned", each.pinned), ("gone", not kept)) if so]
+        # What readers were held at once is history, told by the reason; that they are held now is of the newest.
+        present = number == 0
+        marks = [m for m, so in (("readers", present), ("pinned", present and each.pinned), ("gone", not kept)) if so]
         told = f"{shown(each.decided_by) or each.run_id or '-'}  {shown(each.reason, 500)}"
         marked = f"  ({', '.join(marks)})" if marks else ""
         print(

@@ -6,7 +6,7 @@ import argparse
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
-from sluice.commands import moment, place_word, shown
+from sluice.commands import many, moment, place_word, shown
 from sluice.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         epilog="sluice trace 2026-01-05 | sluice trace mart_daily_sales date_key=20260105 region_key=uk",
     )
     command.add_argument("what", metavar="TABLE|DATE", help="a table, or a day: the facts of that day")
-    command.add_argument("conditions", nargs="*", metavar="COLUMN=VALUE", help="which of its rows")
+    command.add_argument("conditions", nargs="*", default=[], metavar="COLUMN=VALUE", help="which of its rows")
     command.add_argument("--all", action="store_true", help=f"every file, not the first {FILES_SHOWN}")
     command.add_argument("--as-of", type=moment, metavar="TIME", help="of what readers saw then")
     command.set_defaults(run=_trace)
@@ -54,7 +54,7 @@ def _trace(settings: Settings, chosen: argparse.Namespace) -> int:
 
 def _show(step: Step, most: int | None) -> None:
     indent = "  " * step.depth
-    print(f"{indent}{step.table}: {step.rows:,} rows, {step.by}")
+    print(f"{indent}{step.table}: {many(step.rows, 'row')}, {step.by}")
     first = step.origins[:most]
     for origin in first:
         word = place_word(origin.file)

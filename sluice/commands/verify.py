@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sluice.commands import shown
+from sluice.commands import many, shown
 from sluice.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,7 +36,12 @@ def _verify(settings: Settings, chosen: argparse.Namespace) -> int:
     found = verify(lake, deep=chosen.deep)
     for damage in found.damages:
         print(_told(damage))
-    aside = f", {found.unnamed} files the catalog does not name" if found.unnamed else ""
+    aside = (
+        f"; besides, {many(found.unnamed, 'file')} the catalog does not name (of loads under way or cut short; "
+        "maintenance removes what is left of the latter)"
+        if found.unnamed
+        else ""
+    )
     if not found.damages:
         print(f"{found.files} files, {found.bytes / 1e6:.1f} MB: all there and readable{aside}")
         return 0

@@ -14,6 +14,7 @@ from sluice.contracts.model import (
     PRIVACY,
     REBUILT,
     SEVERITIES,
+    VERSION,
     ChangeFeed,
     Column,
     Contract,
@@ -24,7 +25,7 @@ from sluice.contracts.model import (
     Stream,
     VolumeGate,
 )
-from sluice.contracts.reading import SUFFIX, load_contract, load_contracts
+from sluice.contracts.reading import SUFFIX, load_contract, load_contracts, misnamed
 from sluice.contracts.rest import RestSource
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "REBUILT",
     "SEVERITIES",
     "SUFFIX",
+    "VERSION",
     "ChangeFeed",
     "Column",
     "Contract",
@@ -49,4 +51,5 @@ __all__ = [
     "VolumeGate",
     "load_contract",
     "load_contracts",
+    "misnamed",
 ]

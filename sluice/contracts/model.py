@@ -41,6 +41,8 @@ REBUILT = "__rebuilt"
 
 # Kafka's rule for the names of topics.
 TOPIC = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
+# Semantic versioning, with a v before it or not.
+VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:[-+].*)?")
 PATH_TOKEN = re.compile(r"\{(\w+)\}")
 
 

@@ -23,6 +23,7 @@ from sluice.contracts.model import (
     SEVERITIES,
     TOPIC,
     USUAL_HISTORY,
+    VERSION,
     ChangeFeed,
     Column,
     Contract,
@@ -72,7 +73,8 @@ def load_contracts(folder: Path) -> dict[str, Contract]:
     """Read every `*.odcs.yaml` in `folder`, by source name.
 
     Raises:
-        ContractError: the folder is missing or empty, a file is not a valid contract, or two name the same source.
+        ContractError: the folder is missing or empty, a file is not a valid contract, or two name the same source or
+            read the same folder.
     """
     paths = sorted(folder.glob(f"*{SUFFIX}"))
     if not paths:
@@ -85,8 +87,25 @@ def load_contracts(folder: Path) -> dict[str, Contract]:
                 f"{path.name} and {contracts[contract.name].path.name} both describe the source {contract.name!r}. "
                 "Rename the schema object of one of them."
             )
+        for other in contracts.values():
+            _check_apart(contract, other)
         contracts[contract.name] = contract
     return contracts
+
+
+def misnamed(folder: Path) -> list[Path]:
+    """YAML files in the folder of contracts that are not read, because their names end otherwise than a contract's."""
+    return sorted(p for p in folder.glob("*.y*ml") if p.suffix in (".yaml", ".yml") and not p.name.endswith(SUFFIX))
+
+
+def _check_apart(one: Contract, other: Contract) -> None:
+    """Every file below a contract's folder is its own: in another's it would be loaded twice, or belong nowhere."""
+    folders = [Path(c.landing.prefix) for c in (one, other)]
+    if folders[0].is_relative_to(folders[1]) or folders[1].is_relative_to(folders[0]):
+        raise ContractError(
+            f"{one.path.name} and {other.path.name} both read {max(folders, key=lambda f: len(f.parts))}/ in the "
+            "landing area. Begin landing.path of one of them with a folder of its own."
+        )
 
 
 def load_contract(path: Path) -> Contract:
@@ -110,7 +129,7 @@ def _load(path: Path) -> Contract:
     except (OSError, UnicodeDecodeError) as error:
         raise ContractError(f"{path}: cannot be read: {error}. Check the path, its rights and its encoding.") from error
     except yaml.YAMLError as error:
-        raise ContractError(f"{path}: not valid YAML: {error}. Mend the line it names.") from error
+        raise ContractError(f"{path}: not valid YAML: {_yaml_problem(error)}. Mend it there.") from error
     if not isinstance(raw, dict):
         raise ContractError(f"{path}: holds no contract. See docs/contracts.md for the shape.")
     check_against_standard(path, raw)
@@ -125,6 +144,14 @@ def _load(path: Path) -> Contract:
 
     check_rules(contract)
     return contract
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    """What is wrong and where, in one line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or not problem:
+        return " ".join(str(error).split())
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 def _one_byte_line_ends(encoding: Any) -> bool:
@@ -148,6 +175,8 @@ class _Reader:
         name = self.schema.name or ""
         if not _IDENTIFIER.fullmatch(name):
             raise self.fail(f"schema name {name!r} must be lower-case letters, digits and underscores.")
+        if not VERSION.fullmatch(self.document.version or ""):
+            raise self.fail(f"version {self.document.version!r} must be major.minor.patch, such as 1.0.0.")
         if name.endswith(REBUILT):
             raise self.fail(f"schema name {name!r} ends as the shadow of a source that is rebuilt does. Rename it.")
         custom = self._custom("landing", "stream", "rest", "changeFeed", "gates", "schemaEvolution", "pull")

@@ -9,6 +9,7 @@ from assets.dead_letters import KEY, build_dead_letters, build_replay_job, no_po
 from resources.lake import LakeResource
 from sluice.contracts import load_contracts
 from sluice.dead_letters import POISON_ATTEMPTS, Choice, letters
+from sluice.errors import DeadLetterError
 from sluice.ingest import ingest
 from sluice.lake import Lake
 from sluice.settings import PROJECT, Settings
@@ -72,6 +73,12 @@ def test_the_job_replays_and_marks_what_it_changed(settings: Settings, monkeypat
         job.execute_in_process(resources=resources, instance=instance)
         assert instance.get_latest_materialization_event(dg.AssetKey(["bronze", "orders"])) is None
         assert letters(lake, Choice())[0].attempts == 2
+        with pytest.raises(DeadLetterError, match=r"There is no source 'ordrs'\. Did you mean 'orders'\?"):
+            job.execute_in_process(
+                resources=resources,
+                instance=instance,
+                run_config={"ops": {"replay_open_letters": {"config": {"source": "ordrs"}}}},
+            )
 
         lake.write(
             lambda con: con.execute(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_what_was_seen_at_a_moment(home: Bench, capsys: pytest.CaptureFixture[st
     assert main(["query", "SELECT n FROM t2"]) == 0
     capsys.readouterr()
     assert main(["published", "--as-of", "2000-01-01"]) == 1
-    assert capsys.readouterr().out == "Nothing had been published by 2000-01-01 00:00:00.\n"
+    assert capsys.readouterr().out == "Nothing had been published by 2000-01-01 00:00:00 UTC.\n"
     assert main(["query", "--as-of", "2000-01-01", "SELECT 1"]) == 1
     assert "the first publication is of" in capsys.readouterr().err
     with pytest.raises(SystemExit):
@@ -106,6 +107,22 @@ def test_sync_writes_the_dbt_sources(
     assert (tmp_path / "dbt_project/models/sources/contracts.yml").exists()
     assert main(["sync"]) == 0
     assert capsys.readouterr().out.endswith("unchanged\n")
+
+
+def test_sync_tells_of_contracts_it_does_not_read(
+    home: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "PROJECT", tmp_path)
+    for name in ("orders.odcs.yaml", "orders.odcs.yml", "orders.yaml", "orders.md"):
+        shutil.copy(PROJECT / "contracts/orders.odcs.yaml", tmp_path / name)
+    monkeypatch.setenv("SLUICE_CONTRACTS", str(tmp_path))
+    assert main(["sync"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("1 contract (orders 1.0.0); ")
+    assert captured.err.splitlines() == [
+        f"sluice: {tmp_path}/{name} was not read: the name of a contract ends in .odcs.yaml."
+        for name in ("orders.odcs.yml", "orders.yaml")
+    ]
 
 
 def test_an_error_is_one_line_and_code_1(
@@ -202,33 +219,72 @@ def test_dead_letters_from_list_to_replay(
     assert said("replay", first[:8], "--payload", GOOD, code=1).startswith("sluice: ")
     assert "ann: replayed" in said("show", first[:8])
     out = tmp_path / "letters.csv"
-    assert said("export", str(out)) == f"1 dead letters written to {out}\n"
+    assert said("export", str(out)) == f"1 dead letter written to {out}\n"
     assert "--overwrite" in said("export", str(out), code=1)
     # A misspelt name is no kind of letters of which there happen to be none.
     none = tmp_path / "none.csv"
     for asked in (["list"], ["export", str(none)]):
-        for option in ("--source", "--partition", "--rule", "--column"):
-            assert said(*asked, option, "ordrs", code=1) == "No dead letter is meant.\n"
+        for option in ("--partition", "--rule", "--column"):
+            assert said(*asked, option, "ordrs", code=1) == "No dead letter matches.\n"
     assert not none.exists()
-    assert said("export", str(out), "--overwrite") == f"1 dead letters written to {out}\n"
+    assert said("export", str(out), "--overwrite") == f"1 dead letter written to {out}\n"
     # A file in which nothing is corrected replays nothing, and not everything.
     assert "corrects nothing" in said("replay", "--corrections", str(out), code=1)
     assert home.letters("orders")[0][2] == 1
     assert "Say which" in said("discard", "--why", "x", code=1)
     assert "no open dead letter" in said("discard", "0" * 32, "--why", "x", code=1)
-    assert said("discard", second, "--why", "a \x1b[31mtest", "--by", "bob") == "1 dead letters discarded\n"
+    assert said("discard", second, "--why", "a \x1b[31mtest", "--by", "bob") == "1 dead letter discarded\n"
     assert r"bob: a \x1b[31mtest" in said("show", second)
-    assert said("show", "--source", "nothing", code=1) == "No dead letter is meant.\n"
-    assert said("replay", "--all", code=1) == "No open dead letter is meant.\n"
+    assert said("show", "--rule", "nothing", code=1) == "No dead letter matches.\n"
+    assert said("replay", "--all", code=1) == "No open dead letter matches.\n"
     # A file that is filled in bit by bit is given again as a whole.
     mended = tmp_path / "mended.jsonl"
     mended.write_text(json.dumps({"dead_letter_id": first, "corrected": GOOD}) + "\n")
-    assert said("replay", "--corrections", str(mended)) == "1 corrections are in bronze already\n"
+    assert said("replay", "--corrections", str(mended)) == "1 correction already in bronze\n"
     assert said("list").splitlines()[-1] == "0 open, 1 replayed, 1 discarded, 0 superseded"
     assert home.ledger("orders") == {"2026-01-01|uk": (42, 41, 1, 0)}
     for wrong in ("0", "-1", "many"):
         with pytest.raises(SystemExit):
             main(["dead-letters", "show", "--limit", wrong])
+
+
+def test_a_mistyped_source_is_told(
+    home: Bench, tmp_path: Path, contracts: dict[str, Contract], capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.put_orders("2026-01-01|uk", *[GOOD.replace("489434", str(489435 + n)) for n in range(40)], "x")
+    home.ingest(contracts["orders"])
+    for verb in (
+        ["dead-letters", "list"],
+        ["dead-letters", "show"],
+        ["dead-letters", "replay"],
+        ["dead-letters", "discard", "--why", "x"],
+        ["dead-letters", "export", str(tmp_path / "letters.csv")],
+    ):
+        assert main([*verb, "--source", "ordrs"]) == 1
+        assert capsys.readouterr().err == "sluice: There is no source 'ordrs'. Did you mean 'orders'?\n"
+    assert main(["contracts", "drift", "--source", "zzz"]) == 1
+    told = "sluice: There is no contract 'zzz'. There is: customers, events, exchange_rates, orders, products.\n"
+    assert capsys.readouterr().err == told
+    # A source without dead letters is none the less one.
+    assert main(["dead-letters", "list", "--source", "customers"]) == 1
+    assert capsys.readouterr().out == "No dead letter matches.\n"
+    # Letters outlive their contracts.
+    home.lake.write(lambda con: con.execute("UPDATE ops.dead_letters SET source = 'gone'"), "a contract removed")
+    assert main(["dead-letters", "show", "--source", "gone"]) == 0
+    assert "failed once, 20" in capsys.readouterr().out
+
+
+def test_erase_without_a_lake_makes_none(home: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--list"], ["--customer", "1"], ["--customer", "1", "--find"]):
+        assert main(["erase", *arguments]) == 1
+        assert "There is no lake" in capsys.readouterr().err
+    assert not home.settings.catalog_path.exists() and not home.settings.erasure_key_path.exists()
+
+
+def test_what_may_be_left_out_is_not_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["trace"])
+    assert capsys.readouterr().err.endswith("the following arguments are required: TABLE|DATE\n")
 
 
 def test_publications_are_listed_and_moved(home: Bench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,11 +309,14 @@ def test_publications_are_listed_and_moved(home: Bench, capsys: pytest.CaptureFi
     assert said("rollback", "--why", "pence\x1b[31m", "--by", "ann").startswith("publication 3: readers see snapshot")
     assert main(["query", "SELECT n FROM t2"]) == 1
     assert "no publication number 9" in said("pin", "9", "--why", "x", code=1)
-    assert said("pin", "--why", "held").endswith(", pinned\n")
+    assert said("pin", "--why", "held", "--by", "ann").endswith(", pinned\n")
     listed = said("list").splitlines()
     assert listed[0].endswith("pinned to publication 3: held  (readers, pinned)")
     assert r"ann  rolled back to publication 1: pence\x1b[31m" in listed[1]
+    assert main(["published"]) == 0
+    assert capsys.readouterr().out.endswith(", pinned; ann: pinned to publication 3: held\n")
     assert "pinned" not in said("unpin", "--why", "done")
+    assert "(pinned)" not in said("list")
     assert len(said("list", "--limit", "2").splitlines()) == 2
     with pytest.raises(SystemExit):
         main(["publish", "rollback"])

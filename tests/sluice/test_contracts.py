@@ -219,6 +219,7 @@ MISTAKES: dict[str, tuple[tuple[Any, ...], Any, list[str]]] = {
         [{"name": "a", "properties": []}, {"name": "b", "properties": []}],
         ["exactly one schema object, has 2", "One file, one source"],
     ),
+    "a version that orders nothing": (("version",), "one", ["version 'one' must be major.minor.patch, such as 1.0.0"]),
     "no schema object": (("schema",), [], ["exactly one schema object, has 0"]),
 }
 
@@ -304,7 +305,7 @@ def test_a_pull_needs_its_parts(given: dict[str, Any], words: str, refused: Call
 
 def test_files_that_hold_no_contract(tmp_path: Path, refused: Callable[[str | bytes], str]) -> None:
     bad_yaml = refused("schema:\n  - name: [orders\nversion: 1\n")
-    assert "not valid YAML" in bad_yaml and "line 3" in bad_yaml
+    assert "not valid YAML: line 3, column " in bad_yaml and "\n" not in bad_yaml
     assert "holds no contract" in refused("")
     assert "holds no contract" in refused("- a\n- b\n")
     assert "cannot be read" in refused(b"name: \xff\xfe\n")
@@ -326,6 +327,31 @@ def test_two_files_of_one_source_are_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.odcs.yaml").write_text(text)
     with pytest.raises(ContractError, match=r"b\.odcs\.yaml and a\.odcs\.yaml both describe the source 'things'"):
+        load_contracts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "folder"),
+    [
+        ("things/{date}", "things/{date}", "things"),
+        ("things/region=uk/{date}", "things/region={region}/{date}", "things/region=uk"),
+        ("shop/{date}", "shop/things/{date}", "shop/things"),
+        ("things/{date}", "things-2/{date}", None),
+        ("shop/a/{date}", "shop/b/{date}", None),
+    ],
+)
+def test_two_sources_of_one_folder_are_refused(one: str, other: str, folder: str | None, tmp_path: Path) -> None:
+    for name, path in (("a", one), ("b", other)):
+        document = contract_document({"id": {}})
+        document["schema"][0]["name"] = name
+        document["schema"][0]["customProperties"][0]["value"]["path"] = path
+        (tmp_path / f"{name}.odcs.yaml").write_text(yaml.safe_dump(document))
+    if folder is None:
+        assert set(load_contracts(tmp_path)) == {"a", "b"}
+        return
+    with pytest.raises(
+        ContractError, match=rf"b\.odcs\.yaml and a\.odcs\.yaml both read {folder}/ in the landing area"
+    ):
         load_contracts(tmp_path)
 
 

@@ -131,3 +131,25 @@ def test_settings_do_not_change(tmp_path: Path) -> None:
     found = load_settings(home=tmp_path)
     with pytest.raises(ValueError, match="frozen"):
         found.threads = 5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("place", ["environment", "project", "home"])
+def test_a_mistyped_name_is_told(place: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left out silently, the default would hold: here, what readers saw would be kept for other than was asked."""
+    home = tmp_path / "home"
+    home.mkdir()
+    if place == "environment":
+        monkeypatch.setenv("SLUICE_BELEIF_DAYS", "400")
+    else:
+        file = project / ".env" if place == "project" else home / "settings.env"
+        file.write_text("# SLUICE_HOM=no setting\nexport SLUICE_BELEIF_DAYS = 400\n")
+    with pytest.raises(
+        ConfigurationError, match=r"SLUICE_BELEIF_DAYS is no setting\. Did you mean SLUICE_BELIEF_DAYS\?"
+    ):
+        load_settings(home=home)
+
+
+def test_names_of_others_are_left_alone(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLUICE_DBT_THREADS", "SLUICE_S3_ENDPOINT", "SLUICE_TEAM", "SLUICES_HOME"):
+        monkeypatch.setenv(name, "x")
+    assert load_settings(home=tmp_path).home == tmp_path

@@ -115,7 +115,7 @@ def test_a_whole_lake_is_said_to_be_whole(
     monkeypatch.setenv("SLUICE_HOME", str(full.settings.home))
     (files(full, "gold/sales")[0].parent / "ducklake-orphan.parquet").write_bytes(b"of a transaction under way")
     assert main(["verify", "--deep"]) == 0
-    assert "all there and readable, 1 files the catalog does not name" in capsys.readouterr().out
+    assert "all there and readable; besides, 1 file the catalog does not name" in capsys.readouterr().out
 
 
 def test_an_ingest_that_meets_damage_says_so_and_bronze_is_made_again(
