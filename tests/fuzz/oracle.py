@@ -167,7 +167,8 @@ def _csv(source: Source, lines: list[tuple[int, Any, str]]) -> Reading:
         header = split(first[0][1], delimiter, quote)
         if "\0" in first[0][1]:
             return Reading(rules=("malformed",), stands_for=behind)
-        if header is None or len(first[0][1]) > 100_000:
+        # A header over several lines, where a quote of the rows' swallowed its end: no header, or without a column.
+        if header is None or len(first[0][1]) > 100_000 or set(first[0][1]) & {"\r", "\n"}:
             return Reading(rules=("malformed", "missing_column"), stands_for=behind)
         names = [n or "" for n in header]
         if len(set(names)) < len(names):
@@ -343,7 +344,8 @@ def _json_row(source: Source, text: str) -> tuple[str, dict[str, Any], str]:
             return BAD, {}, "malformed"
         op = _text(event.get("op"))
         lsn, moment = _text(inner.get("lsn")), _text(inner.get("ts_ms"))
-        if op not in ("c", "u", "d", "r") or lsn in (None, ANY) or moment in (None, ANY):
+        # A moment of 0 is none: the connector did not know it.
+        if op not in ("c", "u", "d", "r") or lsn in (None, ANY) or moment in (None, ANY, "0"):
             return BAD, {}, "envelope"
         for name, (verdict, value) in {"_lsn": typed("BIGINT", lsn), "_source_ts": milliseconds(moment)}.items():
             verdicts.append(verdict)
