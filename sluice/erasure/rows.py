@@ -14,7 +14,7 @@ import duckdb
 
 from sluice import rules
 from sluice.booking import take_turn
-from sluice.bronze import evolved_columns
+from sluice.bronze import bronze_columns, table_columns
 from sluice.contracts import Contract
 from sluice.dead_letters import DUPLICATE_WHY
 from sluice.erasure import landing
@@ -55,8 +55,10 @@ def erase_rows(con: duckdb.DuckDBPyConnection, where: Iterable[Place], person: P
             con.execute(f"DELETE FROM {place.table} WHERE {place.is_theirs()}", given)
             removed += found[0]
         else:
-            # What no contract has classified may be about the person, too.
-            unknown = [*evolved_columns(con, name).values(), "_extra"]
+            # What the contract does not classify may be about the person, too: columns that came by themselves, those
+            # it no longer has, and texts beside the typed column they became.
+            declared = {column for column, _ in bronze_columns(place.contract)}
+            unknown = [*(c for c in table_columns(con, name) if c not in declared), "_extra"]
             names = [quoted(n) for n in (*(c.name for c in (*place.ids, *place.personal)), *unknown)]
             con.execute(
                 f"UPDATE {place.table} SET {', '.join(f'{n} = NULL' for n in names)} WHERE {place.is_theirs()}", given

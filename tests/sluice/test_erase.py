@@ -13,6 +13,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -406,3 +407,23 @@ def test_on_a_terminal_it_asks_first(
         assert capsys.readouterr().out.endswith("Type yes to go on: Nothing was changed.\n")
     assert planted.bench.sql("SELECT count(*) FROM ops.erasures") == [(0,)]
     assert planted.bench.sql("SELECT count(*) > 0 FROM bronze.customers WHERE customer_id = ?", [int(ANN)]) == [(True,)]
+
+
+def test_what_the_contract_no_longer_knows_loses_the_person_too(
+    bench: Bench, make_contract: Callable[..., Contract]
+) -> None:
+    """A column taken out of the contract, and a text beside the typed column it became, are in bronze as they were."""
+    subject = [{"property": "subject", "value": "customer"}]
+    who: dict[str, dict[str, Any]] = {"n": {}, "who": {"customProperties": subject}}
+    bench.put(f"things/date={DAY}/a.csv", "n,who,mail,born\n1,A77,ann@shop.example,in May\n2,B88,bob@shop.example,?\n")
+    bench.ingest(make_contract(who | {"mail": {}}))
+    later = make_contract(who | {"birth": {"physicalName": "born", "physicalType": "DATE"}}, version="2.0.0")
+    bench.put("things/date=2026-01-09/b.csv", "n,who,born\n3,A77,2000-05-01\n")
+    bench.ingest(later, ["2026-01-09"])
+    erase(bench.lake, [later], "customer", "A77", rebuild=_nothing_to_build)
+    bench.close()
+    assert bench.sql("SELECT n, who, mail, born, birth FROM bronze.things ORDER BY n") == [
+        ("1", None, None, None, None),
+        ("2", "B88", "bob@shop.example", "?", None),
+        ("3", None, None, None, date(2000, 5, 1)),
+    ]
