@@ -99,11 +99,11 @@ def bronze_changes(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[s
     table = f"bronze.{quoted(contract.name)}"
     dimensions = 1 + len(contract.landing.partitions)
     other = con.execute(
-        "SELECT partition_key FROM ops.ledger WHERE source = ? AND status = 'accepted' AND superseded_by IS NULL "
-        "AND len(string_split(partition_key, '|')) <> ? LIMIT 1",
-        [contract.name, dimensions],
+        "SELECT any_value(partition_key) FILTER (status = 'accepted' AND superseded_by IS NULL "
+        "AND len(string_split(partition_key, '|')) <> ?) FROM ops.ledger WHERE source = ?",
+        [dimensions, contract.name],
     ).fetchone()
-    if other:
+    if other and other[0] is not None:
         # The same files would be loaded a second time under other keys.
         raise ContractError(
             f"{contract.path.name}: {table} holds partitions such as {other[0]!r}, but the contract now cuts a day "
