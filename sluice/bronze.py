@@ -108,14 +108,15 @@ def bronze_changes(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[s
     table = f"bronze.{quoted(contract.name)}"
     parts = dimensions(contract)
     other = con.execute(
-        "SELECT partition_key FROM ops.ledger WHERE source = ? AND status = 'accepted' AND superseded_by IS NULL "
+        "SELECT any_value(partition_key) FILTER (status = 'accepted' AND superseded_by IS NULL "
         "AND NOT starts_with(partition_key, ?) "
         # A partition's other name may sort on the other side of `date`: then the parts of its keys change places.
         "AND (len(string_split(partition_key, '|')) <> ? "
-        "OR NOT regexp_full_match(split_part(partition_key, '|', ?), '\\d{4}-\\d{2}-\\d{2}')) LIMIT 1",
-        [contract.name, STREAM_PREFIX, len(parts), 1 + parts.index("date")],
+        "OR NOT regexp_full_match(split_part(partition_key, '|', ?), '\\d{4}-\\d{2}-\\d{2}'))) "
+        "FROM ops.ledger WHERE source = ?",
+        [STREAM_PREFIX, len(parts), 1 + parts.index("date"), contract.name],
     ).fetchone()
-    if other:
+    if other and other[0] is not None:
         # The same files would be loaded a second time under other keys.
         raise ContractError(
             f"{contract.path.name}: {table} holds partitions such as {other[0]!r}, but the contract now cuts or names "

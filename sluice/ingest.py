@@ -25,7 +25,7 @@ from sluice.erasure.landing import delivered
 from sluice.errors import MemoryLimitError
 from sluice.gates import apply_gates, keep_what_stands
 from sluice.judging import judge
-from sluice.lake import Lake, explain, quoted, temp_table
+from sluice.lake import Lake, aside, explain, quoted, temp_table
 from sluice.landing import LandingFile, scan
 from sluice.preflight import Inspected, inspect_all
 from sluice.records import SourceFile, extract, keep_lines
@@ -208,8 +208,9 @@ def _ingest_chunk(
         SourceFile(number, batch.number, item)
         for number, (batch, item) in enumerate((b, i) for b in new for i in b.files)
     ]
-    faults = extract(con, contract, files)
-    judge(con, contract, new, [f.origin for f in files], faults)
+    with aside(con):
+        faults = extract(con, contract, files)
+        judge(con, contract, new, [f.origin for f in files], faults)
     apply_gates(con, contract)
     if faults and not force:
         keep_what_stands(con, contract)

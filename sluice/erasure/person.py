@@ -190,7 +190,9 @@ def table_exists(con: duckdb.DuckDBPyConnection, name: str) -> bool:
     """Whether a source has a bronze table yet."""
     return bool(
         con.execute(
-            "SELECT 1 FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'bronze' AND table_name = ?",
+            # Not of duckdb_tables(), which counts rows: three times as long.
+            "SELECT 1 FROM duckdb_columns() "
+            "WHERE database_name = ? AND schema_name = 'bronze' AND table_name = ? LIMIT 1",
             [LAKE, name],
         ).fetchone()
     )

@@ -639,3 +639,15 @@ def test_every_value_lands_in_its_column(
     assert len(expected) == bench.sql("SELECT coalesce(sum(rows_duplicate), 0)::BIGINT FROM ops.ledger")[0][0]
     balanced(bench)
     bench.close()
+
+
+def test_a_contract_that_cuts_a_day_otherwise_loads_nothing_twice(bench: Bench, make_contract: Make) -> None:
+    whole = make_contract({"n": {}})
+    bench.put("things/date=2026-01-01/a.csv", "n\n1\n")
+    bench.ingest(whole)
+    before = bench.bronze("things")
+    cut = make_contract({"n": {}}, path="things/region={region}/date={date}", partitions={"region": ["uk"]})
+    bench.put("things/region=uk/date=2026-01-01/a.csv", "n\n1\n")
+    with pytest.raises(ContractError, match=r"holds partitions such as '2026-01-01', .* cuts a day differently"):
+        bench.ingest(cut)
+    assert bench.bronze("things") == before
