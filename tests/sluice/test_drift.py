@@ -648,6 +648,6 @@ def test_a_contract_that_cuts_a_day_otherwise_loads_nothing_twice(bench: Bench, 
     before = bench.bronze("things")
     cut = make_contract({"n": {}}, path="things/region={region}/date={date}", partitions={"region": ["uk"]})
     bench.put("things/region=uk/date=2026-01-01/a.csv", "n\n1\n")
-    with pytest.raises(ContractError, match=r"holds partitions such as '2026-01-01', .* cuts or names them differently"):
+    with pytest.raises(ContractError, match=r"holds partitions such as '2026-01-01', .* cuts or names them"):
         bench.ingest(cut)
     assert bench.bronze("things") == before
