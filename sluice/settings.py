@@ -28,8 +28,8 @@ HOME_SETTINGS = "settings.env"
 
 _PREFIX = "SLUICE_"
 
-# Names that begin likewise and are read elsewhere: what dbt is told, and how the bucket is reached.
-_NOT_SETTINGS = ("SLUICE_DBT_", "SLUICE_S3_")
+# Names that begin likewise and are read elsewhere: what dbt is told, how the bucket is reached, secrets of sources.
+_NOT_SETTINGS = ("SLUICE_DBT_", "SLUICE_S3_", "SLUICE_CDC_", "SLUICE_PULL_")
 
 # A letter or two wrong or missing, and not another word.
 _NEARLY = 0.85

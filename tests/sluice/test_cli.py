@@ -101,7 +101,7 @@ def test_sync_writes_the_dbt_sources(
     monkeypatch.setattr(cli, "PROJECT", tmp_path)
     assert main(["sync"]) == 0
     assert capsys.readouterr().out == (
-        "5 contracts (customers 1.0.0, events 1.0.0, exchange_rates 1.0.0, orders 1.0.0, products 1.0.0); "
+        "5 contracts (customers 1.1.0, events 1.1.0, exchange_rates 1.0.0, orders 1.0.0, products 1.1.0); "
         "dbt_project/models/sources/contracts.yml written\n"
     )
     assert (tmp_path / "dbt_project/models/sources/contracts.yml").exists()

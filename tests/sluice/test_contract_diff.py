@@ -341,7 +341,7 @@ def test_the_command_compares_with_a_revision(
         "things 1.0.0 → 1.0.0\n"
         "    breaking      size: type DECIMAL(10,2) → DECIMAL(8,2) (not wider)\n"
         "    refused: a breaking change needs a new major version: 2.0.0 or later, not 1.0.0\n"
-        "1 contracts changed, 0 did not, 1 refused\n"
+        "1 contract changed, 0 did not, 1 refused\n"
     )
     # Either side may be a revision or a folder, and a folder another one in the repository.
     assert main(["contracts", "diff", "git:HEAD", "git:HEAD^"]) == 1
@@ -389,9 +389,10 @@ def test_without_a_repository_or_a_version(
     assert main(["contracts", "diff", "git:HEAD"]) == 2
     assert "git rev-parse failed" in capsys.readouterr().err
     made["version"] = "one"
-    contract(tmp_path / "other", made)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/things.odcs.yaml").write_text(yaml.safe_dump(made))
     assert main(["contracts", "diff", str(tmp_path / "other")]) == 2
-    assert "The version 'one' of a contract is none" in capsys.readouterr().err
+    assert "version 'one' must be major.minor.patch" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stopped:
         main(["contracts", "diff"])
     assert stopped.value.code == 2
