@@ -5,10 +5,8 @@ Belongs here: where extensions come from and whether they are trusted. What is a
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import duckdb
@@ -35,17 +33,6 @@ def install_extensions() -> None:
         for name in ("ducklake", "sqlite_scanner", "postgres_scanner", "httpfs"):
             if name not in present:
                 import_extension(name, con=con)
-
-
-@cache
-def note_absent_pandas() -> None:
-    """Have `import pandas` fail at once in this process if there is no pandas.
-
-    DuckDB tries that import whenever it binds values, and Python looks through its whole path each time: an eighth of
-    what an ingest of a small file takes. For processes that write: in a notebook, somebody may install pandas yet.
-    """
-    if find_spec("pandas") is None:
-        sys.modules["pandas"] = None  # type: ignore[assignment]
 
 
 def opened(kind: str, attach: Callable[[duckdb.DuckDBPyConnection], None]) -> duckdb.DuckDBPyConnection:

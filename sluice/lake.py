@@ -29,7 +29,7 @@ from sluice.errors import (
     SluiceError,
     StorageFullError,
 )
-from sluice.extensions import install_extensions, note_absent_pandas, opened
+from sluice.extensions import install_extensions, opened
 from sluice.ops_tables import OPS_TABLES
 from sluice.settings import Settings
 from sluice.writers import alone
@@ -236,7 +236,6 @@ class Lake:
         if absent and (read_only or holds_data(self.settings)):
             raise LakeUnavailableError(no_catalog(self.settings))
         if not read_only:
-            note_absent_pandas()
             self._make_folders()
         return self._retry(lambda: self._attach(catalog, read_only or copy is not None, snapshot))
 

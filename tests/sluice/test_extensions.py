@@ -72,20 +72,3 @@ def test_another_file_under_its_name_is_checked(tmp_path: Path, what: str, code:
     )
     assert done.returncode == code, done.stderr
     assert told in done.stdout + done.stderr
-
-
-def test_where_there_is_no_pandas_it_is_not_looked_for_at_every_value(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench.lake.create()
-    looked: list[str] = []
-
-    class Finder:
-        @staticmethod
-        def find_spec(name: str, *_: Any) -> None:
-            looked.append(name)
-
-    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
-    with bench.lake.connect() as con:
-        con.execute("SELECT ?", [1])
-    assert "pandas" not in looked
