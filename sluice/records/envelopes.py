@@ -253,14 +253,6 @@ def faults(contract: Contract, found: Found) -> list[Fault]:
     assert feed is not None
     given = [
         Fault(
-            "meta[1] = 't'",
-            literal("envelope"),
-            literal(
-                "a truncate: every row of the table is gone, and no event says which. Take a new snapshot, or leave "
-                "truncates out (skipped.operations: t) and delete in the source row by row"
-            ),
-        ),
-        Fault(
             "meta[1] = 'm'",
             literal("control_message"),
             literal("a message of pg_logical_emit_message, no row: deliver only the topics of the table"),
@@ -275,6 +267,17 @@ def faults(contract: Contract, found: Found) -> list[Fault]:
             ),
         ),
     ]
+    if not feed.truncates:
+        given.append(
+            Fault(
+                "meta[1] = 't'",
+                literal("envelope"),
+                literal(
+                    "a truncate: every row of the table is gone, and no event says which. Set changeFeed.truncates, "
+                    "take a new snapshot, or leave truncates out (skipped.operations: t) and delete row by row"
+                ),
+            )
+        )
     if found.any:
         unsent = literal(
             ": large and unchanged, so it was not sent. Set REPLICA IDENTITY FULL on the table or have the connector "

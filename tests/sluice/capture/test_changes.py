@@ -190,6 +190,6 @@ def test_a_large_value_that_was_not_sent_never_becomes_one(source: Source, bench
     contract = make_contract({**ID, "v": {}, "note": {}}, formats=["jsonl"], feed=FEED)
     bench.ingest(contract)
     assert bench.sql("SELECT v, length(note) FROM bronze.things") == [("a", 100000)]
-    assert [rules for *_, rules in bench.letters("things")] == [["envelope"]]
+    assert [rules for *_, rules in bench.letters("things")] == [["unsent_value"]]
     (detail,) = bench.sql("SELECT reasons[1].detail FROM ops.dead_letters")[0]
     assert "set REPLICA IDENTITY FULL" in detail
