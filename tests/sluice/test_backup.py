@@ -130,7 +130,8 @@ def test_a_restored_lake_is_the_original_row_by_row(
     going_on.close()
     rows = tables(home, newest(going_on))
     maintain(going_on.lake, keep_days=0, belief_days=0, orphan_age_hours=0)
-    assert tables(home, newest(going_on)) == rows
+    # Whoever expires snapshots takes a turn, and changes nothing else.
+    assert tables(home, newest(going_on)) | {"ops.turns": []} == rows | {"ops.turns": []}
     going_on.close()
 
 
