@@ -138,16 +138,36 @@ def test_one_dead_letter_is_mended_and_its_row_is_published(
     assert published == [(mended.row["StockCode"], int(mended.row["Quantity"]), price)]
 
 
-def test_it_prints_books_gold_time_checks_and_how_to_query(printed: str, truth: Truth, mended: Mended) -> None:
+def test_it_prints_books_gold_time_checks_and_how_to_query(
+    printed: str, truth: Truth, mended: Mended, settings: Settings
+) -> None:
+    with Lake(settings).reading() as con:
+        streamed = con.execute(
+            "SELECT sum(rows_read)::BIGINT, sum(rows_accepted)::BIGINT, sum(rows_dead_lettered)::BIGINT, "
+            "sum(rows_duplicate)::BIGINT FROM ops.ledger WHERE starts_with(partition_key, 'stream:')"
+        ).fetchone()
+    assert streamed is not None and streamed[0] > 0
     for source, books in truth.ledger.items():
         line = next(line for line in printed.splitlines() if line.split()[:1] == [source])
         numbers = [int(cell.replace(",", "")) for cell in line.split()[2:-1]]
         moved = int(source == mended.source)
+        if source == "events":
+            # The day after the files' last came by a topic.
+            numbers = [printed_ - came for printed_, came in zip(numbers, streamed, strict=True)]
         assert numbers == [books.rows_read, books.accepted + moved, books.dead_lettered - moved, books.duplicates]
         assert line.split()[-1] == "yes"
     assert "fct_order_lines" in printed
     assert "checks, dbt, publish" in printed
     assert "0 failed" in printed
+    live = re.search(
+        r"Streamed after the publication: ([\d,]+) events.* \(([\d,]+) sessions published,\n([\d,]+) ", printed
+    )
+    assert live is not None
+    events, sessions, with_live = (int(number.replace(",", "")) for number in live.groups())
+    assert 0 < events < streamed[1] and sessions < with_live
+    with sluice.connect(settings) as con:
+        # What the live view had is what everybody sees after the last build.
+        assert con.execute("SELECT count(*) FROM fct_sessions").fetchall() == [(with_live,)]
     assert "published.sql" in printed
 
 
@@ -183,7 +203,10 @@ def test_facts_equal_the_truth(settings: Settings, truth: Truth, mended: Mended)
             """
         ).fetchone()
         names = [d[0] for d in con.description or []]
-        events = con.execute("SELECT count(*), count(*) FILTER (event_type = 'purchase') FROM fct_events").fetchone()
+        events = con.execute(
+            "SELECT count(*), count(*) FILTER (event_type = 'purchase') FROM fct_events "
+            "WHERE NOT starts_with(_file, 'stream:')"
+        ).fetchone()
         by_day = con.execute(
             "SELECT (invoiced_at::DATE)::VARCHAR || '|' || region_key, sum(line_amount) "
             "FROM fct_order_lines GROUP BY ALL"
