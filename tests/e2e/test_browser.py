@@ -27,7 +27,7 @@ SCREENSHOTS = os.environ.get("SLUICE_SCREENSHOTS")
 MOST_BYTES = 300_000
 
 WIDE = {"width": 1440, "height": 860}
-TALL = {"width": 1440, "height": 1150}
+TALL = {"width": 1800, "height": 2800}
 
 GROUPS = ("bronze", "silver", "gold_dimensions", "gold_facts", "gold_marts", "published")
 NODES = ("orders", "products", "customers", "events", "stg_orders", "fct_order_lines", "mart_daily_sales", "published")
@@ -184,10 +184,10 @@ def open_graph(ui: Page) -> None:
         ui.get_by_text("Hide navigation").click()
     ui.keyboard.press("Alt+e")
     ui.wait_for_url("**expanded=**")
-    ui.mouse.move(860, 620)
+    ui.mouse.move(1000, 1400)
     ui.keyboard.down("Control")
     # Nodes out of sight are not in the page at all.
-    for _ in range(12):
+    for _ in range(30):
         ui.wait_for_timeout(400)
         shown = set(ui.locator("svg foreignObject").all_text_contents())
         if {*GROUPS, *NODES, "landing_inventory", "mart_orders_wide"} <= shown:
