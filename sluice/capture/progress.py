@@ -117,7 +117,7 @@ class Progress:
 
     @property
     def snapshot(self) -> int | None:
-        """Where the snapshot was taken, in bytes of the database's log; None of one without a row, or not finished."""
+        """Where the snapshot was taken, in bytes of the database's log; None before it is finished."""
         found = self._read().get("snapshot")
         return found if isinstance(found, int) else None
 
@@ -127,8 +127,8 @@ class Progress:
         self.offsets.unlink(missing_ok=True)
         self._kept.unlink(missing_ok=True)
 
-    def streaming(self, snapshot: int | None) -> None:
-        """The snapshot is in the log and Debezium's offsets are behind it; where it was taken is None without a row."""
+    def streaming(self, snapshot: int) -> None:
+        """The snapshot is in the log and Debezium's offsets are behind it."""
         self._write({"stage": "streaming", "snapshot": snapshot})
 
     def forget(self) -> None:

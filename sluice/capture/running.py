@@ -90,7 +90,7 @@ def run(settings: Settings, capture: Capture, *, once: bool = False, seconds: fl
 
         def noted() -> None:
             progress.keep_offsets()
-            if progress.stage != "streaming":
+            if progress.stage != "streaming" and writer.snapshot is not None:
                 progress.streaming(writer.snapshot)
             noted_marks.update(writer.marks)
 

@@ -54,6 +54,7 @@ class Writer:
     """
 
     def __init__(self, log: EventLog, capture: Capture, snapshot: int | None) -> None:
+        """Of a snapshot that is in the log already, where it was taken; None: what comes first is a snapshot."""
         self.snapshot = snapshot
         self.marks: set[str] = set()
         self.written = self.skipped = 0
@@ -94,8 +95,9 @@ class Writer:
         """Take one record; true where a restart may begin behind it."""
         prefix = self._capture.prefix
         if record.destination == f"{prefix}.transaction":
-            self._close_snapshot()
-            self._inside = _event(record)["status"] == "BEGIN"
+            event = _event(record)
+            self._close_snapshot(event)
+            self._inside = event["status"] == "BEGIN"
             if not self._inside:
                 self._ended |= self._begun
             self._begun = set()
@@ -107,7 +109,8 @@ class Writer:
             return False
         if record.destination not in self._topics:
             # A heartbeat: it tells how far the stream has been read.
-            return record.destination.startswith("__debezium-heartbeat") and not self._inside and self._open is None
+            beats = record.destination.startswith("__debezium-heartbeat")
+            return beats and not self._inside and self._open is None and self.snapshot is not None
         if record.value is None:
             if self._before is not None:
                 self._put(record, self._before._replace(step=1), None, skip=self._open is None)
@@ -116,7 +119,6 @@ class Writer:
         source = event["source"]
         if str(source.get("snapshot")).lower() in _SNAPSHOT:
             return self._take_snapshot(record, source)
-        self._close_snapshot()
         transaction = event.get("transaction") or {}
         if not self._inside or "total_order" not in transaction:
             raise CaptureError(
@@ -136,7 +138,7 @@ class Writer:
         self._put(record, self._before, record.value, skip=False)
         if str(source["snapshot"]).lower() != "last":
             return False
-        self._close_snapshot()
+        self._close_snapshot(None)
         return True
 
     def _begin_snapshot(self, at: int, source: dict[str, Any]) -> None:
@@ -152,7 +154,14 @@ class Writer:
             if self._last.get(topic):
                 self._put(Record(topic, None, None), Position(at, -1), _truncate(source, schema, table), skip=False)
 
-    def _close_snapshot(self) -> None:
+    def _close_snapshot(self, transaction: dict[str, Any] | None) -> None:
+        """The snapshot is over, at the latest with the beginning of a transaction."""
+        if self._open is None and self.snapshot is None and transaction is not None:
+            # All tables were empty: no row says where it was taken, but what they held before ends all the same.
+            newest = max((p.commit for each in self._last.values() for p in each.values()), default=0)
+            at = max(newest, int(transaction["id"].rpartition(":")[2]))
+            own = {"connector": "postgresql", "name": self._capture.prefix, "ts_ms": transaction["ts_ms"], "lsn": at}
+            self._begin_snapshot(at, own)
         if self._open is not None:
             self.snapshot, self._open = self._open, None
 
@@ -165,10 +174,7 @@ class Writer:
         before = json.loads(source["sequence"])[0]
         if before is not None:
             return int(before)
-        if self.snapshot is None:
-            # All tables were empty when the snapshot was taken: no row of it has a place.
-            newest = max((p.commit for each in self._last.values() for p in each.values()), default=0)
-            self.snapshot = max(newest, int(source["lsn"]))
+        assert self.snapshot is not None, "a transaction has begun"
         return self.snapshot
 
     def _put(self, record: Record, place: Position, value: str | None, *, skip: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sluice.eventlog import open_log
 from tests.sluice.capture.source import Event, Source
 
 pytestmark = pytest.mark.slow
@@ -40,7 +41,13 @@ def table(source: Source, name: str) -> dict[int, Any]:
     return {row["id"]: row for row in map(json.loads, rows)}
 
 
-def random_transaction(rng: random.Random, number: int) -> str:
+def written(source: Source) -> int:
+    """Records in all topics."""
+    log = open_log(source.settings)
+    return sum(bounds.end for topic in log.topics() for bounds in log.bounds(topic).values())
+
+
+def random_transaction(rng: random.Random, number: int, truncates: bool) -> str:
     """A transaction of up to eight statements on two tables, some of which come to nothing."""
     statements = []
     for step in range(rng.randint(1, 8)):
@@ -56,7 +63,7 @@ def random_transaction(rng: random.Random, number: int) -> str:
                     f"{1000 + number * 100 + rng.randint(0, 20)}) AS i ON CONFLICT DO NOTHING",
                     f"TRUNCATE {name}",
                 ],
-                weights=[8, 8, 4, 3, 1, 0.3],
+                weights=[8, 8, 4, 3, 1, 0.3 if truncates else 0],
             )[0]
         )
     end = "ROLLBACK" if rng.random() < 0.1 else "COMMIT"
@@ -72,18 +79,37 @@ def test_killed_at_random_points_each_change_is_there_once(source: Source, parti
     session("INSERT INTO items SELECT i, 'before' FROM generate_series(1, 300) AS i")
     source.define("public.items", "public.others", "public.tally", partitions=partitions)
     transactions = 0
-    killed = 0
-    while killed < 6:
-        process = source.start("run", source.name)
-        # Java takes seconds to begin; after that a kill may come at any point of the work.
-        end = time.monotonic() + rng.uniform(3.0, 9.0)
+    streams = False
+
+    def change(seconds: float) -> None:
+        nonlocal transactions
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             transactions += 1
-            session(random_transaction(rng, transactions))
+            # To a snapshot under way PostgreSQL shows a table that is truncated meanwhile as empty, whatever it was.
+            session(random_transaction(rng, transactions, truncates=streams))
             time.sleep(rng.uniform(0, 0.05))
+
+    for number in range(7):
+        process = source.start("run", source.name)
+        before = written(source)
+        if number < 2:
+            # While it begins, or takes its snapshot.
+            change(rng.uniform(2.0, 6.0))
+        else:
+            # While it writes: how long Java takes to begin differs by the load of the machine.
+            limit = time.monotonic() + 120
+            while written(source) == before:
+                assert process.poll() is None and time.monotonic() < limit
+                change(0.2)
+            change(rng.uniform(0, 1.5))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        killed += 1
+        if number == 2:
+            # From here on it streams, and is killed doing so.
+            source.once()
+            streams = True
+    change(1)
     source.once()
 
     for name in ("items", "others", "tally"):

@@ -93,6 +93,20 @@ def test_a_slot_made_anew_or_moved_on_is_noticed(source: Source) -> None:
     assert [e.op for e in source.events("things")] == ["r", "t", "r", "r"]
 
 
+def test_a_new_snapshot_of_empty_tables_ends_what_they_held(source: Source) -> None:
+    source.sql("CREATE TABLE things (id INT PRIMARY KEY, v INT); INSERT INTO things VALUES (1, 1)")
+    source.define("public.things")
+    source.once()
+    source.command("resnapshot", "shop")
+    source.sql("DELETE FROM things")
+    source.once()
+    source.sql("INSERT INTO things VALUES (2, 2)")
+    source.once()
+    events = source.events("things")
+    assert [e.op for e in events] == ["r", "t", "c"]
+    assert [e.place for e in events] == sorted(e.place for e in events)
+
+
 @pytest.mark.parametrize("left", ["half of it", "nothing"])
 def test_killed_while_offsets_were_written_it_goes_on_from_those_before(source: Source, left: str) -> None:
     source.sql("CREATE TABLE things (id INT PRIMARY KEY, v INT); INSERT INTO things VALUES (1, 1)")
