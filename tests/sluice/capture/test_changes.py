@@ -192,4 +192,4 @@ def test_a_large_value_that_was_not_sent_never_becomes_one(source: Source, bench
     assert bench.sql("SELECT v, length(note) FROM bronze.things") == [("a", 100000)]
     assert [rules for *_, rules in bench.letters("things")] == [["unsent_value"]]
     (detail,) = bench.sql("SELECT reasons[1].detail FROM ops.dead_letters")[0]
-    assert "set REPLICA IDENTITY FULL" in detail
+    assert "Set REPLICA IDENTITY FULL" in detail
