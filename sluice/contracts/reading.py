@@ -391,7 +391,24 @@ class _Reader:
         for key in ("sequence", "validFrom"):
             if not re.fullmatch(r"\w+(\.\w+)*", str(given.get(key) or "")):
                 raise self.fail(f"changeFeed.{key} must be a path in the envelope such as source.lsn.")
+        self._check_sequence(given["sequence"])
         return ChangeFeed(given["envelope"], given["sequence"], given["validFrom"])
+
+    def _check_sequence(self, first: str) -> None:
+        """What begins anew every so often cannot be what the changes are ordered by first."""
+        for path, anew in (
+            ("source.pos", "with each binlog file"),
+            ("source.row", "with each event of the binlog"),
+            ("source.ord", "with each second of MongoDB's log"),
+            ("source.event_serial_no", "with each change LSN"),
+            ("transaction.total_order", "with each transaction"),
+            ("transaction.data_collection_order", "with each transaction"),
+        ):
+            if first == path:
+                raise self.fail(
+                    f"changeFeed.sequence {path} begins anew {anew}: alone it would put changes in a wrong order. What a "
+                    "connector has is in docs/contracts.md."
+                )
 
     def _max_rejected_share(self, value: Any) -> float:
         given = self._mapping(value or {}, "customProperties.gates", ("maxRejectedShare", "volume"))
