@@ -406,8 +406,8 @@ class _Reader:
         ):
             if first == path:
                 raise self.fail(
-                    f"changeFeed.sequence {path} begins anew {anew}: alone it would put changes in a wrong order. What a "
-                    "connector has is in docs/contracts.md."
+                    f"changeFeed.sequence {path} begins anew {anew}: alone it would put changes in a wrong order. What "
+                    "a connector has is in docs/contracts.md."
                 )
 
     def _max_rejected_share(self, value: Any) -> float:
