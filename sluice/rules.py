@@ -28,6 +28,9 @@ _ISO_ZONE = r"(Z|[+-](0\d|1[0-8])(:?[0-5]\d)?)"
 _DECIMAL_OR_E = r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
 
 
+_NO_NUMBER = "; text, as of SQL Server's LSNs and MySQL's binlog files, is not read: docs/contracts.md has what is"
+
+
 @dataclass(frozen=True)
 class Violation:
     """A rule as SQL: `condition` is true for a row that breaks it (null counts as kept).
@@ -139,7 +142,13 @@ def violations(contract: Contract) -> list[Violation]:
             source, typed = text(name), value(name)
             found += [
                 Violation("required", name, f"{source} IS NULL", f"the envelope has no {path}"),
-                Violation("type", name, f"{source} IS NOT NULL AND {typed} IS NULL", f"{path} must be a whole number"),
+                Violation(
+                    "type",
+                    name,
+                    f"{source} IS NOT NULL AND {typed} IS NULL",
+                    f"{path} must be a whole number",
+                    hint=f"CASE WHEN NOT regexp_full_match({source}, '[+-]?[0-9]+') THEN {literal(_NO_NUMBER)} END",
+                ),
             ]
         # What is in no transaction, as a snapshot's rows, has no place in one.
         for number, path in enumerate(contract.change_feed.further, 2):

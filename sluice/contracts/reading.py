@@ -488,6 +488,7 @@ class _Reader:
         truncates = given.get("truncates", False)
         if not isinstance(truncates, bool):
             raise self.fail("changeFeed.truncates must be true or false.")
+        self._check_sequence(paths[0])
         return ChangeFeed(given["envelope"], paths[0], given["validFrom"], tuple(paths[1:]), truncates)
 
     def _pull(self, value: Any, landing: Landing) -> Pull | None:
@@ -513,6 +514,22 @@ class _Reader:
         if not {"jsonl", "parquet"} & set(landing.formats) or set(landing.tokens) != {"date"}:
             raise self.fail("pull needs jsonl or parquet among landing.formats, and {date} alone in its path.")
         return Pull(connection, table, query.strip().rstrip(";"), cursor, overlap)
+
+    def _check_sequence(self, first: str) -> None:
+        """What begins anew every so often cannot be what the changes are ordered by first."""
+        for path, anew in (
+            ("source.pos", "with each binlog file"),
+            ("source.row", "with each event of the binlog"),
+            ("source.ord", "with each second of MongoDB's log"),
+            ("source.event_serial_no", "with each change LSN"),
+            ("transaction.total_order", "with each transaction"),
+            ("transaction.data_collection_order", "with each transaction"),
+        ):
+            if first == path:
+                raise self.fail(
+                    f"changeFeed.sequence {path} begins anew {anew}: alone it would put changes in a wrong order. What "
+                    "a connector has is in docs/contracts.md."
+                )
 
     def _max_rejected_share(self, value: Any) -> float:
         given = self._mapping(value or {}, "customProperties.gates", ("maxRejectedShare", "volume"))

@@ -245,6 +245,7 @@ FEED = {"envelope": "debezium", "sequence": "source.lsn", "validFrom": "source.t
         (True, ["csv"], FEED, "Set landing.formats to [jsonl]"),
         (True, ["jsonl"], {**FEED, "envelope": "maxwell"}, "'maxwell' is not offered. Use debezium"),
         (True, ["jsonl"], {**FEED, "sequence": "source lsn"}, "changeFeed.sequence must be a path in the envelope"),
+        (True, ["jsonl"], {**FEED, "sequence": "source.pos"}, "source.pos begins anew with each binlog file"),
         (True, ["jsonl"], {"envelope": "debezium", "sequence": "source.lsn"}, "changeFeed.validFrom must be a path"),
         (True, ["jsonl"], {**FEED, "sequenze": "x"}, "Did you mean 'sequence'?"),
         (True, ["jsonl"], {**FEED, "sequence": []}, "changeFeed.sequence must be a path in the envelope"),

@@ -121,6 +121,30 @@ def test_an_event_may_have_any_of_the_fields_they_have(feed: Contract, read_file
     assert [(r["fault"], r["t_id"]) for r in found.rows] == [(None, "1")]
 
 
+@pytest.mark.parametrize(
+    ("path", "source", "taken"),
+    [
+        ("source.lsn", {"connector": "postgresql", "lsn": 34078720}, 34078720),
+        ("source.scn", {"connector": "oracle", "scn": "2868546"}, 2868546),
+        ("source.change_lsn", {"connector": "sqlserver", "change_lsn": "00000027:00000758:0003"}, None),
+        ("source.commit_lsn", {"connector": "sqlserver", "commit_lsn": "00000027:00000758:0005"}, None),
+        ("source.file", {"connector": "mysql", "file": "mysql-bin.000003", "pos": 154}, None),
+    ],
+)
+def test_what_a_connector_orders_its_changes_by_is_read_or_named(
+    path: str, source: dict[str, Any], taken: int | None, bench: Bench, make_contract: Make
+) -> None:
+    contract = make_contract({"id": {"primaryKey": True}}, formats=["jsonl"], feed=FEED | {"sequence": path})
+    event = change("c", {"id": "1"}) | {"source": source | {"ts_ms": 1000}}
+    bench.put("things/date=2026-01-01/f.jsonl", lines(event))
+    bench.ingest(contract)
+    assert bench.sql("SELECT _lsn FROM bronze.things") == ([] if taken is None else [(taken,)])
+    if taken is None:
+        ((reasons,),) = bench.sql("SELECT reasons FROM ops.dead_letters")
+        assert [(r["rule"], r["column"]) for r in reasons] == [("type", "_lsn")]
+        assert reasons[0]["detail"].startswith(f"{path} must be a whole number; text, as of SQL Server's LSNs")
+
+
 # Values that were not sent
 
 
