@@ -18,7 +18,8 @@ from sluice.contracts import Contract
 from sluice.drift import drift
 from sluice.eventlog import EventLog, open_log
 from sluice.settings import Settings
-from sluice.streams import Lag, StreamResult, broken_ranges, lag, read_until, stream_of
+from sluice.stream_positions import Lag, broken_ranges, lag, stream_of
+from sluice.streams import StreamResult, read_until
 
 # A run ends after so many transactions of 250,000 messages, so that a backlog is some runs, each of a few minutes.
 BATCHES_A_RUN = 20

@@ -15,7 +15,7 @@ from sensors.landing import ATTEMPTS, DELIVERY_TAG, FAILED, SOURCE_TAG, UNFINISH
 from sluice.contracts import Contract, Stream
 from sluice.errors import SluiceError
 from sluice.eventlog import open_log
-from sluice.streams import Lag, lag, last_read, stream_of
+from sluice.stream_positions import Lag, lag, last_read, stream_of
 
 # Well below the ten seconds after which a batch is usually read, and no burden: a look takes some 50 ms.
 EVERY_SECONDS = 5

@@ -15,7 +15,6 @@ from datetime import datetime
 
 import duckdb
 
-from sluice import streams
 from sluice.booking import balanced, take_turn
 from sluice.bronze import create_bronze
 from sluice.contracts import REBUILT, Contract
@@ -25,7 +24,8 @@ from sluice.eventlog import EventLog
 from sluice.lake import Lake, literal, quoted, temp_table
 from sluice.records import message_path
 from sluice.replay import take_corrected
-from sluice.streams import Position, positions, read_once, stream_of
+from sluice.stream_positions import Position, positions, stream_of
+from sluice.streams import Reader
 
 _BOOKS = ("ledger", "dead_letters", "warnings", "stream_positions", "schema_drift")
 
@@ -114,9 +114,10 @@ def rebuild(
             return Rebuilt(contract.name, ())
         shadow = shadow_of(contract)
         lake.transaction(con, lambda c: _begin(c, contract, shadow, ranges), f"rebuild of {contract.name}: begun")
+        reader = Reader(lake, shadow, log, run_id, force)
         try:
             while True:
-                _read(lake, con, contract, shadow, log, run_id, force, tell)
+                _read(reader, con, contract, tell)
                 try:
                     if compare_only:
                         return _compare(con, contract, shadow)
@@ -198,20 +199,15 @@ def _begin(con: duckdb.DuckDBPyConnection, contract: Contract, shadow: Contract,
 
 
 def _read(
-    lake: Lake,
+    reader: Reader,
     con: duckdb.DuckDBPyConnection,
     contract: Contract,
-    shadow: Contract,
-    log: EventLog,
-    run_id: str,
-    force: bool,
     tell: Callable[[str], None],
 ) -> None:
     """Read into the shadow until it has come as far as the source."""
-    stream = stream_of(shadow)
     while True:
         stops = {n: p.next_offset for n, p in positions(con, contract).items() if p.next_offset is not None}
-        result = read_once(lake, con, shadow, stream, log, run_id, force, streams.MOST_ROWS, stops)
+        result = reader.read_once(con, stops=stops)
         if not result.batches:
             return
         tell(f"{result.total('rows_read'):,} messages read again, {result.total('rows_accepted'):,} accepted")

@@ -18,16 +18,16 @@ import duckdb
 import pyarrow.compute as pc
 
 from sluice.batches import Batch, BatchOutcome, message_batch_id
-from sluice.booking import commit, take_turn
+from sluice.booking import commit
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract, Stream
 from sluice.drift import Drift, differing_columns, drift_of, refuse, reject_rows
-from sluice.errors import BooksDoNotBalanceError, ContractError, OffsetLostError, PositionMovedError, StreamHeldError
+from sluice.errors import BooksDoNotBalanceError, OffsetLostError, PositionMovedError, StreamHeldError
 from sluice.eventlog import Bounds, EventLog, Slice
 from sluice.gates import apply_stream_gates, count_warnings
 from sluice.judging import judge
 from sluice.lake import Lake, temp_table
-from sluice.landing import tokens_of
+from sluice.landing import STREAM_PREFIX, tokens_of
 from sluice.lateness import Progress, judge_lateness, tell_lateness, watermark
 from sluice.records import (
     MessageFile,
@@ -40,6 +40,7 @@ from sluice.records import (
 )
 from sluice.replay import reapply
 from sluice.rules import value
+from sluice.stream_positions import Position, positions, source_watermark, stream_of
 
 # Of one transaction: 250,000 small messages are read, judged and written in some 2 s and 300 MB; more would only take
 # longer to come back after a kill.
@@ -47,40 +48,6 @@ MOST_ROWS = 250_000
 
 # A continuous reading looks again after this when there was nothing to read: well below the second people call live.
 _LOOK_AGAIN_SECONDS = 0.2
-
-
-@dataclass(frozen=True)
-class Position:
-    """How far a source has read one partition of its topic.
-
-    Attributes:
-        era: raised when somebody moves the position.
-        topic_id: which topic of this name it is a position in.
-        next_offset: the first offset not read yet; None where nothing was.
-        newest_event: the latest event time of what was read, as `sluice.lateness` counts it.
-        newest_message: the latest time the log has of what was read.
-    """
-
-    partition: int
-    era: int
-    topic_id: str
-    next_offset: int | None
-    newest_event: datetime | None
-    newest_message: datetime | None
-
-
-@dataclass(frozen=True)
-class Lag:
-    """What of one partition waits to be read: `records` offsets from `next_offset` to `end`."""
-
-    partition: int
-    next_offset: int
-    end: int
-
-    @property
-    def records(self) -> int:
-        """Offsets that wait; in a compacted log fewer records."""
-        return self.end - self.next_offset
 
 
 @dataclass(frozen=True)
@@ -111,21 +78,14 @@ class StreamResult:
         )
 
 
-def stream_of(contract: Contract) -> Stream:
-    """The stream of a source.
-
-    Raises:
-        ContractError: it has none.
-    """
-    if contract.stream is None:
-        raise ContractError(
-            f"{contract.path.name} has no stream. Give it the customProperty stream with a topic (docs/contracts.md)."
-        )
-    return contract.stream
-
-
 def read_stream(
-    lake: Lake, contract: Contract, log: EventLog, *, run_id: str = "", force: bool = False, most_rows: int = MOST_ROWS
+    lake: Lake,
+    contract: Contract,
+    log: EventLog,
+    *,
+    run_id: str = "",
+    force: bool = False,
+    most_rows: int | None = None,
 ) -> StreamResult:
     """Bring the messages that wait in a source's topic into bronze, in one transaction of at most `most_rows`.
 
@@ -137,7 +97,7 @@ def read_stream(
         log: where its topic is.
         run_id: noted in the ledger.
         force: set rows aside one by one where the batch would be refused, so that the stream goes on.
-        most_rows: of one call.
+        most_rows: of one call; MOST_ROWS when None.
 
     Returns:
         No batches where nothing waits.
@@ -150,9 +110,9 @@ def read_stream(
         BooksDoNotBalanceError: rows went astray, a defect; nothing of the transaction was committed.
         LakeUnavailableError, StorageFullError, MemoryLimitError: as `Lake`.
     """
-    stream = stream_of(contract)
-    with _ready(lake, contract) as con:
-        return _read_next(lake, con, contract, stream, log, run_id, force, most_rows)
+    reader = Reader(lake, contract, log, run_id, force)
+    with reader.connected() as con:
+        return reader.read_next(con, most_rows)
 
 
 def read_until(
@@ -184,13 +144,13 @@ def read_until(
     Raises:
         As `read_stream`.
     """
-    stream = stream_of(contract)
+    reader = Reader(lake, contract, log, run_id, force)
     until = time.monotonic() + seconds
     done = 0
     # One connection for all: attaching the lake takes as long as reading some thousand messages.
-    with _ready(lake, contract) as con:
+    with reader.connected() as con:
         while not stop() and (most_batches is None or done < most_batches):
-            result = _read_next(lake, con, contract, stream, log, run_id, force, MOST_ROWS)
+            result = reader.read_next(con)
             if result.batches:
                 done += 1
                 yield result
@@ -202,148 +162,142 @@ def read_until(
                 return
 
 
-@contextmanager
-def _ready(lake: Lake, contract: Contract) -> Iterator[duckdb.DuckDBPyConnection]:
-    with lake.connect() as con:
-        lake.create(con)
-        create_bronze(lake, con, contract)
-        yield con
-
-
-def _read_next(
-    lake: Lake,
-    con: duckdb.DuckDBPyConnection,
-    contract: Contract,
-    stream: Stream,
-    log: EventLog,
-    run_id: str,
-    force: bool,
-    most_rows: int,
-) -> StreamResult:
-    while True:
-        try:
-            return read_once(lake, con, contract, stream, log, run_id, force, most_rows)
-        except PositionMovedError:
-            # Somebody else has read these offsets meanwhile. He has moved on, and so do we: this ends.
-            continue
-
-
-def positions(con: duckdb.DuckDBPyConnection, contract: Contract) -> dict[int, Position]:
-    """How far a source has read each partition of its topic; of those never read there is nothing."""
-    rows = con.execute(
-        "SELECT partition, era, any_value(topic_id), max(stop_offset), max(newest_event), max(newest_message) "
-        "FROM ops.stream_positions "
-        "WHERE source = ? AND topic = ? GROUP BY partition, era QUALIFY era = max(era) OVER (PARTITION BY partition)",
-        [contract.name, stream_of(contract).topic],
-    ).fetchall()
-    return {row[0]: Position(*row) for row in rows}
-
-
-def lag(con: duckdb.DuckDBPyConnection, contract: Contract, log: EventLog) -> list[Lag]:
-    """What of each partition waits, whether or not it is still there to be read.
-
-    Raises:
-        EventLogError, EventLogUnavailableError: as `EventLog`.
-    """
-    known = positions(con, contract)
-    return [
-        Lag(number, _start(known.get(number), bounds), bounds.end)
-        for number, bounds in sorted(log.bounds(stream_of(contract).topic).items())
-    ]
-
-
-def last_read(con: duckdb.DuckDBPyConnection, contract: Contract) -> datetime | None:
-    """When a batch of a source's topic was last written, UTC; None before the first."""
-    row = con.execute(
-        "SELECT max(l.ingested_at) FROM ops.ledger AS l SEMI JOIN ops.stream_positions AS p "
-        "ON p.batch_id = l.batch_id WHERE l.source = ? AND p.source = l.source",
-        [contract.name],
-    ).fetchone()
-    return row[0] if row else None
-
-
-def broken_ranges(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[str]:
-    """Where a batch does not begin at the offset at which the one before it ended; there must be none."""
-    rows = con.execute(
-        "SELECT partition, era, former, start_offset FROM (SELECT *, lag(stop_offset) OVER (PARTITION BY topic, "
-        "partition, era ORDER BY start_offset, stop_offset) AS former FROM ops.stream_positions WHERE source = ? "
-        "AND topic = ?) WHERE former <> start_offset ORDER BY ALL",
-        [contract.name, stream_of(contract).topic],
-    ).fetchall()
-    return [f"partition {p}{f' (era {e})' if e else ''}: read up to {f}, then from {s} on" for p, e, f, s in rows]
-
-
-def _start(position: Position | None, bounds: Bounds) -> int:
-    return bounds.start if position is None or position.next_offset is None else position.next_offset
-
-
-def read_once(
-    lake: Lake,
-    con: duckdb.DuckDBPyConnection,
-    contract: Contract,
-    stream: Stream,
-    log: EventLog,
-    run_id: str,
-    force: bool,
-    most_rows: int,
-    stops: Mapping[int, int] | None = None,
-) -> StreamResult:
-    """One transaction of reading, on a connection that is there; as `read_stream`, for whom to read how far is said.
+class Reader:
+    """Reads one source's topic into bronze, a transaction at a time.
 
     Args:
-        lake: of the connection.
-        con: on which the source's bronze table has been made.
-        contract: of the source.
-        stream: its stream.
+        lake: where to.
+        contract: of the source; it must have a stream.
         log: where its topic is.
         run_id: noted in the ledger.
         force: as of `read_stream`.
-        most_rows: of the transaction.
-        stops: of each partition the offset before which reading ends; None: the end there is.
 
     Raises:
-        PositionMovedError: somebody else has read these offsets meanwhile.
-        StreamHeldError, OffsetLostError: as `read_stream`.
+        ContractError: the source has no stream.
     """
-    bounds = {
-        n: b if stops is None else Bounds(b.start, min(b.end, stops.get(n, b.end)))
-        for n, b in log.bounds(stream.topic).items()
-    }
-    known = positions(con, contract)
-    starts = {number: _start(known.get(number), b) for number, b in bounds.items()}
-    topic_id = log.topic_id(stream.topic)
-    _check_there(contract, stream, bounds, starts, {known[n].topic_id for n in known} - {topic_id})
-    waiting = {number for number, start in starts.items() if start < bounds[number].end}
-    if not waiting:
-        return StreamResult(contract.name, ())
-    # All partitions each time, whether or not something waits: so a log goes on where it has read ahead.
-    slices = log.read(stream.topic, starts, max_rows=most_rows, max_bytes=lake.settings.chunk_bytes)
-    if stops is not None:
-        slices = [_before(s, bounds[s.partition].end) for s in slices if s.partition in waiting]
-    if not slices:
-        return StreamResult(contract.name, ())
-    mark = watermark(
-        stream,
-        source_watermark(con, contract),
-        [Progress(known[n].newest_event if n in known else None, n in waiting) for n in bounds],
-    )
-    batches = _judge(con, contract, stream, slices, known, mark, force)
-    columns = differing_columns(con, contract)
-    keep_lines(con, "SELECT row_id FROM judged WHERE rejected AND NOT twin")
 
-    def write(c: duckdb.DuckDBPyConnection) -> list[BatchOutcome]:
-        now = positions(c, contract)
-        if any(_start(now.get(s.partition), bounds[s.partition]) != s.start for s in slices):
-            raise PositionMovedError
-        outcomes = reapply(c, contract, commit(c, contract, batches, run_id))
-        _note_positions(c, contract, stream, slices, batches, known, mark, topic_id)
-        return outcomes
+    def __init__(self, lake: Lake, contract: Contract, log: EventLog, run_id: str = "", force: bool = False) -> None:
+        self._lake, self._contract, self._log = lake, contract, log
+        self._stream = stream_of(contract)
+        self._run_id, self._force = run_id, force
 
-    told = ", ".join(f"{s.partition}: [{s.start}, {s.stop})" for s in slices)
-    outcomes = lake.transaction(con, write, f"stream {contract.name} from {stream.topic} {told}")
-    late = con.execute("SELECT count(*) FROM late_rows").fetchone()
-    drift = drift_of(con, contract.name, columns) if columns else []
-    return StreamResult(contract.name, tuple(outcomes), late[0] if late else 0, mark, tuple(drift))
+    @contextmanager
+    def connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection on which the source's bronze table is as its contract says."""
+        with self._lake.connect() as con:
+            self._lake.create(con)
+            create_bronze(self._lake, con, self._contract)
+            yield con
+
+    def read_next(self, con: duckdb.DuckDBPyConnection, most_rows: int | None = None) -> StreamResult:
+        """Read once; where somebody else has read the same offsets meanwhile, behind them."""
+        while True:
+            try:
+                return self.read_once(con, most_rows)
+            except PositionMovedError:
+                # He has moved on, and so do we: this ends.
+                continue
+
+    def read_once(
+        self, con: duckdb.DuckDBPyConnection, most_rows: int | None = None, stops: Mapping[int, int] | None = None
+    ) -> StreamResult:
+        """One transaction of reading.
+
+        Args:
+            con: as `connected` gives it.
+            most_rows: of the transaction; MOST_ROWS when None.
+            stops: of each partition the offset before which reading ends; None: the end there is.
+
+        Raises:
+            PositionMovedError: somebody else has read these offsets meanwhile.
+            StreamHeldError, OffsetLostError: as `read_stream`.
+        """
+        contract, stream = self._contract, self._stream
+        bounds = {
+            n: b if stops is None else Bounds(b.start, min(b.end, stops.get(n, b.end)))
+            for n, b in self._log.bounds(stream.topic).items()
+        }
+        read = positions(con, contract)
+        known = {number: read.get(number, Position(number)) for number in bounds}
+        starts = {number: known[number].start(b) for number, b in bounds.items()}
+        topic_id = self._log.topic_id(stream.topic)
+        _check_there(contract, stream, bounds, starts, {p.topic_id for p in known.values()} - {"", topic_id})
+        waiting = {number for number, start in starts.items() if start < bounds[number].end}
+        if not waiting:
+            return StreamResult(contract.name, ())
+        # All partitions each time, whether or not something waits: so a log goes on where it has read ahead.
+        slices = self._log.read(
+            stream.topic, starts, max_rows=most_rows or MOST_ROWS, max_bytes=self._lake.settings.chunk_bytes
+        )
+        if stops is not None:
+            slices = [_before(s, bounds[s.partition].end) for s in slices if s.partition in waiting]
+        if not slices:
+            return StreamResult(contract.name, ())
+        mark = watermark(
+            stream,
+            source_watermark(con, contract),
+            [Progress(position.newest_event, number in waiting) for number, position in known.items()],
+        )
+        batches = self._judge(con, slices, known, mark)
+        columns = differing_columns(con, contract)
+        keep_lines(con, "SELECT row_id FROM judged WHERE rejected AND NOT twin")
+
+        def write(c: duckdb.DuckDBPyConnection) -> list[BatchOutcome]:
+            now = positions(c, contract)
+            if any(now.get(s.partition, Position(s.partition)).start(bounds[s.partition]) != s.start for s in slices):
+                raise PositionMovedError
+            outcomes = reapply(c, contract, commit(c, contract, batches, self._run_id))
+            _note_positions(c, contract, stream, slices, batches, known, mark, topic_id)
+            return outcomes
+
+        told = ", ".join(f"{s.partition}: [{s.start}, {s.stop})" for s in slices)
+        outcomes = self._lake.transaction(con, write, f"stream {contract.name} from {stream.topic} {told}")
+        late = con.execute("SELECT count(*) FROM late_rows").fetchone()
+        drift = drift_of(con, contract.name, columns) if columns else []
+        return StreamResult(contract.name, tuple(outcomes), late[0] if late else 0, mark, tuple(drift))
+
+    def _judge(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        slices: Sequence[Slice],
+        known: Mapping[int, Position],
+        mark: datetime | None,
+    ) -> list[Batch]:
+        """Take the messages apart and judge them, as `sluice.booking.commit` wants them."""
+        contract = self._contract
+        batches, files = [], []
+        for number, part in enumerate(slices):
+            era = known[part.partition].era
+            identity = message_batch_id(contract, part.topic, part.partition, era, part.start, part.stop)
+            path = message_path(part.topic, part.partition, era)
+            batches.append(Batch(number, identity, message_partition(path, part.start), ()))
+            files.append(MessageFile(Origin(number, number, path, tokens_of(contract, path)), part.records))
+        extract_messages(con, contract, files)
+        judge(con, contract, batches, [f.origin for f in files], [])
+        _count_messages(con, slices)
+        twin_tombstones(con, contract)
+        judge_lateness(con, contract, mark)
+        if self._force:
+            reject_rows(con, contract)
+            con.execute("CREATE OR REPLACE TEMP TABLE file_refusals (file_id INTEGER, rule VARCHAR, detail VARCHAR)")
+            _count_again(con)
+            count_warnings(con, contract)
+        else:
+            _count_again(con)
+            apply_stream_gates(con, contract)
+            refuse(con, contract, [], [f.origin.file_id for f in files])
+        tell_lateness(con, contract, mark)
+        held = con.execute(
+            "SELECT partition_key, reason FROM batch_books WHERE refused ORDER BY batch_no LIMIT 1"
+        ).fetchone()
+        if held:
+            raise StreamHeldError(
+                f"{contract.name} stands still before {held[0].removeprefix(STREAM_PREFIX)}: {held[1]}. Nothing of it "
+                "was taken, and nothing is lost while the log keeps it. Mend the source or the contract and it goes on "
+                f"by itself; or let it go on with `sluice stream run {contract.name} --force`, which sets bad rows "
+                "aside one by one."
+            )
+        return batches
 
 
 def _before(part: Slice, stop: int) -> Slice:
@@ -383,61 +337,6 @@ def _check_there(
             )
 
 
-def source_watermark(con: duckdb.DuckDBPyConnection, contract: Contract) -> datetime | None:
-    """The source's watermark so far. A position that was moved begins anew: what is read again is not late for it."""
-    row = con.execute(
-        "SELECT max(watermark) FROM (FROM ops.stream_positions WHERE source = ? AND topic = ? "
-        "QUALIFY era = max(era) OVER (PARTITION BY partition))",
-        [contract.name, stream_of(contract).topic],
-    ).fetchone()
-    return row[0] if row else None
-
-
-def _judge(
-    con: duckdb.DuckDBPyConnection,
-    contract: Contract,
-    stream: Stream,
-    slices: Sequence[Slice],
-    known: dict[int, Position],
-    mark: datetime | None,
-    force: bool,
-) -> list[Batch]:
-    """Take the messages apart and judge them, as `sluice.booking.commit` wants them."""
-    batches, files = [], []
-    for number, part in enumerate(slices):
-        era = known[part.partition].era if part.partition in known else 0
-        identity = message_batch_id(contract, part.topic, part.partition, era, part.start, part.stop)
-        path = message_path(part.topic, part.partition, era)
-        batches.append(Batch(number, identity, message_partition(path, part.start), ()))
-        files.append(MessageFile(Origin(number, number, path, tokens_of(contract, path)), part.records))
-    extract_messages(con, contract, files)
-    judge(con, contract, batches, [f.origin for f in files], [])
-    _count_messages(con, slices)
-    twin_tombstones(con, contract)
-    judge_lateness(con, contract, mark)
-    if force:
-        reject_rows(con, contract)
-        con.execute("CREATE OR REPLACE TEMP TABLE file_refusals (file_id INTEGER, rule VARCHAR, detail VARCHAR)")
-        _count_again(con)
-        count_warnings(con, contract)
-    else:
-        _count_again(con)
-        apply_stream_gates(con, contract)
-        refuse(con, contract, [], [f.origin.file_id for f in files])
-    tell_lateness(con, contract, mark)
-    held = con.execute(
-        "SELECT partition_key, reason FROM batch_books WHERE refused ORDER BY batch_no LIMIT 1"
-    ).fetchone()
-    if held:
-        raise StreamHeldError(
-            f"{contract.name} stands still before {held[0].removeprefix('stream:')}: {held[1]}. Nothing of it was "
-            "taken, and nothing is lost while the log keeps it. Mend the source or the contract and it goes on by "
-            f"itself; or let it go on with `sluice stream run {contract.name} --force`, which sets bad rows aside one "
-            "by one."
-        )
-    return batches
-
-
 def _count_messages(con: duckdb.DuckDBPyConnection, slices: Sequence[Slice]) -> None:
     """Hold what SQL read against what the log gave.
 
@@ -468,7 +367,7 @@ def _note_positions(
     stream: Stream,
     slices: Sequence[Slice],
     batches: Sequence[Batch],
-    known: dict[int, Position],
+    known: Mapping[int, Position],
     mark: datetime | None,
     topic_id: str,
 ) -> None:
@@ -483,13 +382,11 @@ def _note_positions(
                 b.batch_id,
                 s.topic,
                 s.partition,
-                known[s.partition].era if s.partition in known else 0,
+                known[s.partition].era,
                 s.start,
                 s.stop,
                 s.records.num_rows,
-                str(known[s.partition].newest_event)
-                if s.partition in known and known[s.partition].newest_event
-                else None,
+                str(known[s.partition].newest_event or "") or None,
             )
             for b, s in zip(batches, slices, strict=True)
         ],
@@ -506,48 +403,3 @@ def _note_positions(
         "USING (batch_no)",
         {"source": contract.name, "topic_id": topic_id, "mark": mark},
     )
-
-
-def seek(lake: Lake, contract: Contract, log: EventLog, where: datetime | str) -> list[Lag]:
-    """Move a source's positions; what it has read stays. Messages read a second time come into bronze a second time.
-
-    Args:
-        lake: whose positions.
-        contract: of the source.
-        log: where its topic is.
-        where: `earliest`, `latest`, or a time (UTC).
-
-    Returns:
-        What waits of each partition now.
-
-    Raises:
-        EventLogError, EventLogUnavailableError: as `EventLog`.
-        LakeUnavailableError, StorageFullError: as `Lake`.
-    """
-    stream = stream_of(contract)
-    bounds, topic_id = log.bounds(stream.topic), log.topic_id(stream.topic)
-    if isinstance(where, datetime):
-        targets = log.offsets_at(stream.topic, where)
-    else:
-        targets = {n: b.start if where == "earliest" else b.end for n, b in bounds.items()}
-
-    def write(con: duckdb.DuckDBPyConnection) -> None:
-        take_turn(con, contract.name)
-        known = positions(con, contract)
-        rows = [
-            (contract.name, stream.topic, n, known[n].era + 1 if n in known else 0, t, t) for n, t in targets.items()
-        ]
-        temp_table(
-            con,
-            "sought",
-            "source VARCHAR, topic VARCHAR, partition INTEGER, era INTEGER, start_offset BIGINT, stop_offset BIGINT",
-            rows,
-        )
-        con.execute(
-            "INSERT INTO ops.stream_positions BY NAME SELECT *, ? AS topic_id, 0 AS records, 0 AS late FROM sought",
-            [topic_id],
-        )
-
-    with _ready(lake, contract) as con:
-        lake.transaction(con, write, f"stream {contract.name}: positions moved")
-        return lag(con, contract, log)

@@ -58,3 +58,9 @@ def moment(text: str) -> datetime:
         return found
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"{text!r} is no time; write 2026-01-05 or 2026-01-05T12:00") from None
+
+
+def moment_utc(text: str) -> datetime:
+    """Likewise, as the lake and event logs have it: of UTC, without a zone."""
+    found = moment(text)
+    return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from datetime import UTC
 from typing import TYPE_CHECKING
 
-from sluice.commands import moment, shown
+from sluice.commands import moment_utc, shown
 from sluice.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,7 +19,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     replay.add_argument("--topic", required=True)
     replay.add_argument(
-        "--from", dest="since", required=True, type=moment, metavar="TIME", help="since when: 2026-01-05T12:00 (UTC)"
+        "--from",
+        dest="since",
+        required=True,
+        type=moment_utc,
+        metavar="TIME",
+        help="since when: 2026-01-05T12:00 (UTC)",
     )
     replay.add_argument("--compare", action="store_true", help="only say what would become different")
     replay.add_argument(
@@ -41,13 +45,12 @@ def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
     if not sources:
         known = ", ".join(sorted(c.stream.topic for c in contracts if c.stream)) or "none"
         raise ContractError(f"No contract reads the topic {shown(chosen.topic)!r}. Those that are read: {known}.")
-    since = chosen.since.astimezone(UTC).replace(tzinfo=None) if chosen.since.tzinfo else chosen.since
     for contract in sources:
         done = rebuild(
             Lake(settings),
             contract,
             open_log(settings),
-            since,
+            chosen.since,
             force=chosen.force,
             compare_only=chosen.compare,
             tell=lambda text, name=contract.name: print(f"{name}: {text}", flush=True),  # type: ignore[misc]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sluice.commands import moment, shown
+from sluice.commands import moment_utc, shown
 from sluice.settings import Settings
 
 if TYPE_CHECKING:
     from sluice.contracts import Contract
-    from sluice.streams import Lag, StreamResult
+    from sluice.stream_positions import Lag
+    from sluice.streams import StreamResult
 
 _ENDS = ("earliest", "latest")
 
@@ -44,10 +45,7 @@ def _seconds(text: str) -> float:
 
 
 def _place(text: str) -> datetime | str:
-    if text in _ENDS:
-        return text
-    found = moment(text)
-    return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
+    return text if text in _ENDS else moment_utc(text)
 
 
 def _contract(settings: Settings, source: str) -> Contract:
@@ -90,7 +88,7 @@ def _status(settings: Settings, _: argparse.Namespace) -> int:
     from sluice.errors import EventLogError
     from sluice.eventlog import open_log
     from sluice.lake import Lake
-    from sluice.streams import lag, source_watermark
+    from sluice.stream_positions import lag, source_watermark
 
     log, lake = open_log(settings), Lake(settings)
     streams = [c for c in load_contracts(settings.contracts).values() if c.stream]
@@ -124,7 +122,7 @@ def _status(settings: Settings, _: argparse.Namespace) -> int:
 def _seek(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.eventlog import open_log
     from sluice.lake import Lake
-    from sluice.streams import seek
+    from sluice.stream_positions import seek
 
     contract = _contract(settings, chosen.source)
     _print_positions(seek(Lake(settings), contract, open_log(settings), chosen.to))

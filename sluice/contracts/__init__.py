@@ -1,8 +1,8 @@
 """Data contracts: the only place a source is described.
 
-Open Data Contract Standard (ODCS) v3 YAML is held against the standard (`standard`), read (`reading`), and becomes the
-small, checked model the rest of the engine works from (`model`). What to do with a contract (SQL, assets, dbt sources)
-does not belong here.
+Open Data Contract Standard (ODCS) v3 YAML is held against the standard (`standard`), read (`reading` and its parts),
+and becomes the small, checked model the rest of the engine works from (`model`, `rest`). What to do with a contract
+(SQL, assets, dbt sources) does not belong here.
 """
 
 from sluice.contracts.model import (

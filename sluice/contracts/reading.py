@@ -13,27 +13,19 @@ from open_data_contract_standard.model import OpenDataContractStandard, SchemaOb
 from sluice.contracts.model import (
     DECIMAL,
     EVOLUTIONS,
-    FORMATS,
-    LATENESS,
     LEAST_HISTORY,
-    PATH_TOKEN,
     PERSONAL,
     PRIVACY,
     REBUILT,
     SEVERITIES,
-    TOPIC,
     USUAL_HISTORY,
     VERSION,
-    ChangeFeed,
     Column,
     Contract,
-    CsvDialect,
-    Landing,
-    Pull,
     RowRule,
-    Stream,
     VolumeGate,
 )
+from sluice.contracts.reading_arrival import read_change_feed, read_landing, read_pull, read_stream
 from sluice.contracts.reading_rest import read_rest
 from sluice.contracts.standard import check_against_standard
 from sluice.encodings import ENCODINGS, encoding
@@ -61,12 +53,6 @@ _OPTIONS = (
     "timezone",
 )
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
-
-# Kafka's own advice is some thousands a broker; a topic of more than this is a mistyped number.
-_MOST_PARTITIONS = 1000
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s?(s|min|h|d)")
-_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def load_contracts(folder: Path) -> dict[str, Contract]:
@@ -154,14 +140,6 @@ def _yaml_problem(error: yaml.YAMLError) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
-def _one_byte_line_ends(encoding: Any) -> bool:
-    """Whether Python knows an encoding, and its lines can be found by their bytes (not so in UTF-16)."""
-    try:
-        return "a\n".encode(encoding) == b"a\n"
-    except (LookupError, TypeError):
-        return False
-
-
 class _Reader:
     """Turns one parsed document into a `Contract`, naming the file and place in each complaint."""
 
@@ -182,16 +160,16 @@ class _Reader:
         custom = self._custom("landing", "stream", "rest", "changeFeed", "gates", "schemaEvolution", "pull")
         columns, rules = self._columns()
         self._check_erasable(columns)
-        stream = self._stream(custom.get("stream"), columns)
+        stream = read_stream(custom.get("stream"), columns, self._mapping, self.fail)
         # A stream's history may be delivered as files beside it, without anybody having to say where.
         usual = {"path": f"{name}/date={{date}}", "formats": ["jsonl"]} if stream else None
-        landing = self._landing(custom.get("landing", usual))
+        landing = read_landing(custom.get("landing", usual), self._mapping, self.fail)
         if stream and landing.partitions:
             raise self.fail("landing.partitions and a stream do not go together: no message says which it is of.")
         taken = {c.name for c in columns} & set(landing.tokens)
         if taken:
             raise self.fail(f"{sorted(taken)} are both columns and tokens of landing.path. Rename one.")
-        feed = self._change_feed(custom.get("changeFeed"))
+        feed = read_change_feed(custom.get("changeFeed"), self._mapping, self.fail)
         if feed and not any(c.primary_key for c in columns):
             raise self.fail("a change feed needs a primary key. Mark its column with primaryKey: true.")
         if feed and set(landing.formats) != {"jsonl"}:
@@ -216,7 +194,7 @@ class _Reader:
             latency_hours=self._latency_hours(),
             status=self.document.status or "",
             rest=read_rest(custom.get("rest"), landing, self._mapping, self.fail),
-            pull=self._pull(custom.get("pull"), landing),
+            pull=read_pull(custom.get("pull"), name, landing, self._mapping, self.fail),
             path=self.path,
         )
 
@@ -386,150 +364,6 @@ class _Reader:
             return f"DECIMAL({match.group(1)},{match.group(2)})"
         offered = ", ".join(sorted(_SCALAR_TYPES))
         raise self.fail(f"physicalType {item.physicalType!r} of {name} is not offered. Use DECIMAL(p,s) or {offered}.")
-
-    def _landing(self, value: Any) -> Landing:
-        given = self._mapping(value, "customProperties.landing", ("path", "formats", "partitions", "csv", "duplicates"))
-        path = str(given.get("path", "")).strip("/")
-        tokens = PATH_TOKEN.findall(path)
-        if "date" not in tokens or len(set(tokens)) != len(tokens):
-            raise self.fail(f"landing.path {path!r} needs the token {{date}}, and each token once.")
-        if not path.split("{")[0].rpartition("/")[0] or ".." in path.split("/"):
-            raise self.fail(
-                f"landing.path {path!r} must begin with a folder of its own and stay inside the landing area."
-            )
-        formats = tuple(given.get("formats") or ())
-        if not formats or set(formats) - set(FORMATS):
-            raise self.fail(f"landing.formats must list some of {', '.join(FORMATS)}; it is {list(formats)}.")
-        partitions = self._mapping(given.get("partitions") or {}, "landing.partitions", tuple(tokens))
-        for token, values in partitions.items():
-            if token == "date" or not isinstance(values, list) or not values:
-                raise self.fail(f"landing.partitions.{token} must list the values of a token other than {{date}}.")
-        if len(partitions) > 1:
-            raise self.fail("landing.partitions takes one static dimension besides {date}: Dagster's limit is two.")
-        csv = self._mapping(
-            given.get("csv") or {}, "landing.csv", ("delimiter", "quote", "header", "multiline", "encoding")
-        )
-        for key in ("delimiter", "quote"):
-            if key in csv and (not isinstance(csv[key], str) or len(csv[key]) != 1):
-                raise self.fail(f"landing.csv.{key} must be one character, in quotes.")
-        if csv.get("delimiter", ",") == csv.get("quote", '"'):
-            raise self.fail("landing.csv.delimiter and landing.csv.quote must differ.")
-        for key in ("header", "multiline"):
-            if key in csv and not isinstance(csv[key], bool):
-                raise self.fail(f"landing.csv.{key} must be true or false.")
-        if not _one_byte_line_ends(csv.get("encoding", "utf-8")):
-            raise self.fail(
-                f"landing.csv.encoding {csv['encoding']!r} is not offered. Use an encoding that extends ASCII: utf-8, "
-                "latin-1, cp1252 …"
-            )
-        duplicates = given.get("duplicates", "file")
-        if duplicates not in ("file", "batch"):
-            raise self.fail(f"landing.duplicates is {duplicates!r}; it must be file or batch.")
-        return Landing(
-            path=path,
-            formats=formats,
-            partitions={k: tuple(str(v) for v in values) for k, values in partitions.items()},
-            csv=CsvDialect(**csv),
-            duplicates=duplicates,
-        )
-
-    def _stream(self, value: Any, columns: tuple[Column, ...]) -> Stream | None:
-        if value is None:
-            return None
-        known = ("topic", "partitions", "eventTime", "allowedLateness", "late", "batch")
-        given = self._mapping(value, "customProperties.stream", known)
-        topic = given.get("topic")
-        if not isinstance(topic, str) or not TOPIC.fullmatch(topic):
-            raise self.fail(
-                f"stream.topic is {topic!r}; it must be letters, digits, dots, underscores and hyphens, at most 249."
-            )
-        partitions = given.get("partitions", 1)
-        if isinstance(partitions, bool) or not isinstance(partitions, int) or not 1 <= partitions <= _MOST_PARTITIONS:
-            raise self.fail(f"stream.partitions is {partitions!r}; it must be a number from 1 to {_MOST_PARTITIONS}.")
-        event_time = given.get("eventTime")
-        times = [c.name for c in columns if c.type == "TIMESTAMP"]
-        if event_time is not None and event_time not in times:
-            raise self.fail(
-                f"stream.eventTime is {event_time!r}; it must be a TIMESTAMP column ({', '.join(times) or 'none'})."
-            )
-        late = given.get("late", LATENESS[0])
-        if late not in LATENESS:
-            raise self.fail(f"stream.late is {late!r}; it must be {' or '.join(LATENESS)}.")
-        if event_time is None and ("late" in given or "allowedLateness" in given):
-            raise self.fail("stream: who is late is told by eventTime. Name the column, or drop late, allowedLateness.")
-        batch = self._mapping(given.get("batch") or {}, "stream.batch", ("rows", "seconds"))
-        rows, seconds = batch.get("rows", Stream.rows), batch.get("seconds", Stream.seconds)
-        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
-            raise self.fail(f"stream.batch.rows is {rows!r}; it must be a number of records, 1 or more.")
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < _SECONDS["d"]:
-            raise self.fail(f"stream.batch.seconds is {seconds!r}; it must be a number above 0 and below a day.")
-        lateness = self._duration("stream.allowedLateness", given.get("allowedLateness", "0s"))
-        return Stream(topic, partitions, event_time, lateness, str(late), rows, float(seconds))
-
-    def _duration(self, where: str, value: Any) -> float:
-        match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
-            raise self.fail(f"{where} is {value!r}; write a number and s, min, h or d, such as 30min.")
-        return float(match.group(1)) * _SECONDS[match.group(2)]
-
-    def _change_feed(self, value: Any) -> ChangeFeed | None:
-        if value is None:
-            return None
-        given = self._mapping(value, "customProperties.changeFeed", ("envelope", "sequence", "validFrom", "truncates"))
-        if given.get("envelope") != "debezium":
-            raise self.fail(f"changeFeed.envelope {given.get('envelope')!r} is not offered. Use debezium.")
-        sequence = given.get("sequence")
-        paths = sequence if isinstance(sequence, list) and sequence else [sequence]
-        for key, path in (*(("sequence", p) for p in paths), ("validFrom", given.get("validFrom"))):
-            if not re.fullmatch(r"\w+(\.\w+)*", str(path or "")):
-                raise self.fail(f"changeFeed.{key} must be a path in the envelope such as source.lsn.")
-        if len(set(paths)) < len(paths):
-            raise self.fail("changeFeed.sequence has a path twice.")
-        truncates = given.get("truncates", False)
-        if not isinstance(truncates, bool):
-            raise self.fail("changeFeed.truncates must be true or false.")
-        self._check_sequence(paths[0])
-        return ChangeFeed(given["envelope"], paths[0], given["validFrom"], tuple(paths[1:]), truncates)
-
-    def _pull(self, value: Any, landing: Landing) -> Pull | None:
-        if value is None:
-            return None
-        given = self._mapping(value, "customProperties.pull", ("connection", "table", "query", "cursor", "overlap"))
-        connection = given.get("connection", f"SLUICE_PULL_{(self.schema.name or '').upper()}")
-        if not isinstance(connection, str) or not re.fullmatch(r"SLUICE_PULL_[A-Z0-9_]+", connection):
-            raise self.fail(
-                "pull.connection must be the name of an environment variable that begins with SLUICE_PULL_; the "
-                "connection itself stays out of contracts."
-            )
-        table, query = given.get("table", ""), given.get("query", "")
-        if bool(table) == bool(query) or not all(isinstance(v, str) for v in (table, query)):
-            raise self.fail("pull needs either a table, such as public.suppliers, or a query.")
-        if table and not re.fullmatch(r"[^.\x00]+(\.[^.\x00]+)?", table):
-            raise self.fail(f"pull.table {table!r} must be <schema>.<table>.")
-        cursor, overlap = given.get("cursor"), given.get("overlap", 0)
-        if not isinstance(cursor, str) or not cursor:
-            raise self.fail("pull.cursor must name the column by which rows are newer, such as updated_at.")
-        if isinstance(overlap, bool) or not isinstance(overlap, int) or not 0 <= overlap <= 10**9:
-            raise self.fail("pull.overlap must be a whole number: seconds of a time, days of a date, or units.")
-        if not {"jsonl", "parquet"} & set(landing.formats) or set(landing.tokens) != {"date"}:
-            raise self.fail("pull needs jsonl or parquet among landing.formats, and {date} alone in its path.")
-        return Pull(connection, table, query.strip().rstrip(";"), cursor, overlap)
-
-    def _check_sequence(self, first: str) -> None:
-        """What begins anew every so often cannot be what the changes are ordered by first."""
-        for path, anew in (
-            ("source.pos", "with each binlog file"),
-            ("source.row", "with each event of the binlog"),
-            ("source.ord", "with each second of MongoDB's log"),
-            ("source.event_serial_no", "with each change LSN"),
-            ("transaction.total_order", "with each transaction"),
-            ("transaction.data_collection_order", "with each transaction"),
-        ):
-            if first == path:
-                raise self.fail(
-                    f"changeFeed.sequence {path} begins anew {anew}: alone it would put changes in a wrong order. What "
-                    "a connector has is in docs/contracts.md."
-                )
 
     def _max_rejected_share(self, value: Any) -> float:
         given = self._mapping(value or {}, "customProperties.gates", ("maxRejectedShare", "volume"))

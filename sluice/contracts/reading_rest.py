@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from sluice.contracts.model import Landing
+from sluice.contracts.reading_arrival import Fail, Mapped
 from sluice.contracts.rest import (
     PAGINATIONS,
     TOKEN,
@@ -20,7 +21,6 @@ from sluice.contracts.rest import (
     Retries,
     Timeouts,
 )
-from sluice.errors import ContractError
 
 _KEYS = (
     "url",
@@ -57,9 +57,6 @@ _HOST = re.compile(r"[\w.\-]+(:\d+)?|\[[0-9a-fA-F:]+\](:\d+)?")
 _LONGEST_SECONDS = 86_400.0
 _MOST_DAYS = 366
 _MOST = 10**9
-
-Mapped = Callable[[Any, str, tuple[str, ...]], dict[str, Any]]
-Fail = Callable[[str], ContractError]
 
 
 def read_rest(value: Any, landing: Landing, mapped: Mapped, fail: Fail) -> RestSource | None:

@@ -10,7 +10,7 @@ from dagster import DagsterRunStatus
 from sensors.landing import ATTEMPTS, DELIVERY_TAG, SOURCE_TAG
 from sensors.streams import decide
 from sluice.contracts import Contract
-from sluice.streams import Lag
+from sluice.stream_positions import Lag
 
 KEY = dg.AssetKey(["bronze", "things_stream"])
 NOW = datetime(2026, 1, 1, 12)

@@ -14,7 +14,8 @@ from sluice.erasure.run import Erased, erase, find
 from sluice.eventlog import Message
 from sluice.eventlog.embedded import EmbeddedLog
 from sluice.rebuild import rebuild
-from sluice.streams import broken_ranges, lag, read_stream
+from sluice.stream_positions import broken_ranges, lag
+from sluice.streams import read_stream
 from tests.conftest import Bench
 from tests.sluice.test_erase import ANN, BOB, MAIL, change, event
 

@@ -16,7 +16,7 @@ from sluice.dead_letters import Choice, discard
 from sluice.errors import StreamHeldError
 from sluice.rebuild import Rebuilt, rebuild
 from sluice.replay import replay
-from sluice.streams import broken_ranges
+from sluice.stream_positions import broken_ranges
 from tests.conftest import Bench
 from tests.sluice.test_streams import COLUMNS, TOPIC, Things
 

@@ -24,7 +24,8 @@ from sluice.errors import ContractError, OffsetLostError, StreamHeldError
 from sluice.eventlog import EventLog, Message, open_log
 from sluice.replay import replay
 from sluice.settings import PROJECT
-from sluice.streams import StreamResult, broken_ranges, lag, read_stream, read_until, seek, source_watermark
+from sluice.stream_positions import broken_ranges, lag, seek, source_watermark
+from sluice.streams import StreamResult, read_stream, read_until
 from tests.conftest import Bench
 
 TOPIC = "shop.things"

@@ -16,7 +16,8 @@ from sluice.contracts import Contract
 from sluice.errors import OffsetLostError
 from sluice.eventlog import EventLog, open_log
 from sluice.settings import load_settings
-from sluice.streams import broken_ranges, lag, read_stream, read_until, seek
+from sluice.stream_positions import broken_ranges, lag, seek
+from sluice.streams import read_stream, read_until
 from tests.conftest import Bench
 from tests.kafka import Broker
 
