@@ -16,9 +16,8 @@ from sluice.contracts import Contract
 from sluice.lake import Lake
 from sluice.settings import Settings, load_settings
 from sluice.simulation import generate
-from tests import warehouse
 from tests.conftest import ORDERS_HEADER
-from tests.warehouse import assert_same, days_of, gold, load
+from tests.warehouse import CONTRACTS, assert_same, days_of, gold, load
 
 pytestmark = pytest.mark.slow
 
@@ -62,9 +61,7 @@ def test_pieces_in_random_order_give_the_warehouse_of_a_clean_load(tmp_path: Pat
         assert con.execute("SELECT count(*) FROM ops.rewrites").fetchall() == before
 
 
-def test_a_type_that_was_widened_reaches_all_that_is_made_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_type_that_was_widened_reaches_all_that_is_made_of_it(tmp_path: Path) -> None:
     landing = tmp_path / "landing"
     generate(landing, seed=13, days=2, scale=0.2, start=date(2026, 1, 1))
     settings = load_settings(home=str(tmp_path / "home"), landing=str(landing), start_date=date(2026, 1, 1), threads=1)
@@ -75,12 +72,11 @@ def test_a_type_that_was_widened_reaches_all_that_is_made_of_it(
         wider = [replace(c, type={"INTEGER": "BIGINT"}.get(c.type, c.type)) for c in contract.columns]
         return replace(contract, columns=tuple(wider)) if contract.name == "orders" else contract
 
-    monkeypatch.setattr(warehouse, "CONTRACTS", [widened(c) for c in warehouse.CONTRACTS])
     many = landing / f"orders/region=uk/date={second}/many.csv"
     many.write_text(f"{ORDERS_HEADER}\n599999,85048,CUP,999999,{second} 10:00:00,1.50,,United Kingdom\n")
     project = tmp_path / "dbt_project"
     shutil.copytree(DBT_PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
-    load(settings, [[second]], project)
+    load(settings, [[second]], project, [widened(c) for c in CONTRACTS])
     with Lake(settings).reading() as con:
         types = con.execute(
             "SELECT DISTINCT schema_name, data_type FROM duckdb_columns() WHERE column_name = 'quantity' "

@@ -140,4 +140,5 @@ def test_the_shop_says_whom_its_rows_name(contracts: dict[str, Contract]) -> Non
         "orders": ["customer_id"],
         "events": ["customer_id"],
         "products": [],
+        "exchange_rates": [],
     }
