@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
 
 from sluice.errors import DataDamagedError
 from sluice.lake import CATALOG, LAKE, Lake, literal, quoted
+from sluice.landing import STREAM_PREFIX
 from sluice.publication import current_publication, expire, record_audit
 
 # Notes that a build makes again; every other table of ops is a record nothing can be made again from.
@@ -136,7 +138,8 @@ class SetAside:
     Attributes:
         files: that were current.
         snapshots_expired: that named damaged files.
-        partitions: by source, those whose rows are not in bronze as the books say.
+        partitions: by source, those of landing files whose rows are not in bronze as the books say.
+        topics: from when on (UTC) messages of which rows are lacking are to be read again.
         models: gold tables that lack rows until the next build.
         left: what nothing can be done about here.
     """
@@ -144,6 +147,7 @@ class SetAside:
     files: tuple[NamedFile, ...]
     snapshots_expired: int
     partitions: dict[str, list[str]]
+    topics: dict[str, datetime]
     models: tuple[str, ...]
     left: tuple[Damage, ...]
 
@@ -285,18 +289,20 @@ def set_aside(lake: Lake, found: Verification) -> SetAside:
             lake.change_catalog(con, lambda catalog: _end(con, catalog, list(files.values())))
         _forget_builds(lake, con, tables)
         expired = expire(lake, con, lambda c: _naming(lake, c, found))
-        partitions = {
-            table.partition(".")[2]: keys
-            for table in tables
-            if table.startswith("bronze.") and (keys := _lacking(con, table.partition(".")[2]))
-        }
+        partitions: dict[str, list[str]] = {}
+        topics: dict[str, datetime] = {}
+        for source in [table.partition(".")[2] for table in tables if table.startswith("bronze.")]:
+            keys, since = _lacking(con, source)
+            partitions |= {source: keys} if keys else {}
+            for topic, time in since.items():
+                topics[topic] = min(time, topics.get(topic, time))
     models = tuple(sorted({file.table for file in files.values() if file.table.startswith("gold.")}))
     if files or expired:
         # What is left may pass every gate; it must not be published as it is, nor be taken for built. Nor may readers
         # be moved to a snapshot that has been expired.
         record_audit(lake, run_id="verify", checks_passed=0, failed=[f"data files set aside: {', '.join(tables)}"])
     left = tuple(d for d in found.damages if d.published)
-    return SetAside(tuple(files.values()), expired, partitions, models, left)
+    return SetAside(tuple(files.values()), expired, partitions, topics, models, left)
 
 
 def _naming(lake: Lake, con: duckdb.DuckDBPyConnection, found: Verification) -> list[int]:
@@ -345,13 +351,21 @@ def _forget_builds(lake: Lake, con: duckdb.DuckDBPyConnection, tables: Sequence[
     )
 
 
-def _lacking(con: duckdb.DuckDBPyConnection, source: str) -> list[str]:
-    """Partitions of which bronze has not the rows that the books say."""
+def _lacking(con: duckdb.DuckDBPyConnection, source: str) -> tuple[list[str], dict[str, datetime]]:
+    """Of what bronze has not the rows that the books say: partitions of landing files, and topics, since when."""
     rows = con.execute(
-        f"SELECT l.partition_key FROM ops.ledger AS l LEFT JOIN (SELECT _batch_id, count(*) AS rows FROM "
+        f"SELECT l.partition_key, l.batch_id FROM ops.ledger AS l LEFT JOIN (SELECT _batch_id, count(*) AS rows FROM "
         f"bronze.{quoted(source)} GROUP BY ALL) AS b ON b._batch_id = l.batch_id WHERE l.source = ? "
         "AND l.status = 'accepted' AND l.superseded_by IS NULL "
         "AND l.rows_accepted - coalesce(l.rows_erased, 0) <> coalesce(b.rows, 0) ORDER BY 1",
         [source],
     ).fetchall()
-    return [key for (key,) in rows]
+    keys = [key for key, _ in rows if not key.startswith(STREAM_PREFIX)]
+    batches = [batch for key, batch in rows if key.startswith(STREAM_PREFIX)]
+    # Making rows again begins with the batch that holds the first message of a time: any message of a batch will do.
+    since = con.execute(
+        "SELECT topic, min(coalesce(newest_message, TIMESTAMP '1970-01-01')) FROM ops.stream_positions "
+        "WHERE source = ? AND list_contains(?, batch_id) GROUP BY topic",
+        [source, batches],
+    ).fetchall()
+    return keys, dict(since)

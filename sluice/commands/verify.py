@@ -73,7 +73,9 @@ def _what_next(done: SetAside) -> list[str]:
     lines = [f"set aside: {len(done.files)} files; {done.snapshots_expired} earlier snapshots that named them expired"]
     for source, keys in done.partitions.items():
         lines.append(f"bronze/{source}: materialize with `force: true` (docs/operations.md): {', '.join(keys)}")
-    if done.partitions or done.models:
+    for topic, since in done.topics.items():
+        lines.append(f"messages of {topic}: `sluice replay --topic {topic} --from {since:%Y-%m-%dT%H:%M:%S}`")
+    if done.partitions or done.topics or done.models:
         lines.append("then build the warehouse (job build_warehouse); what follows these tables is computed whole")
     if done.left:
         lines.append("readers go on meeting an error until that build is published; then run this again")

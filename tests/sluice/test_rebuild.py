@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from sluice.errors import StreamHeldError
 from sluice.rebuild import Rebuilt, rebuild
 from sluice.replay import replay
 from sluice.stream_positions import broken_ranges
+from sluice.verification import set_aside, verify
 from tests.conftest import Bench
 from tests.sluice.test_streams import COLUMNS, TOPIC, Things
 
@@ -92,6 +94,21 @@ def test_a_mended_contract_takes_in_what_was_set_aside(things: Things, make_cont
     assert things.bench.sql("SELECT DISTINCT contract_version FROM ops.ledger WHERE superseded_by IS NULL") == [
         ("2.0.0",)
     ]
+    things.check()
+
+
+def test_rows_of_a_lost_data_file_are_made_again(things: Things) -> None:
+    before = rows(things)
+    files = sorted(Path(things.bench.settings.lake_data_path).rglob("bronze/things/**/*.parquet"), key=lambda path: path.name)
+    # The second batch's: messages of minutes 3 to 5.
+    files[1].unlink()
+    done = set_aside(things.bench.lake, verify(things.bench.lake))
+    assert len(done.files) == 1 and len(rows(things)) < len(before)
+    assert (done.partitions, list(done.topics)) == ({}, [TOPIC])
+    assert datetime(2026, 1, 1, 0, 3) <= done.topics[TOPIC] <= datetime(2026, 1, 1, 0, 5)
+    things.bench.close()
+    assert again(things, since=done.topics[TOPIC]).new == len(before) - (len(before) - done.files[0].rows)
+    assert rows(things) == before
     things.check()
 
 
