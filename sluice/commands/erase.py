@@ -34,6 +34,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.add_argument("--subject", default="customer", help="what kind of person, as the contracts say (customer)")
     command.add_argument("--find", action="store_true", help="only search; exit 1 if the person is anywhere")
     command.add_argument("--by", default=me(), help="who asks for it, kept in the list of the erased (you)")
+    command.add_argument(
+        "--from-logs", action="store_true", help="erase an id that stands in logs only, whatever it means there"
+    )
     command.add_argument("--yes", action="store_true", help="do not ask first, as it does on a terminal")
     command.set_defaults(run=_erase)
 
@@ -71,6 +74,7 @@ def _erase(settings: Settings, chosen: argparse.Namespace) -> int:
         rebuild=lambda: _build(settings),
         by=chosen.by,
         logs=logs,
+        from_logs=chosen.from_logs,
         tell=lambda step: print(f"{step} …", flush=True),
     )
     print(

@@ -69,6 +69,7 @@ def erase(
     rebuild: Callable[[], None],
     by: str = "",
     logs: Sequence[Path] = (),
+    from_logs: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Erased:
     """Erase a person, and look for them afterwards.
@@ -81,11 +82,12 @@ def erase(
         rebuild: builds, tests and audits silver and gold.
         by: who asked for it; kept with the entry in the list.
         logs: folders outside the home folder with logs, which are cleaned and searched, too.
+        from_logs: erase also an id that stands nowhere but in logs, where another number may have its digits.
         tell: is told each step.
 
     Raises:
-        ErasureError: no contract names such people, the person is nowhere and was never erased, the build failed, or
-            somebody holds the catalog.
+        ErasureError: no contract names such people; the person was never erased and is nowhere, or in logs only
+            without `from_logs`; the build failed; or somebody holds the catalog.
         LakeUnavailableError, StorageFullError: as `Lake`.
     """
     where = _places(contracts, subject)
@@ -98,10 +100,17 @@ def erase(
         known = _in_bronze(con, where, person_id) or register.listed(con, subject, present.digest(person_id))
     if not known:
         tell("looking for the person, who is not in bronze")
-        if not search(lake, contracts, where, Person(subject, person_id), _logs(logs)).found:
+        findings = search(lake, contracts, where, Person(subject, person_id), _logs(logs))
+        if not findings.found:
             raise ErasureError(
                 f"There is no {subject} of this id: not in bronze, dead letters, landing files or logs, nor among the "
                 "erased. Nothing was changed. Give the id as the source writes it."
+            )
+        if findings.only_mentioned and not from_logs:
+            raise ErasureError(
+                f"No row, dead letter, message or landing file names a {subject} of this id. It stands in "
+                f"{_some(findings.mentions)}, where it may be any other number. Nothing was changed. Give the id as "
+                "the source writes it; if it is right, erase it from there with --from-logs."
             )
     key = register.register_key(lake.settings, create=True)
     digest = key.digest(person_id)
@@ -163,6 +172,11 @@ def _places(contracts: Iterable[Contract], subject: str) -> list[Place]:
             + (f"They name: {', '.join(known)}." if known else "Give such columns the customProperty `subject`.")
         )
     return where
+
+
+def _some(names: Iterable[str]) -> str:
+    first, *rest = sorted(names)
+    return f"{first} and {len(rest)} more" if rest else first
 
 
 def _check(person_id: str) -> None:

@@ -34,7 +34,14 @@ _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 
 @dataclass
 class Findings:
-    """What was searched and found. `found` and `elsewhere` are places with a number of hits."""
+    """What was searched and found.
+
+    Attributes:
+        files, bytes, values, rows: how much was searched for how many values.
+        found: places with a number of hits.
+        elsewhere: places where the same digits have another meaning, with a number of hits.
+        mentions: those of `found` that say of no value what it means, such as logs.
+    """
 
     files: int = 0
     bytes: int = 0
@@ -42,12 +49,20 @@ class Findings:
     rows: int = 0
     found: dict[str, int] = field(default_factory=dict)
     elsewhere: dict[str, int] = field(default_factory=dict)
+    mentions: set[str] = field(default_factory=set)
 
-    def hit(self, place: str, count: int, *, other: bool = False) -> None:
-        """Note hits; `other`: the same digits with another meaning."""
+    @property
+    def only_mentioned(self) -> bool:
+        """Whether nothing was found but what may as well be any other number of these digits."""
+        return self.found.keys() <= self.mentions
+
+    def hit(self, place: str, count: int, *, other: bool = False, mention: bool = False) -> None:
+        """Note hits; `other`: the same digits with another meaning; `mention`: nothing says what they mean."""
         if count:
             into = self.elsewhere if other else self.found
             into[place] = into.get(place, 0) + count
+            if mention and not other:
+                self.mentions.add(place)
 
 
 def search(
@@ -89,7 +104,7 @@ def search(
             elif head.startswith(SQLITE):
                 seeker.sqlite(path, catalog=path in own)
             else:
-                seeker.log(path, head)
+                seeker.log(path, head, mention=not path.is_relative_to(landing))
         except FileNotFoundError:  # a run has ended and taken its files along
             continue
     for folder, group in groupby(parquet, key=lambda p: p.parent):
@@ -154,21 +169,22 @@ class _Seeker:
             hits = sum(1 for _ in self.person.pattern.finditer(data))
             self.findings.hit(f"{contract.name}: landing files, in other columns", hits, other=True)
 
-    def log(self, path: Path, head: bytes) -> None:
-        """Any other file: its bytes, unpacked."""
+    def log(self, path: Path, head: bytes, *, mention: bool) -> None:
+        """Any other file: its bytes, unpacked. `mention`: a log; what somebody delivered is about people."""
         if head.startswith(GZIP):
-            self.findings.hit(str(path), sum(1 for _ in tokens(self.person, self._unpacked(path, path.read_bytes()))))
+            unpacked = self._unpacked(path, path.read_bytes())
+            self.findings.hit(str(path), sum(1 for _ in tokens(self.person, unpacked)), mention=mention)
         elif path.stat().st_size:
             with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 if self.person.pattern.search(data):
-                    self.findings.hit(str(path), sum(1 for _ in tokens(self.person, data[:])))
+                    self.findings.hit(str(path), sum(1 for _ in tokens(self.person, data[:])), mention=mention)
 
     def _unpacked(self, path: Path, data: bytes) -> bytes:
         try:
             out = gzip.decompress(data)
         except (OSError, EOFError, zlib.error):
             # Nobody can say what is in it: not to be passed over.
-            self.findings.hit(f"{path} (cannot be unpacked, so not searched)", 1)
+            self.findings.hit(f"{path} (cannot be unpacked, so not searched)", 1, mention=True)
             return b""
         self.findings.bytes += len(out)
         return out
@@ -187,7 +203,7 @@ class _Seeker:
                     meaning = kinds.get(_of_stats(table, columns, row))
                     for column, value in zip(columns, row, strict=True):
                         hits, other = self._catalog_value(table, column, value, meaning, catalog=catalog)
-                        self.findings.hit(f"{path.name}: {table}.{column}", hits)
+                        self.findings.hit(f"{path.name}: {table}.{column}", hits, mention=not catalog)
                         explained += other
                         if other and catalog:
                             self.findings.hit(f"{path.name}: {table}.{column}", other, other=True)
@@ -199,7 +215,7 @@ class _Seeker:
                 left = sum(1 for _ in tokens(self.person, raw))
                 # What the values do not account for stands in a freed page.
                 if left > explained:
-                    self.findings.hit(f"{file} (bytes)", left - explained)
+                    self.findings.hit(f"{file} (bytes)", left - explained, mention=True)
 
     def _catalog_value(
         self, table: str, column: str, value: object, meaning: tuple[str, str, str] | None, *, catalog: bool

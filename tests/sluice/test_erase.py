@@ -109,9 +109,11 @@ class Planted:
         self.bench.close()
         return find(self.bench.lake, self.contracts, "customer", who).found
 
-    def erase(self, who: str = ANN) -> Erased:
+    def erase(self, who: str = ANN, **options: Any) -> Erased:
         self.bench.close()
-        return erase(self.bench.lake, self.contracts, "customer", who, rebuild=_nothing_to_build, by="a test")
+        return erase(
+            self.bench.lake, self.contracts, "customer", who, rebuild=_nothing_to_build, by="a test", **options
+        )
 
     def everything(self, source: str) -> list[tuple[Any, ...]]:
         return self.bench.sql(f"SELECT * EXCLUDE (_ingested_at) FROM bronze.{source} ORDER BY _file, _line")
@@ -382,6 +384,12 @@ def test_an_id_of_nobody_changes_nothing(
         planted.erase("15063")
     with pytest.raises(ErasureError, match="in another form"):
         planted.erase(f" {ANN}")
+    # A number in a log may be any number: a mistyped id is not taken for somebody because of it.
+    log = bench.settings.home / "dagster" / "seconds.log"
+    log.write_text("took 417 ms\n")
+    with pytest.raises(ErasureError, match=r"It stands in .*seconds\.log, where it may be any other number"):
+        planted.erase("417")
+    assert log.read_text() == "took 417 ms\n"
     monkeypatch.setenv("SLUICE_HOME", str(bench.settings.home))
     for words in (["--customer", ""], ["--customer", "", "--find"], ["--customer", f"{ANN} ", "--find"]):
         assert main(["erase", *words]) == 1
@@ -393,6 +401,8 @@ def test_an_id_of_nobody_changes_nothing(
     bench.put("elsewhere/more.csv", "15063\n")
     assert planted.erase("15063").landing_files == 1
     assert planted.erase("15063").again
+    assert planted.erase("417", from_logs=True).logs == 1
+    assert "417" not in log.read_text()
 
 
 def test_on_a_terminal_it_asks_first(
