@@ -39,7 +39,7 @@ def refresh_live_views(lake: Lake, snapshot: int, folder: Path = FOLDER) -> dict
     """
     wanted = {
         path.stem: path.read_text(encoding="utf-8").replace(PUBLISHED, str(int(snapshot)))
-        for path in sorted(folder.glob(f"{PREFIX}*.sql"))
+        for path in sorted(folder.glob(f"{PREFIX}*.sql"))  # live_arrivals first: the others read it
     }
     problems: dict[str, str] = {}
     with lake.connect() as con:

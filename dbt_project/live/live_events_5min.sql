@@ -2,23 +2,7 @@
 -- What is published, but for the windows that something has streamed into since: those are counted again.
 with streamed as (
 
-    select
-        event_id,
-        event_type,
-        channel,
-        visitor_id,
-        quantity,
-        event_ts
-    from bronze.events
-    where
-        _batch_id not in (select batch_id from ops.ledger at (version => {{ published }}))
-        and event_id not in (select event_id from gold.fct_events at (version => {{ published }}))
-    -- Delivered twice, it counts once, as in stg_events.
-    qualify
-        row_number() over (
-            partition by event_id
-            order by event_ts, _partition_key, _file, _line
-        ) = 1
+    select * from gold.live_arrivals
 
 ),
 
@@ -31,7 +15,14 @@ events as (
         visitor_id,
         quantity
     from (
-        select * from streamed
+        select
+            event_id,
+            event_type,
+            channel,
+            visitor_id,
+            quantity,
+            event_ts
+        from streamed
         union all by name
         select
             event_id,

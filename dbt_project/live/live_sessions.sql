@@ -2,27 +2,18 @@
 -- What is published, but for the visitors of whom something has streamed in since: their sessions are made again.
 with streamed as (
 
-    select
-        event_id,
-        visitor_id,
-        event_type,
-        event_ts
-    from bronze.events
-    where
-        _batch_id not in (select batch_id from ops.ledger at (version => {{ published }}))
-        and event_id not in (select event_id from gold.fct_events at (version => {{ published }}))
-    -- Delivered twice, it counts once, as in stg_events.
-    qualify
-        row_number() over (
-            partition by event_id
-            order by event_ts, _partition_key, _file, _line
-        ) = 1
+    select * from gold.live_arrivals
 
 ),
 
 events as (
 
-    select * from streamed
+    select
+        event_id,
+        visitor_id,
+        event_type,
+        event_ts
+    from streamed
     union all by name
     select
         event_id,
