@@ -295,7 +295,7 @@ def tombstone_or(other: Fault) -> Fault:
     null = "CASE WHEN trim(raw) = 'null' THEN {} ELSE {} END"
     return Fault(
         other.condition,
-        null.format(literal("control_message"), other.rule),
+        null.format(literal("tombstone"), other.rule),
         null.format(literal(_TOMBSTONE), other.detail),
     )
 
@@ -305,7 +305,7 @@ def no_change() -> Fault:
     only_time = "json_keys(event) = ['ts_ms']"
     bare = " AND ".join(f"NOT json_exists(event, '$.{name}')" for name in ("before", "after", "source"))
     kinds = [
-        ("coalesce(json_type(event), 'NULL') = 'NULL'", "control_message", _TOMBSTONE),
+        ("coalesce(json_type(event), 'NULL') = 'NULL'", "tombstone", _TOMBSTONE),
         (
             "json_type(event) <> 'OBJECT'",
             "envelope",

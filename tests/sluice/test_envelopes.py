@@ -69,8 +69,8 @@ def feed(make_contract: Make) -> Contract:
 @pytest.mark.parametrize(
     ("line", "rule", "said"),
     [
-        ("null", "control_message", "a tombstone"),
-        ({"schema": None, "payload": None}, "control_message", "tombstones.on.delete: false"),
+        ("null", "tombstone", "a tombstone"),
+        ({"schema": None, "payload": None}, "tombstone", "tombstones.on.delete: false"),
         ({"ts_ms": 1767225600000}, "control_message", "a heartbeat"),
         (wrapped({"ts_ms": 1767225600000}), "control_message", "a heartbeat"),
         (
