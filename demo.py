@@ -198,8 +198,8 @@ def _run_everything(settings: Settings, outcome: Outcome, days: Sequence[date], 
     from definitions import build_definitions
     from resources.dbt import project_fingerprint
     from resources.partitions import run_tags
+    from sluice.audits import is_built
     from sluice.lake import Lake
-    from sluice.publication import is_built
 
     defs = build_definitions(settings)
     outcome.took("start-up", time.perf_counter() - begun)

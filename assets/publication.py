@@ -6,7 +6,8 @@ import dagster as dg
 
 from assets.ingest import WRITER_POOL
 from resources.lake import LakeResource
-from sluice.publication import latest_audit, publish
+from sluice.audits import latest_audit
+from sluice.publication import publish
 
 KEY = dg.AssetKey(["published"])
 

@@ -23,11 +23,11 @@ from assets.charts import preview_metadata
 from assets.ingest import WRITER_POOL
 from resources.dbt import dbt_environment, project_fingerprint
 from resources.lake import LakeResource
+from sluice.audits import record_audit
 from sluice.bronze import create_bronze_tables
 from sluice.contracts import Contract
 from sluice.lake import LAKE, explain
 from sluice.lineage import cached_lineage
-from sluice.publication import record_audit
 from sluice.writers import alone
 
 OWNER = "team:data-platform"

@@ -6,7 +6,7 @@ Whether the books of the whole lake balance, later and at any time, belongs to `
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 import duckdb
 
@@ -17,6 +17,7 @@ from sluice.drift import take_in
 from sluice.erasure.register import ERASED, ERASED_REASONS, ERASED_WHY, leave_out
 from sluice.errors import BooksDoNotBalanceError
 from sluice.lake import literal, quoted, temp_table
+from sluice.ops_tables import now_utc
 from sluice.records.messages import ERASED_FAULT
 from sluice.rules import reasons, rejecting, typed_columns, value
 
@@ -30,7 +31,7 @@ def commit(con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[Bat
     """
     source = contract.name
     table = f"bronze.{quoted(source)}"
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = now_utc()
     params = {"source": source, "now": now, "version": contract.version, "hash": contract.hash, "run": run_id}
 
     def run(sql: str, *names: str) -> None:

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import duckdb
 
 from sluice.errors import DeadLetterError, unknown
 from sluice.lake import Lake, literal, quoted
-from sluice.ops_tables import OPS_TABLES
+from sluice.ops_tables import OPS_TABLES, now_utc
 from sluice.records.shape import no_glob
 
 # A letter that has failed so often in a row, and each time for the same reasons, is not tried again by itself. Two
@@ -225,7 +225,7 @@ def discard(lake: Lake, choice: Choice, *, by: str, why: str) -> int:
         row = con.execute(
             "UPDATE ops.dead_letters SET status = 'discarded', decided_by = $by, decided_why = $why, "
             f"decided_at = $now WHERE {condition}",
-            {**given, "by": by, "why": why, "now": datetime.now(UTC).replace(tzinfo=None)},
+            {**given, "by": by, "why": why, "now": now_utc()},
         ).fetchone()
         return int(row[0]) if row else 0
 

@@ -9,13 +9,13 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import duckdb
 
 from sluice.contracts import Contract
 from sluice.lake import Lake, temp_table
 from sluice.landing import Unroutable, scan, strays
+from sluice.ops_tables import now_utc
 
 # Where the ledger books them: no partition is called so.
 PARTITION_KEY = "(unroutable)"
@@ -111,7 +111,7 @@ def _note(lake: Lake, source: str, version: str, code: str, files: tuple[Unrouta
 def _write(
     con: duckdb.DuckDBPyConnection, source: str, version: str, code: str, batch_id: str, files: int, run_id: str
 ) -> None:
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = now_utc()
     where = {"source": source, "key": PARTITION_KEY, "batch": batch_id}
     for table in ("dead_letters", "ledger"):
         con.execute(f"DELETE FROM ops.{table} WHERE batch_id = ?", [batch_id])

@@ -6,6 +6,8 @@ belongs to the module of its purpose; the tables the models note their builds in
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 OPS_TABLES: dict[str, dict[str, str]] = {
     # One row per batch: what was read and what became of it. The books: read = accepted + dead-lettered + duplicate.
     # `reason` says why a batch was refused.
@@ -175,3 +177,8 @@ OPS_TABLES: dict[str, dict[str, str]] = {
         "decided_by": "VARCHAR",
     },
 }
+
+
+def now_utc() -> datetime:
+    """This moment as these tables have moments: of UTC, without a zone."""
+    return datetime.now(UTC).replace(tzinfo=None)

@@ -1,24 +1,25 @@
 """Publication: which snapshot of the lake readers see, and who may move it there.
 
-Gates are recorded as audits: a complete build of the warehouse, at the snapshot it left, passed or failed. Publishing
-moves a number to the newest passed audit; readers pin themselves to that number. No data is copied, only the catalog
-(`sluice.readers`).
+Publishing moves a number to the snapshot of the newest build that passed its gates (`sluice.audits`); readers pin
+themselves to that number. No data is copied, only the catalog (`sluice.readers`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 
+from sluice.audits import fingerprint, newest_audit
 from sluice.connections import scrub
 from sluice.errors import LakeUnavailableError, PublicationError
 from sluice.lake import LAKE, Lake, newest_copy
 from sluice.live import refresh_live_views
+from sluice.ops_tables import now_utc
 from sluice.readers import refresh_readers
 from sluice.settings import Settings, load_settings
 
@@ -31,19 +32,6 @@ _SINCE = (
     "(SELECT *, max(published_at) FILTER (published_at <= $now) OVER (ORDER BY publication_id) AS since "
     "FROM ops.publications)"
 )
-
-
-@dataclass(frozen=True)
-class Audit:
-    """A complete build of the warehouse: at which snapshot it ended, and whether every gate passed."""
-
-    snapshot_id: int
-    run_id: str
-    passed: bool
-    checks_passed: int
-    checks_failed: int
-    failed: tuple[str, ...]
-    warned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,46 +58,6 @@ class Publication:
         }
 
 
-def record_audit(
-    lake: Lake, *, run_id: str, checks_passed: int, failed: list[str], warned: Sequence[str] = (), code: str = ""
-) -> Audit:
-    """Note that a complete build ended at the lake's present snapshot, and how its gates went.
-
-    Call it while still holding the writer's place: the snapshot must be the one the build left.
-
-    Args:
-        lake: that was built.
-        run_id: of the build.
-        checks_passed: how many gates passed.
-        failed: names of those that did not.
-        warned: names of those that failed and only warn: they are told of, and hold nobody up.
-        code: fingerprint of the SQL that built it, so that `is_built` can tell.
-    """
-
-    def work(con: duckdb.DuckDBPyConnection) -> Audit:
-        audit = Audit(
-            lake.current_snapshot(con), run_id, not failed, checks_passed, len(failed), tuple(failed), tuple(warned)
-        )
-        con.execute(
-            "INSERT INTO ops.audits (snapshot_id, run_id, passed, checks_passed, checks_failed, failed, fingerprint, "
-            "audited_at, warned) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                audit.snapshot_id,
-                run_id,
-                audit.passed,
-                checks_passed,
-                len(failed),
-                failed,
-                _fingerprint(con, code),
-                _now(),
-                list(warned),
-            ],
-        )
-        return audit
-
-    return lake.write(work, f"audit: {'passed' if not failed else 'failed'}")
-
-
 def publish_as_is(lake: Lake, *, reason: str) -> Publication:
     """Move readers to the lake's present snapshot, pinned ones too, and hold them there if they were held.
 
@@ -120,10 +68,10 @@ def publish_as_is(lake: Lake, *, reason: str) -> Publication:
     """
 
     def work(con: duckdb.DuckDBPyConnection) -> Publication:
-        audit, current = _audit(con, only_passed=False), _current(con)
+        audit, current = newest_audit(con, only_passed=False), _current(con)
         if audit is None or not audit.passed:
             raise PublicationError("The newest build did not pass its gates. Readers stay where they are.")
-        if _fingerprint(con, "") != _fingerprint(con, "", audit.snapshot_id):
+        if fingerprint(con, "") != fingerprint(con, "", audit.snapshot_id):
             raise PublicationError(
                 "Something was loaded since the newest build. Readers stay where they are. Build again."
             )
@@ -131,34 +79,6 @@ def publish_as_is(lake: Lake, *, reason: str) -> Publication:
         return _insert(con, lake.current_snapshot(con), audit.run_id, reason, pinned=bool(current and current.pinned))
 
     return _shown(lake, lake.write(work, "publish"))
-
-
-def is_built(lake: Lake, code: str) -> bool:
-    """Whether the newest build passed, used this code, and read the very batches that are current now."""
-    with lake.reading() as con:
-        row = con.execute("SELECT passed, fingerprint FROM ops.audits ORDER BY snapshot_id DESC LIMIT 1").fetchone()
-        return row == (True, _fingerprint(con, code))
-
-
-def _fingerprint(con: duckdb.DuckDBPyConnection, code: str, snapshot: int | None = None) -> str:
-    """Identifies what a build is made of: its code, and the batches in the books, now or at a snapshot."""
-    ledger = "ops.ledger" if snapshot is None else f"(SELECT * FROM ops.ledger AT (VERSION => {snapshot}))"
-    row = con.execute(
-        # A replay of dead letters brings rows into a batch: the batch alone does not say what is in bronze.
-        # An erasure takes some away, or what they say.
-        "SELECT md5(? || coalesce(string_agg(concat(batch_id, ':', rows_accepted, "
-        "'-' || nullif(coalesce(rows_erased, 0) + coalesce(rows_emptied, 0), 0)), ',' ORDER BY batch_id), '')) "
-        f"FROM {ledger} WHERE superseded_by IS NULL",
-        [code],
-    ).fetchone()
-    assert row is not None, "an aggregate has a row"
-    return str(row[0])
-
-
-def latest_audit(lake: Lake) -> Audit | None:
-    """The newest audit, passed or failed; None before the first."""
-    with lake.reading() as con:
-        return _audit(con, only_passed=False)
 
 
 def publish(lake: Lake, *, run_id: str, reason: str = "") -> tuple[Publication, bool]:
@@ -174,7 +94,7 @@ def publish(lake: Lake, *, run_id: str, reason: str = "") -> tuple[Publication, 
     """
 
     def work(con: duckdb.DuckDBPyConnection) -> tuple[Publication, bool]:
-        audit = _audit(con, only_passed=False)
+        audit = newest_audit(con, only_passed=False)
         current = _current(con)
         stay = f"Readers stay at snapshot {current.snapshot_id}." if current else "Nothing is published yet."
         if audit is None:
@@ -342,25 +262,13 @@ def _insert(
 ) -> Publication:
     row = con.execute("SELECT coalesce(max(publication_id), 0) + 1 FROM ops.publications").fetchone()
     assert row is not None, "an aggregate has a row"
-    new = Publication(row[0], snapshot, run_id, reason, _now(), pinned, by)
+    new = Publication(row[0], snapshot, run_id, reason, now_utc(), pinned, by)
     con.execute(
         "INSERT INTO ops.publications (publication_id, snapshot_id, run_id, reason, published_at, pinned, decided_by) "
         "VALUES (?, ?, ?, ?, ?, ?, ?)",
         [new.publication_id, new.snapshot_id, new.run_id, new.reason, new.published_at, new.pinned, new.decided_by],
     )
     return new
-
-
-def _audit(con: duckdb.DuckDBPyConnection, *, only_passed: bool) -> Audit | None:
-    row = con.execute(
-        "SELECT snapshot_id, run_id, passed, checks_passed, checks_failed, failed, coalesce(warned, []) "
-        "FROM ops.audits "
-        f"{'WHERE passed ' if only_passed else ''}ORDER BY snapshot_id DESC LIMIT 1"
-    ).fetchone()
-    if row is None:
-        return None
-    snapshot, run_id, passed, checks_passed, checks_failed, failed, warned = row
-    return Audit(snapshot, run_id, passed, checks_passed, checks_failed, tuple(failed), tuple(warned))
 
 
 def _current(con: duckdb.DuckDBPyConnection) -> Publication | None:
@@ -380,12 +288,12 @@ def kept_snapshots(con: duckdb.DuckDBPyConnection, since: datetime) -> list[int]
     The published one, those that were published at or after `since` (readers may still be pinned to them), and the
     newest passed audit, which may yet be published.
     """
-    audit, current = _audit(con, only_passed=True), _current(con)
+    audit, current = newest_audit(con, only_passed=True), _current(con)
     rows = con.execute(
         # Readers were pinned to a publication until the next one came; a moment nobody knows may have been of late.
         "SELECT snapshot_id FROM (SELECT snapshot_id, coalesce(lead(since) OVER (ORDER BY publication_id), $now) "
         f"AS until FROM {_SINCE}) WHERE until >= $since",
-        {"since": _utc(since), "now": _now()},
+        {"since": _utc(since), "now": now_utc()},
     ).fetchall()
     kept = {row[0] for row in rows}
     if audit:
@@ -435,7 +343,7 @@ def publication_at(lake: Lake, moment: datetime, copy: Path | None = None) -> Pu
     with lake.connect(read_only=True, copy=copy) as con:
         row = con.execute(
             f"SELECT * EXCLUDE (since) FROM {_SINCE} WHERE since <= $moment ORDER BY publication_id DESC LIMIT 1",
-            {"moment": _utc(moment), "now": _now()},
+            {"moment": _utc(moment), "now": now_utc()},
         ).fetchone()
     return Publication(*row) if row else None
 
@@ -518,7 +426,3 @@ def _holds(con: duckdb.DuckDBPyConnection, snapshot: int) -> bool:
 def _utc(moment: datetime) -> datetime:
     """As the lake's columns have it: of UTC, without a zone."""
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

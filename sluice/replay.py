@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
@@ -29,6 +28,7 @@ from sluice.inventory import PARTITION_KEY as UNROUTABLE
 from sluice.judging import judge
 from sluice.lake import Lake, literal, temp_table
 from sluice.landing import format_of, tokens_of
+from sluice.ops_tables import now_utc
 from sluice.preflight import LONGEST_LINE_BYTES, UNIT_SEPARATOR
 from sluice.records import LetterFile, Origin, extract_letters
 from sluice.repeats import judge_repeats
@@ -282,7 +282,7 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> 
     Returns:
         The fields of `Replayed` that tell of it.
     """
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = now_utc()
     con.execute(
         "CREATE OR REPLACE TEMP TABLE settled AS SELECT c.*, j.row_id AS judged_row, "
         "coalesce(j.erased OR j.emptied, false) AS theirs, "

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import duckdb
 
+from sluice.audits import record_audit
 from sluice.errors import DataDamagedError
 from sluice.lake import CATALOG, LAKE, Lake, literal, quoted
 from sluice.landing import STREAM_PREFIX
-from sluice.publication import current_publication, expire, record_audit
+from sluice.publication import current_publication, expire
 
 # Notes that a build makes again; every other table of ops is a record nothing can be made again from.
 _REMADE_IN_OPS = ("ops.builds", "ops.rewrites")

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from sluice.audits import record_audit
 from sluice.backup import back_up, restore, verify
 from sluice.books import books
 from sluice.contracts import load_contracts
 from sluice.errors import BackupError, LakeUnavailableError
 from sluice.ingest import ingest
 from sluice.lake import Lake
-from sluice.publication import connect, publish, record_audit
+from sluice.publication import connect, publish
 from sluice.settings import PROJECT, Settings, load_settings
 from tests.postgres import PASSWORD, Server
 from tests.shop import order_line, settings_in, write_orders

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from resources.dbt import dbt_environment, prepare_dbt_project
+from sluice.audits import record_audit
 from sluice.contracts import load_contracts
 from sluice.maintenance import maintain
-from sluice.publication import publish, record_audit
+from sluice.publication import publish
 from sluice.settings import PROJECT
 from tests.conftest import Bench
 

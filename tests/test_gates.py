@@ -17,9 +17,10 @@ import sluice
 from definitions import build_definitions
 from resources.dbt import DBT_PROJECT, dbt_environment
 from resources.partitions import run_tags
+from sluice.audits import latest_audit
 from sluice.errors import PublicationError
 from sluice.lake import Lake
-from sluice.publication import current_publication, latest_audit
+from sluice.publication import current_publication
 from sluice.settings import Settings, load_settings
 from sluice.simulation import Truth, generate
 

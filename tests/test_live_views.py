@@ -11,11 +11,12 @@ from typing import Any
 import duckdb
 import pytest
 
+from sluice.audits import record_audit
 from sluice.bronze import create_bronze_tables
 from sluice.errors import PublicationError
 from sluice.eventlog import Message, open_log
 from sluice.live import refresh_live_views
-from sluice.publication import connect, publish, record_audit, roll_back
+from sluice.publication import connect, publish, roll_back
 from sluice.simulation.live import live_events
 from sluice.streams import read_stream
 from tests.conftest import Bench

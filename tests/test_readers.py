@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from sluice.audits import record_audit
 from sluice.errors import LakeUnavailableError
 from sluice.lake import Lake, copies
 from sluice.maintenance import maintain
-from sluice.publication import connect, publish, record_audit
+from sluice.publication import connect, publish
 from sluice.readers import refresh_readers
 from sluice.settings import PROJECT, Settings, load_settings
 from tests.postgres import PASSWORD, Server

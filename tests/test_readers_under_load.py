@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from sluice.audits import record_audit
 from sluice.errors import PublicationError
 from sluice.lake import Lake
 from sluice.maintenance import maintain
-from sluice.publication import publish, record_audit
+from sluice.publication import publish
 from sluice.settings import PROJECT, load_settings
 from sluice.simulation import generate
 from tests.warehouse import days_of, load

@@ -23,10 +23,11 @@ from resources.dbt import DBT_PROJECT, dbt_environment
 from resources.lake import LakeResource
 from resources.notifier import Notifier
 from resources.partitions import run_tags
+from sluice.audits import record_audit
 from sluice.backup import back_up
 from sluice.contracts import load_contracts
 from sluice.lake import Lake
-from sluice.publication import publish, record_audit
+from sluice.publication import publish
 from sluice.readers import refresh_readers
 from sluice.settings import PROJECT, Settings
 from tests.postgres import PASSWORD, Server

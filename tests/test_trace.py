@@ -8,11 +8,12 @@ from datetime import date
 import pytest
 
 from sluice import cli, connect
+from sluice.audits import record_audit
 from sluice.contracts import Contract
 from sluice.dead_letters import Choice, letters
 from sluice.errors import TraceError
 from sluice.lake import Lake
-from sluice.publication import publish, record_audit
+from sluice.publication import publish
 from sluice.replay import replay
 from sluice.settings import Settings, load_settings
 from sluice.simulation import generate

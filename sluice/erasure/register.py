@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from datetime import UTC, datetime
 
 import duckdb
 
@@ -16,6 +15,7 @@ from sluice.contracts import Column, Contract
 from sluice.erasure.person import SQL_NUMBER, is_number
 from sluice.errors import ErasureError
 from sluice.lake import quoted
+from sluice.ops_tables import now_utc
 from sluice.pseudonyms import ERASURE, Key, digest_sql
 from sluice.rules import text, value
 from sluice.settings import KEY_CHARACTERS, Settings
@@ -91,7 +91,7 @@ def note(
     con.execute(
         "INSERT INTO ops.erasures (subject, subject_hash, key_id, state, snapshot_id, requested_by, requested_at, "
         "rows_removed, rows_emptied, letters_emptied) VALUES (?, ?, ?, 'begun', ?, ?, ?, 0, 0, 0)",
-        [subject, digest, key_id, snapshot, by, _now()],
+        [subject, digest, key_id, snapshot, by, now_utc()],
     )
     return snapshot, False
 
@@ -108,7 +108,7 @@ def reach(con: duckdb.DuckDBPyConnection, subject: str, digest: str, state: str,
     con.execute(
         f"UPDATE ops.erasures SET state = $state{added}, completed_at = CASE WHEN $state = 'done' THEN $now END "
         "WHERE subject = $subject AND subject_hash = $digest",
-        {"state": state, "now": _now(), "subject": subject, "digest": digest},
+        {"state": state, "now": now_utc(), "subject": subject, "digest": digest},
     )
 
 
@@ -200,7 +200,3 @@ def leave_out_of_texts(con: duckdb.DuckDBPyConnection, contract: Contract, texts
         "AND e.subject IN (SELECT unnest(?))",
         [sorted(contract.subjects)],
     )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

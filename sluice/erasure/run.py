@@ -13,6 +13,7 @@ from pathlib import Path
 
 import duckdb
 
+from sluice.audits import latest_audit
 from sluice.contracts import Contract
 from sluice.erasure import bounds, landing, leftovers, purge, register, topics
 from sluice.erasure.person import Person, Place, is_number, places, table_exists, values_of
@@ -20,7 +21,7 @@ from sluice.erasure.rows import Emptied, erase_rows
 from sluice.erasure.search import Findings, in_parquet, search
 from sluice.errors import ErasureError, PublicationError
 from sluice.lake import Lake
-from sluice.publication import current_publication, latest_audit, publish_as_is
+from sluice.publication import current_publication, publish_as_is
 from sluice.readers import refresh_readers
 from sluice.writers import alone
 

@@ -19,7 +19,8 @@ from running import Platform, Run, Shop
 
 import sluice
 from resources.partitions import EXACT_KEYS, RANGE_END, RANGE_START
-from sluice.publication import Publication, latest_audit
+from sluice.audits import latest_audit
+from sluice.publication import Publication
 
 pytestmark = pytest.mark.slow
 

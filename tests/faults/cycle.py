@@ -14,10 +14,11 @@ from datetime import date
 from pathlib import Path
 
 from resources.dbt import project_fingerprint
+from sluice.audits import record_audit
 from sluice.bronze import create_bronze_tables
 from sluice.ingest import ingest
 from sluice.lake import Lake
-from sluice.publication import publish, record_audit
+from sluice.publication import publish
 from sluice.settings import PROJECT, Settings, load_settings
 from sluice.simulation import generate
 from tests.warehouse import CONTRACTS, load

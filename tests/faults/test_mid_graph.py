@@ -11,9 +11,10 @@ import pytest
 
 from definitions import build_definitions
 from resources.dbt import DBT_PROJECT
+from sluice.audits import latest_audit
 from sluice.ingest import ingest
 from sluice.lake import Lake
-from sluice.publication import current_publication, latest_audit
+from sluice.publication import current_publication
 from tests.faults import SEED, deep
 from tests.faults.cycle import Shop
 from tests.faults.invariants import books_hold, holds_in_the_end, published_state_is_whole

@@ -7,8 +7,9 @@ import dagster as dg
 from assets.publication import KEY, build_publication
 from resources.lake import LakeResource
 from sensors.publication import publication_sensor
+from sluice.audits import record_audit
 from sluice.lake import Lake
-from sluice.publication import pin, record_audit
+from sluice.publication import pin
 from tests.shop import settings_in
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from sluice.audits import record_audit
 from sluice.backup import back_up, copying, manifest, restore, verify
 from sluice.books import books
 from sluice.cli import main
@@ -28,7 +29,7 @@ from sluice.contracts import Contract
 from sluice.errors import BackupError, LakeUnavailableError
 from sluice.lake import Lake, quoted
 from sluice.maintenance import maintain
-from sluice.publication import connect, publish, record_audit
+from sluice.publication import connect, publish
 from sluice.settings import PROJECT, Settings, load_settings
 from tests.conftest import Bench
 

@@ -14,9 +14,10 @@ from types import SimpleNamespace
 import pytest
 
 from sluice import cli
+from sluice.audits import record_audit
 from sluice.cli import main
 from sluice.contracts import Contract
-from sluice.publication import publish, record_audit
+from sluice.publication import publish
 from sluice.settings import PROJECT
 from tests.conftest import Bench
 

@@ -13,9 +13,10 @@ import duckdb
 import pytest
 
 from sluice import maintenance
+from sluice.audits import record_audit
 from sluice.errors import ConfigurationError
 from sluice.maintenance import maintain
-from sluice.publication import connect, kept_snapshots, publish, record_audit, roll_back
+from sluice.publication import connect, kept_snapshots, publish, roll_back
 from tests.conftest import Bench
 
 COMMITS = 8  # more files than the ops tables get when their rows leave the catalog

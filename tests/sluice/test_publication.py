@@ -10,22 +10,19 @@ import pytest
 
 import sluice
 from sluice import publication
+from sluice.audits import Audit, is_built, latest_audit, record_audit
 from sluice.errors import LakeUnavailableError, PublicationError
 from sluice.maintenance import maintain
 from sluice.publication import (
-    Audit,
     Publication,
     connect,
     current_publication,
-    is_built,
     kept_snapshots,
-    latest_audit,
     pin,
     publication_at,
     publications,
     publish,
     publish_as_is,
-    record_audit,
     roll_back,
     unpin,
 )
@@ -368,7 +365,7 @@ def test_a_build_does_not_run_over_a_pin(warehouse: Bench, monkeypatch: pytest.M
     build(warehouse, 2)
     publish(warehouse.lake, run_id="p")
     build(warehouse, 3)
-    look = publication._audit
+    look = publication.newest_audit
     held: list[Publication] = []
 
     def look_and_be_overtaken(con: duckdb.DuckDBPyConnection, *, only_passed: bool) -> Audit | None:
@@ -378,7 +375,7 @@ def test_a_build_does_not_run_over_a_pin(warehouse: Bench, monkeypatch: pytest.M
             held.append(pin(warehouse.lake, by="ann", why="now"))
         return found
 
-    monkeypatch.setattr(publication, "_audit", look_and_be_overtaken)
+    monkeypatch.setattr(publication, "newest_audit", look_and_be_overtaken)
     assert publish(warehouse.lake, run_id="p") == (held[0], False)
     assert seen(warehouse) == [1, 2]
     assert [each.publication_id for each, _ in publications(warehouse.lake)] == [2, 1]

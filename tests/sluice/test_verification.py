@@ -10,11 +10,12 @@ import duckdb
 import pytest
 
 import sluice
+from sluice.audits import record_audit
 from sluice.cli import main
 from sluice.contracts import Contract
 from sluice.errors import DataDamagedError, PublicationError
 from sluice.maintenance import maintain
-from sluice.publication import publish, record_audit
+from sluice.publication import publish
 from sluice.verification import Damage, set_aside, verify
 from tests.conftest import Bench
 
