@@ -48,6 +48,14 @@ def made(log: KafkaLog, partitions: int = 1) -> str:
     return topic
 
 
+def wait_for_end(log: KafkaLog, topic: str, end: int) -> None:
+    """A transaction is confirmed a moment before its markers are in the log."""
+    deadline = time.monotonic() + 30
+    while log.bounds(topic)[0].end < end and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert log.bounds(topic) == {0: Bounds(0, end)}
+
+
 def read(log: KafkaLog, topic: str, start: int, partition: int = 0) -> tuple[list[bytes | None], int]:
     """Values from an offset to the end, and where the next read begins."""
     found = log.read(topic, {partition: start}, **ALL)
@@ -87,7 +95,7 @@ def test_records_of_an_aborted_transaction_are_never_seen(log: KafkaLog, transac
         else:
             producer.abort_transaction(30)
     # Four transactions of two records and a marker each; the last of them leaves nothing to read at the end.
-    assert log.bounds(topic) == {0: Bounds(0, 12)}
+    wait_for_end(log, topic, 12)
     assert read(log, topic, 0) == ([b"a", b"a", b"c", b"c"], 12)
     assert read(log, topic, 12) == ([], 12)
     # From within, and where a range holds no record at all: it must end, and move on.
@@ -102,17 +110,18 @@ def test_pieces_of_a_topic_with_aborted_records_are_the_whole(
 ) -> None:
     topic = made(log)
     producer = transactional()
-    expected = []
+    expected, end = [], 0
     for number in range(30):
         producer.begin_transaction()
         own = [b"%d-%d" % (number, n) for n in range(number % 4 + 1)]
+        end += len(own) + 1
         send(producer, topic, *own)
         if number % 3:
             producer.commit_transaction(30)
             expected += own
         else:
             producer.abort_transaction(30)
-    end = log.bounds(topic)[0].end
+    wait_for_end(log, topic, end)
     for rows in (1, 2, 7):
         seen: list[bytes | None] = []
         start = 0
@@ -142,7 +151,7 @@ def test_an_open_transaction_holds_back_all_behind_it(log: KafkaLog, transaction
     assert read(log, topic, 0) == ([b"before"], 1)
     assert read(log, topic, 1) == ([], 1)
     slow.commit_transaction(30)
-    assert log.bounds(topic) == {0: Bounds(0, 6)}
+    wait_for_end(log, topic, 6)
     assert read(log, topic, 1) == ([b"slow", b"quick", b"behind"], 6)
 
 
@@ -256,8 +265,8 @@ def test_large_records_are_read_beside_small_ones(log: KafkaLog, admin: AdminCli
 
 def test_a_reader_far_ahead_in_one_partition_pauses_it(log: KafkaLog, monkeypatch: pytest.MonkeyPatch) -> None:
     topic = made(log, 2)
-    monkeypatch.setattr("sluice.eventlog.kafka._AHEAD_ROWS", 50)
-    monkeypatch.setattr("sluice.eventlog.kafka._BATCH", 20)
+    monkeypatch.setattr("sluice.eventlog.kafka_reader._AHEAD_ROWS", 50)
+    monkeypatch.setattr("sluice.eventlog.kafka_reader._BATCH", 20)
     log.append(topic, [Message(b"%d" % n) for n in range(5_000)], partition=0)
     log.append(topic, [Message(b"%d" % n) for n in range(3_000)], partition=1)
     at, seen = {0: 0, 1: 0}, {0: [], 1: []}  # type: ignore[var-annotated]
@@ -321,21 +330,22 @@ def test_a_broker_that_is_away_is_told_in_time(kafka: Broker) -> None:
 def test_a_broker_that_falls_silent_in_a_read_gives_nothing_half_read(
     kafka: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with KafkaLog({"bootstrap.servers": kafka.brokers}) as patient:
+        topic = made(patient)
     with KafkaLog({"bootstrap.servers": kafka.brokers}, patience=2) as log:
-        topic = made(log)
         log.append(topic, [Message(bytes(50_000)) for _ in range(400)])
         kept: list[int] = []
-        import sluice.eventlog.kafka as module
+        import sluice.eventlog.kafka_reader as module
 
-        keep = module._Reader._keep
+        keep = module.Reader._keep
 
-        def keeping(self: module._Reader, batch: list[object]) -> bool:
+        def keeping(self: module.Reader, batch: list[object]) -> bool:
             if batch and not kept:
                 kafka.freeze()
             kept.append(len(batch))
             return keep(self, batch)
 
-        monkeypatch.setattr(module._Reader, "_keep", keeping)
+        monkeypatch.setattr(module.Reader, "_keep", keeping)
         monkeypatch.setattr(module, "_BATCH", 1)
         monkeypatch.setitem(module._READING, "queued.max.messages.kbytes", 500)
         try:

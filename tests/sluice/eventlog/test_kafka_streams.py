@@ -58,6 +58,8 @@ def produce(kafka: Broker, topic: str, *ids: str, transaction: str | None = None
     producer.flush(30)
     if transaction:
         (producer.commit_transaction if commit else producer.abort_transaction)(30)
+        # That returns before the transaction's markers are in the log; taking its name over waits for them.
+        Producer(settings | {"transactional.id": transaction}).init_transactions(30)
 
 
 def ids(bench: Bench) -> list[str]:
