@@ -32,6 +32,8 @@ from tests.postgres import PASSWORD, Server
 
 SOURCES = ("events", "customers", "products")
 CAPTURED = ("customers", "products")
+# Who is killed; a reader is that of any source.
+KINDS = ("capture", "reader", "producer", "changes", "broker", "database")
 
 # Whoever has done nothing for so long since it was started is killed all the same: there may be nothing to do.
 _IDLE_SECONDS = 60
@@ -236,9 +238,6 @@ class Platform:
             ),
             **{source: worker(source, "sluice", "stream", "run", source, "--for", "7200") for source in SOURCES},
         }  # fmt: skip
-
-
-KINDS = ("capture", "reader", "producer", "changes", "broker", "database")
 
 
 def _contracts(folder: Path) -> Path:
