@@ -42,7 +42,7 @@ from tests.sluice.capture.source import missing as missing_capture
 SCALE = 0.05
 CUSTOMERS = 1_000
 
-# The captured customers are none of the simulated shop's, whose changes come as files, of another database's log.
+# The captured customers are none of the simulated shop's few, whose changes come as files, of another database's log.
 FIRST_CUSTOMER = 90_000
 
 # A commit every so often, whatever is being built: a change waits for a build that is under way as it would in life.
@@ -136,6 +136,8 @@ def committed(settings: Settings, source: Source, probes: int) -> list[float]:
     )
     source.define("public.customers")
     home = settings.home
+    # Of the processes that are started here, as `_environment` has the rest.
+    os.environ[source.capture.connection] = source.connection
     began: dict[str, float] = {}
     took: dict[str, float] = {}
     with (
@@ -211,7 +213,8 @@ def _countries(settings: Settings) -> set[str]:
     """The countries of captured customers, as readers see them."""
     with contextlib.closing(connect(settings)) as con:
         rows = con.execute(
-            "SELECT DISTINCT country FROM dim_customer WHERE is_current AND customer_id >= ?", [str(FIRST_CUSTOMER)]
+            "SELECT DISTINCT country FROM dim_customer WHERE is_current AND customer_id BETWEEN ? AND ?",
+            [str(FIRST_CUSTOMER), str(FIRST_CUSTOMER + CUSTOMERS - 1)],
         ).fetchall()
     return {row[0] for row in rows}
 
