@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 from dagster_dbt import DbtProject
 
+from assets.capture import build_capture_asset, capture_key, topic_writers
 from assets.dead_letters import build_dead_letters, build_replay_job, no_poison
 from assets.ingest import build_ingest_assets
 from assets.inventory import KEY as INVENTORY
@@ -23,9 +24,11 @@ from resources.lake import LakeResource
 from resources.notifier import Notifier
 from sensors.alerts import alert_on_failure
 from sensors.automation import automated, automation_sensor
+from sensors.capture import capture_sensor
 from sensors.landing import inventory_sensor, landing_sensor
 from sensors.publication import publication_sensor
 from sensors.schedules import (
+    capture_job,
     daily_schedule,
     fetch_job,
     fetch_schedule,
@@ -36,6 +39,7 @@ from sensors.schedules import (
     warehouse_job,
 )
 from sensors.streams import stream_sensor
+from sluice.capture import load_captures
 from sluice.contracts import load_contracts
 from sluice.extensions import install_extensions
 from sluice.settings import Settings, load_settings
@@ -50,12 +54,13 @@ def build_definitions(
     warnings.filterwarnings("ignore", message="Parameter `backfill_policy`", category=dg.BetaWarning)
     install_extensions()
     contracts = list(load_contracts(settings.contracts).values())
+    captures = load_captures(settings)
     project = project or prepare_dbt_project(contracts, settings, dbt_folder)
 
     fetched = [c for c in contracts if c.rest is not None]
     landing = build_rest_assets(fetched, settings)
     ingest = build_ingest_assets(contracts, settings)
-    streams = build_stream_assets(contracts, settings)
+    streams = build_stream_assets(contracts, settings, topic_writers(captures))
     warehouse = build_warehouse(project, contracts, {c.name: stream_key(c) for c in contracts if c.stream})
     published = build_publication([key for key in warehouse.keys if key.path[0] == "gold"])
     inventory = build_landing_inventory(contracts)
@@ -67,6 +72,7 @@ def build_definitions(
     maintain = maintenance_job(MAINTENANCE)
     return dg.Definitions(
         assets=[
+            *(build_capture_asset(c) for c in captures.values()),
             *landing,
             *ingest,
             *streams,
@@ -79,6 +85,7 @@ def build_definitions(
         ],
         asset_checks=[no_poison],
         jobs=[
+            *(capture_job(c.name, capture_key(c)) for c in captures.values()),
             *fetches,
             *loads,
             *(stream_job(c.name, stream_key(c)) for c in contracts if c.stream),
@@ -92,6 +99,7 @@ def build_definitions(
             maintenance_schedule(maintain),
         ],
         sensors=[
+            *(capture_sensor(c, capture_key(c)) for c in captures.values()),
             *(landing_sensor(c, a) for c, a in zip(contracts, ingest, strict=True)),
             *(stream_sensor(c, stream_key(c)) for c in contracts if c.stream),
             inventory_sensor(contracts, INVENTORY),

@@ -28,6 +28,13 @@ def stream_job(source: str, key: dg.AssetKey) -> "UnresolvedAssetJobDefinition":
     )
 
 
+def capture_job(name: str, key: dg.AssetKey) -> "UnresolvedAssetJobDefinition":
+    """A job that captures the changes of one database; with `seconds` in its configuration, for so long."""
+    return dg.define_asset_job(
+        f"capture_{name}", dg.AssetSelection.assets(key), description=f"Write the changes of {name} into its topics."
+    )
+
+
 def warehouse_job(selection: dg.AssetSelection) -> "UnresolvedAssetJobDefinition":
     """A job that builds silver and gold, tests them and publishes."""
     return dg.define_asset_job(

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 from dagster import DagsterRunStatus
 
-from sensors.landing import ATTEMPTS, DELIVERY_TAG, SOURCE_TAG
+from sensors.attempts import ATTEMPTS, DELIVERY_TAG, SOURCE_TAG
 from sensors.streams import decide
 from sluice.contracts import Contract
 from sluice.stream_positions import Lag
