@@ -16,6 +16,7 @@ from assets.inventory import build_landing_inventory
 from assets.maintenance import KEY as MAINTENANCE
 from assets.maintenance import lake_maintenance
 from assets.publication import build_publication
+from assets.pull import build_pull_assets
 from assets.rest import build_rest_assets
 from assets.streams import build_stream_assets, stream_key
 from assets.warehouse import build_warehouse
@@ -34,6 +35,8 @@ from sensors.schedules import (
     fetch_schedule,
     maintenance_job,
     maintenance_schedule,
+    pull_job,
+    pull_schedule,
     source_job,
     stream_job,
     warehouse_job,
@@ -59,6 +62,8 @@ def build_definitions(
 
     fetched = [c for c in contracts if c.rest is not None]
     landing = build_rest_assets(fetched, settings)
+    pulled = [c for c in contracts if c.pull is not None]
+    pulls = build_pull_assets(pulled)
     ingest = build_ingest_assets(contracts, settings)
     streams = build_stream_assets(contracts, settings, topic_writers(captures))
     warehouse = build_warehouse(project, contracts, {c.name: stream_key(c) for c in contracts if c.stream})
@@ -69,11 +74,14 @@ def build_definitions(
     loads = [source_job(c.name, a.key) for c, a in zip(contracts, ingest, strict=True)]
     fetches = [fetch_job(c, a.key) for c, a in zip(fetched, landing, strict=True)]
     fetching = [fetch_schedule(c, job, a) for c, job, a in zip(fetched, fetches, landing, strict=True)]
+    pull_jobs = [pull_job(c, a.key) for c, a in zip(pulled, pulls, strict=True)]
+    pulling = [pull_schedule(c, job, a.key) for c, job, a in zip(pulled, pull_jobs, pulls, strict=True)]
     maintain = maintenance_job(MAINTENANCE)
     return dg.Definitions(
         assets=[
             *(build_capture_asset(c) for c in captures.values()),
             *landing,
+            *pulls,
             *ingest,
             *streams,
             *(
@@ -87,6 +95,7 @@ def build_definitions(
         jobs=[
             *(capture_job(c.name, capture_key(c)) for c in captures.values()),
             *fetches,
+            *pull_jobs,
             *loads,
             *(stream_job(c.name, stream_key(c)) for c in contracts if c.stream),
             warehouse_job(dg.AssetSelection.assets(*warehouse.keys, dead_letters.key, published.key)),
@@ -95,7 +104,7 @@ def build_definitions(
         ],
         schedules=[
             *(daily_schedule(job, a) for job, a in zip(loads, ingest, strict=True)),
-            *(schedule for schedule in fetching if schedule is not None),
+            *(schedule for schedule in [*fetching, *pulling] if schedule is not None),
             maintenance_schedule(maintain),
         ],
         sensors=[

@@ -258,6 +258,7 @@ def contract_document(
     version: str = "1.0.0",
     stream: dict[str, Any] | None = None,
     rest: dict[str, Any] | None = None,
+    pull: dict[str, Any] | None = None,
     latency: float | None = None,
     **landing: Any,
 ) -> dict[str, Any]:
@@ -278,6 +279,8 @@ def contract_document(
         custom.append({"property": "stream", "value": stream})
     if rest is not None:
         custom.append({"property": "rest", "value": rest})
+    if pull is not None:
+        custom.append({"property": "pull", "value": pull})
     if evolution != "evolve":
         custom.append({"property": "schemaEvolution", "value": evolution})
     sla = [] if latency is None else [{"property": "latency", "value": latency, "unit": "h"}]
