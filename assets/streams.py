@@ -24,7 +24,8 @@ from sluice.streams import StreamResult, read_until
 # A run ends after so many transactions of 250,000 messages, so that a backlog is some runs, each of a few minutes.
 BATCHES_A_RUN = 20
 
-# While a run goes on, what it has read is told this often, for the warehouse to be built meanwhile.
+# While a run goes on, what it has read is told so soon, for the warehouse to be built meanwhile; not sooner, or a
+# steady stream would be thousands of events in Dagster's log.
 TELL_SECONDS = 15.0
 
 
@@ -86,8 +87,16 @@ def build_stream_asset(
         check_specs=_check_specs(contract, key),
     )
     def _read(context: dg.AssetExecutionContext, config: StreamConfig, lake: LakeResource) -> Iterator[object]:
-        total = StreamResult(contract.name, ())
-        told = time.monotonic()
+        total = told = StreamResult(contract.name, ())
+        told_at = time.monotonic()
+
+        def tell() -> None:
+            # Not only with the next batch: the last one before a pause must not wait for the pause to end.
+            nonlocal told, told_at
+            if total is not told and time.monotonic() - told_at > TELL_SECONDS:
+                context.log_event(dg.AssetMaterialization(key, metadata=counts(total)))
+                told, told_at = total, time.monotonic()
+
         with open_log(lake.settings) as log:
             for result in read_until(
                 lake.lake,
@@ -97,12 +106,11 @@ def build_stream_asset(
                 force=config.force,
                 seconds=config.seconds,
                 most_batches=None if config.seconds else BATCHES_A_RUN,
+                idle=tell,
             ):
                 total = total.with_more(result)
                 context.log.info(summary_line(result))
-                if time.monotonic() - told > TELL_SECONDS:
-                    context.log_event(dg.AssetMaterialization(key, metadata=counts(total)))
-                    told = time.monotonic()
+                tell()
             yield _result(lake, contract, log, key, total)
 
     return _read

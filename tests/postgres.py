@@ -19,10 +19,25 @@ PASSWORD = "plum-pudding-7"
 
 @dataclass(frozen=True)
 class Server:
-    """A server that runs: the folder of its programs, and its port on 127.0.0.1."""
+    """A server: the folder of its programs, its own folder, its port on 127.0.0.1, and what it is started with."""
 
     programs: Path
+    folder: Path
     port: int
+    parameters: tuple[tuple[str, str], ...] = ()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers: after a crash when it has recovered."""
+        set_ = [f"-c {name}={value}" for name, value in self.parameters]
+        options = " ".join([f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1", *set_])
+        self._control("-l", "log", "-w", "start", "-o", options)
+
+    def crash(self) -> None:
+        """End it without a checkpoint or a word to anybody, as a crash would: it is started by recovering."""
+        self._control("-m", "immediate", "stop")
+
+    def _control(self, *arguments: str) -> None:
+        _as_server(self.folder, str(self.programs / "pg_ctl"), "-D", "data", *arguments)
 
     def connection(self, name: str, user: str = OWNER) -> str:
         """A libpq connection string without a password."""
@@ -61,22 +76,24 @@ def serving(binary: Path, **parameters: str) -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="sluice-postgres-") as name:
         folder = Path(name)
         (folder / "password").write_text(PASSWORD)
-        as_user: list[str] = []
-        if getpass.getuser() == "root":  # the server refuses to run as root
-            as_user = ["runuser", "-u", "postgres", "--"]
+        if _is_root():
             shutil.chown(folder, "postgres")
             shutil.chown(folder / "password", "postgres")
-
-        def run(*command: str) -> None:
-            subprocess.run([*as_user, *command], check=True, capture_output=True, cwd=folder)
-
-        run(str(binary / "initdb"), "-D", "data", "-U", OWNER, "-A", "scram-sha-256", "--pwfile", "password")
-        set_ = [f"-c {name}={value}" for name, value in parameters.items()]
-        run(
-            str(binary / "pg_ctl"), "-D", "data", "-l", "log", "-w", "start",
-            "-o", " ".join([f"-p {port} -k {folder} -c listen_addresses=127.0.0.1", *set_]),
-        )  # fmt: skip
+        made = ("-D", "data", "-U", OWNER, "-A", "scram-sha-256", "--pwfile", "password")
+        _as_server(folder, str(binary / "initdb"), *made)
+        server = Server(binary, folder, port, tuple(parameters.items()))
+        server.start()
         try:
-            yield Server(binary, port)
+            yield server
         finally:
-            run(str(binary / "pg_ctl"), "-D", "data", "-m", "immediate", "stop")
+            server.crash()
+
+
+def _is_root() -> bool:
+    return getpass.getuser() == "root"
+
+
+def _as_server(folder: Path, *command: str) -> None:
+    """Run a program of the server, which refuses to run as root."""
+    as_user = ["runuser", "-u", "postgres", "--"] if _is_root() else []
+    subprocess.run([*as_user, *command], check=True, capture_output=True, cwd=folder)

@@ -5,6 +5,7 @@ Through JPype, on the machine's Java; one Java machine in a process, started onc
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -221,19 +222,51 @@ def stored_offsets(content: bytes) -> dict[str, Any] | None:
 
     Keys are Debezium's: `lsn`, `lsn_commit`, `lsn_proc`, in bytes of the database's log.
     """
-    import json
+    stored = _stored(content)
+    values = [bytes(value) for value in stored.values() if value is not None] if stored is not None else []
+    found: dict[str, Any] | None = json.loads(values[0]) if values else None
+    return found
 
+
+def offsets_after_commit(content: bytes) -> bytes:
+    """A whole file of offsets, changed so that Debezium goes on behind the last commit it has noted. Needs Java.
+
+    With `lsn_proc` it looks for the event it noted last and drops what the server gives before it finds that, and then
+    whatever lies before it in the database's log. A transaction that was open at the time lies there and commits later:
+    its changes are dropped, and nobody is told. Without, it takes all the server gives, and that begins with the first
+    commit behind `lsn`.
+    """
+    import jpype
+
+    stored = _stored(content)
+    assert stored is not None, "asked of a whole one"
+    for key in list(stored.keySet()):
+        value = stored.get(key)
+        if value is not None:
+            found = json.loads(bytes(value))
+            found.pop("lsn_proc", None)
+            # Never before the last commit: what is given twice would have to be numbered as the first time.
+            known = [int(found[name]) for name in ("lsn", "lsn_commit") if found.get(name) is not None]
+            text = json.dumps({**found, "lsn": max(known)} if known else found, separators=(",", ":"))
+            stored.put(key, jpype.JArray(jpype.JByte)(text.encode()))
+    out = jpype.JClass("java.io.ByteArrayOutputStream")()
+    stream = jpype.JClass("java.io.ObjectOutputStream")(out)
+    stream.writeObject(stored)
+    stream.close()
+    return bytes(out.toByteArray())
+
+
+def _stored(content: bytes) -> Any:
+    """The map of byte arrays that a file of offsets holds, of Java; None if it is not whole."""
     import jpype
 
     try:
         stream = jpype.JClass("java.io.ObjectInputStream")(
             jpype.JClass("java.io.ByteArrayInputStream")(jpype.JArray(jpype.JByte)(content))
         )
-        values = [bytes(value) for value in stream.readObject().values() if value is not None]
+        return stream.readObject()
     except jpype.JException:
         return None
-    found: dict[str, Any] | None = json.loads(values[0]) if values else None
-    return found
 
 
 def _record(event: Any) -> Record:

@@ -143,6 +143,10 @@ class Progress:
         if self.offsets.exists():
             _replace(self._kept, self.offsets.read_bytes())
 
+    def put_offsets(self, content: bytes) -> None:
+        """Have Debezium begin with these offsets; it must not be at work."""
+        _replace(self.offsets, content)
+
     def kept_offsets(self) -> bytes | None:
         """The copy; None if there is none."""
         return self._kept.read_bytes() if self._kept.exists() else None

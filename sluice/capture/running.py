@@ -17,7 +17,7 @@ from types import FrameType
 
 from sluice.capture.configuration import Capture
 from sluice.capture.database import Database, Slot, connected
-from sluice.capture.engine import Engine, properties, start_java, stored_offsets
+from sluice.capture.engine import Engine, offsets_after_commit, properties, start_java, stored_offsets
 from sluice.capture.progress import HEADER, Position, Progress
 from sluice.capture.slots import LOST, trouble
 from sluice.capture.writer import Writer
@@ -171,13 +171,14 @@ def _ready(capture: Capture, progress: Progress, database: Database) -> None:
         offsets = stored_offsets(kept) if kept else None
         if kept is None or offsets is None:
             raise CaptureError(f"{progress.offsets} is damaged. " + LOST.format(name=capture.name))
-        progress.offsets.write_bytes(kept)
+        content = kept
     reached = max(int(offsets.get(key) or 0) for key in ("lsn", "lsn_proc", "lsn_commit"))
     if slot is not None and slot.confirmed > reached:
         raise CaptureError(
             f"The slot {capture.slot} of the capture {capture.name} is at {slot.confirmed}, past what was captured "
             f"({reached}): it was made anew or moved on by somebody. " + LOST.format(name=capture.name)
         )
+    progress.put_offsets(offsets_after_commit(content))
 
 
 def _wait(

@@ -133,3 +133,34 @@ def test_killed_at_random_points_each_change_is_there_once(source: Source, parti
         by_transaction.setdefault(transaction, []).append(place)
     assert all(sorted(places) == list(range(1, len(places) + 1)) for places in by_transaction.values())
     assert len(streamed) > 200
+
+
+@pytest.mark.parametrize("stopped", ["killed", "properly"])
+def test_what_was_open_when_it_stopped_is_captured_when_it_commits(source: Source, stopped: str) -> None:
+    source.sql("CREATE TABLE items (id INT PRIMARY KEY, v TEXT)")
+    source.define("public.items")
+    source.once()
+    sessions = [source.session() for _ in range(3)]
+    # Their changes lie before what is captured meanwhile, their commits behind it.
+    for number, session in enumerate(sessions):
+        session(f"BEGIN; INSERT INTO items SELECT {number} * 10 + i, 'open' FROM generate_series(1, 5) AS i")
+    process = source.start("run", source.name)
+    for number in range(100, 110):
+        source.sql(f"INSERT INTO items VALUES ({number}, 'between')")
+        sessions[0](f"INSERT INTO items VALUES ({number + 100}, 'open')")
+    end = time.monotonic() + 120
+    while written(source) < 10:
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+    # One commits before it goes on, one while nobody looks, one when it has gone on.
+    process.send_signal(signal.SIGKILL if stopped == "killed" else signal.SIGTERM)
+    process.communicate()
+    sessions[0]("COMMIT")
+    source.once()
+    sessions[1]("COMMIT")
+    sessions[2]("COMMIT")
+    source.once()
+    events = source.events("items")
+    assert sorted(e.key["id"] for e in events) == sorted(table(source, "items"))
+    assert replayed(events) == table(source, "items")
+    assert [position(e) for e in events] == sorted({position(e) for e in events})
