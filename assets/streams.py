@@ -5,7 +5,7 @@ rows alike.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -36,9 +36,15 @@ class StreamConfig(dg.Config):
     force: bool = False  # set rows aside one by one where the batch would be refused
 
 
-def build_stream_assets(contracts: Sequence[Contract], settings: Settings) -> list[dg.AssetsDefinition]:
-    """One asset, with its checks, per contract with a stream."""
-    return [build_stream_asset(contract, settings) for contract in contracts if contract.stream]
+def build_stream_assets(
+    contracts: Sequence[Contract], settings: Settings, writers: Mapping[str, dg.AssetKey] | None = None
+) -> list[dg.AssetsDefinition]:
+    """One asset, with its checks, per contract with a stream; `writers` are the assets that write topics, by topic."""
+    return [
+        build_stream_asset(contract, settings, (writers or {}).get(contract.stream.topic))
+        for contract in contracts
+        if contract.stream
+    ]
 
 
 def stream_key(contract: Contract) -> dg.AssetKey:
@@ -46,8 +52,10 @@ def stream_key(contract: Contract) -> dg.AssetKey:
     return dg.AssetKey(["bronze", f"{contract.name}_stream"])
 
 
-def build_stream_asset(contract: Contract, settings: Settings) -> dg.AssetsDefinition:
-    """The asset `bronze/<source>_stream` and its checks, all from the contract."""
+def build_stream_asset(
+    contract: Contract, settings: Settings, writer: dg.AssetKey | None = None
+) -> dg.AssetsDefinition:
+    """The asset `bronze/<source>_stream` and its checks, all from the contract; `writer` is what writes its topic."""
     stream = stream_of(contract)
     key = stream_key(contract)
 
@@ -68,6 +76,7 @@ def build_stream_asset(contract: Contract, settings: Settings) -> dg.AssetsDefin
             "topic": stream.topic,
         },
         code_version=contract.hash,
+        deps=[writer] if writer else None,
         freshness_policy=(
             dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=contract.latency_hours))
             if contract.latency_hours

@@ -9,7 +9,7 @@ import pytest
 from dagster import DagsterRunStatus
 
 from resources.lake import LakeResource
-from sensors.landing import ATTEMPTS, DELIVERY_TAG, SOURCE_TAG
+from sensors.attempts import ATTEMPTS, DELIVERY_TAG, SOURCE_TAG
 from sensors.streams import decide, stream_sensor
 from sluice.contracts import Contract
 from sluice.eventlog import Message, open_log
