@@ -101,6 +101,12 @@ test-faults: $(VENV)/dev ## kill FAULT_KILLS processes (200) from FAULT_SEED (a 
 	FAULT_KILLS=$(or $(FAULT_KILLS),200) FAULT_SEED=$$seed $(BIN)/python -m pytest -rP $(WORKERS) \
 	  tests/faults tests/e2e/test_daemon_killed.py tests/sluice/test_verification.py
 
+.PHONY: test-streams
+test-streams: $(VENV)/dev ## STREAM_EVENTS events (1000000), STREAM_CHANGES changes (100000), STREAM_KILLS kills (24) from FAULT_SEED, all real
+	@seed=$(or $(FAULT_SEED),$$RANDOM$$RANDOM); echo "FAULT_SEED=$$seed"; \
+	STREAM_EVENTS=$(or $(STREAM_EVENTS),1000000) STREAM_CHANGES=$(or $(STREAM_CHANGES),100000) \
+	STREAM_KILLS=$(or $(STREAM_KILLS),24) FAULT_SEED=$$seed $(BIN)/python -m pytest -rP tests/faults/test_streams.py
+
 # What the contracts are compared with: the commit before, or for instance origin/main. A shallow clone may have neither.
 CONTRACTS_SINCE ?= HEAD^
 

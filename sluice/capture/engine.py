@@ -231,10 +231,10 @@ def stored_offsets(content: bytes) -> dict[str, Any] | None:
 def offsets_after_commit(content: bytes) -> bytes:
     """A whole file of offsets, changed so that Debezium goes on behind the last commit it has noted. Needs Java.
 
-    With `lsn_proc` it looks for the event it noted last and drops what the server gives before it finds that, and then
-    whatever lies before it in the database's log. A transaction that was open at the time lies there and commits later:
-    its changes are dropped, and nobody is told. Without, it takes all the server gives, and that begins with the first
-    commit behind `lsn`.
+    With `lsn_proc` it looks through what the server gives for the event it noted last, and drops what comes before it.
+    That is the end of a commit, where the next record of the database's log begins: often a change of a transaction
+    that was open then. It is taken for the one noted, and dropped with all its transaction has changed before. Without,
+    Debezium takes whatever the server gives, which begins with the first transaction that commits behind `lsn`.
     """
     import jpype
 

@@ -12,4 +12,9 @@ import pytest
 KILLS = int(os.environ.get("FAULT_KILLS", "2"))
 SEED = int(os.environ.get("FAULT_SEED", "20261121"))
 
+# Of the streams' test (test_streams.py); `make test-streams` sets a hundred thousand, a million and two dozen.
+STREAM_CHANGES = int(os.environ.get("STREAM_CHANGES", "2000"))
+STREAM_EVENTS = int(os.environ.get("STREAM_EVENTS", "20000"))
+STREAM_KILLS = int(os.environ.get("STREAM_KILLS", "6"))
+
 deep = pytest.mark.skipif("FAULT_KILLS" not in os.environ, reason="takes long: make test-faults")
