@@ -1,9 +1,10 @@
 """Who makes what the streams' test sends: a shop whose database changes, and a producer of its events.
 
 Each is a process that may be killed at any point, `python -m tests.faults.stream_sources changes | events …`; started
-again it goes on from what database or broker have committed. Both can tell the truth afterwards: the database keeps an
-account of each change in the change's own transaction, and event number n is a function of n, written down twice, in
-Python for the producer and in SQL for whoever compares.
+again it goes on from what database or broker have committed. It takes its time until there is a file that says hurry:
+so it is at work for as long as others are killed, however long that takes on a machine. Both can tell the truth
+afterwards: the database keeps an account of each change in the change's own transaction, and event number n is a
+function of n, written down twice, in Python for the producer and in SQL for whoever compares.
 """
 
 from __future__ import annotations
@@ -110,7 +111,20 @@ def events_truth(count: int) -> str:
     FROM range({count}) AS numbers (n)"""
 
 
-def produce(brokers: str, count: int, rate: float, seed: int) -> None:
+class Pace:
+    """So many a second, counted from what there is, until the file is there; from then on as fast as it goes."""
+
+    def __init__(self, rate: float, hurry: Path, done: int) -> None:
+        self._rate, self._hurry = rate, hurry
+        self._began = time.monotonic() - done / rate
+
+    def keep(self, done: int) -> None:
+        """Wait until it is time for more than so many."""
+        while time.monotonic() < self._began + done / self._rate and not self._hurry.exists():
+            time.sleep(0.02)
+
+
+def produce(brokers: str, count: int, rate: float, hurry: Path) -> None:
     """Send events up to number `count`, so many a second, in transactions of which a fifth is aborted."""
     settings = {
         "bootstrap.servers": brokers,
@@ -122,10 +136,10 @@ def produce(brokers: str, count: int, rate: float, seed: int) -> None:
     # Whatever a producer of before has left open is aborted; only then it is certain what was committed.
     producer.init_transactions(60)
     number = _sent(brokers)
-    rng = random.Random(seed + number)
-    began = time.monotonic() - number / rate
+    rng = random.Random(number)
+    pace = Pace(rate, hurry, number)
     while number < count:
-        stop = min(number + rng.randint(1, max(2, int(rate))), count)
+        stop = min(number + rng.randint(1, max(2, int(rate))), count)  # up to a second's
         commit = rng.random() < 0.8
         producer.begin_transaction()
         for each in range(number, stop):
@@ -137,7 +151,7 @@ def produce(brokers: str, count: int, rate: float, seed: int) -> None:
         (producer.commit_transaction if commit else producer.abort_transaction)(60)
         number = stop if commit else number
         print(number, flush=True)
-        time.sleep(max(0.0, began + number / rate - time.monotonic()))
+        pace.keep(number)
     # A commit returns before its markers are in the log; who takes the name over waits for them.
     Producer(settings).init_transactions(60)
 
@@ -167,7 +181,7 @@ def _sent(brokers: str) -> int:
             return found
 
 
-def change(server: Server, database: str, count: int, rate: float, seed: int) -> None:
+def change(server: Server, database: str, count: int, rate: float, hurry: Path) -> None:
     """Change rows until the account has `count` changes, so many a second, in transactions that interleave."""
     sessions = [Session(server, database) for _ in range(SESSIONS)]
 
@@ -175,8 +189,8 @@ def change(server: Server, database: str, count: int, rate: float, seed: int) ->
         return int(sessions[0]("SELECT count(*) FROM account WHERE op <> 'r'")[0])
 
     done = made()
-    rng = random.Random(seed + done)
-    began = time.monotonic() - done / rate
+    rng = random.Random(done)
+    pace = Pace(rate, hurry, done)
     is_open = [False] * SESSIONS
     statements = 0
     while done < count:
@@ -190,26 +204,28 @@ def change(server: Server, database: str, count: int, rate: float, seed: int) ->
         if not is_open[which]:
             sessions[which]("ROLLBACK" if rng.random() < 0.15 else "COMMIT")
         statements += 1
+        # A statement changes some ten rows; what was committed is asked for now and then.
+        pace.keep(done + 10 * (statements % 20))
         if statements % 20 == 0:
             done = made()
             print(done, flush=True)
-            time.sleep(max(0.0, began + done / rate - time.monotonic()))
-    for session in sessions:
-        session("COMMIT")
+    for session, begun in zip(sessions, is_open, strict=True):
+        if begun:
+            session("COMMIT")
         session.close()
 
 
 def main() -> None:
-    """`changes PORT DATABASE COUNT RATE SEED` or `events BROKERS COUNT RATE SEED`."""
+    """`changes PORT DATABASE COUNT RATE HURRY` or `events BROKERS COUNT RATE HURRY`."""
     what, *given = sys.argv[1:]
     if what == "events":
-        brokers, count, rate, seed = given
-        produce(brokers, int(count), float(rate), int(seed))
+        brokers, count, rate, hurry = given
+        produce(brokers, int(count), float(rate), Path(hurry))
     else:
-        port, database, count, rate, seed = given
+        port, database, count, rate, hurry = given
         binary = programs()
         assert binary is not None
-        change(Server(binary, Path(), int(port)), database, int(count), float(rate), int(seed))
+        change(Server(binary, Path(), int(port)), database, int(count), float(rate), Path(hurry))
 
 
 if __name__ == "__main__":

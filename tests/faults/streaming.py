@@ -72,12 +72,14 @@ class Worker:
                 [*mortal, *self.command], cwd=PROJECT, env=environment, stdout=log, stderr=log
             )
 
-    def kill(self) -> None:
-        """End it at once, wherever it is."""
-        if self.process is not None:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait()
-            self.process = None
+    def kill(self) -> bool:
+        """End it at once, wherever it is; false if it was not there."""
+        if self.process is None or self.process.poll() is not None:
+            return False
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+        return True
 
     @property
     def has_worked(self) -> bool:
@@ -95,6 +97,7 @@ class Platform:
         self.folder, self.server, self.broker = folder, server, broker
         self.home = folder / "home"
         self.home.mkdir()
+        self.hurry = folder / "hurry"
         self.killed: Counter[str] = Counter()
         self._environment = {
             **os.environ,
@@ -179,7 +182,10 @@ class Platform:
         return all(worker.has_worked for worker in self.workers.values())
 
     def kill(self, what: str, rng: random.Random) -> None:
-        """Kill somebody, of the kinds KINDS, while he works; he comes back after a moment."""
+        """Kill somebody, of the kinds KINDS, at work; he comes back after a moment. Who is not there is let be.
+
+        The generator says who of several, and how long each step takes.
+        """
         if what in ("broker", "database"):
             (self.broker.kill if what == "broker" else self.server.crash)()
             self.wait(lambda: False, rng.uniform(0, 3))
@@ -187,13 +193,15 @@ class Platform:
         else:
             worker = self.workers[rng.choice(SOURCES) if what == "reader" else what]
             self.wait(lambda: worker.has_worked, _IDLE_SECONDS)
-            time.sleep(rng.uniform(0, 1))
-            worker.kill()
+            self.wait(lambda: False, rng.uniform(0, 1))
+            if not worker.kill():
+                return
             time.sleep(rng.uniform(0, 1))
         self.killed[what] += 1
 
     def drain(self) -> None:
-        """Wait until all is made, end everybody, and let capture and readers come to their end undisturbed."""
+        """Have all made that is to be made, end everybody, and let capture and readers finish undisturbed."""
+        self.hurry.touch()
         makers = [worker for worker in self.workers.values() if worker.ends]
         assert self.wait(lambda: all(maker.done for maker in makers)), [_end(maker.log) for maker in makers]
         self.close()
@@ -219,11 +227,12 @@ class Platform:
                 trace=self.home / "captures" / "shop" / "offsets.kept",
             ),
             "producer": worker(
-                "producer", makers, "events", self.broker.brokers, str(events), str(events / seconds), "1", ends=True
+                "producer", makers, "events", self.broker.brokers, str(events), str(events / seconds),
+                str(self.hurry), ends=True,
             ),
             "changes": worker(
                 "changes", makers, "changes", str(self.server.port), self.database, str(changes),
-                str(changes / seconds), "2", ends=True,
+                str(changes / seconds), str(self.hurry), ends=True,
             ),
             **{source: worker(source, "sluice", "stream", "run", source, "--for", "7200") for source in SOURCES},
         }  # fmt: skip
