@@ -28,13 +28,17 @@ from sluice.settings import PROJECT, load_settings
 from tests import kafka as kafka_server
 from tests.postgres import Server, programs, serving
 
-# Files of tests that ask for the fixture `kafka`.
+# Files of tests that ask for the fixture `kafka`, or start a broker of their own.
 WITH_KAFKA = {
+    "tests/benchmarks/test_stream_benchmarks.py",
     "tests/sluice/eventlog/test_event_log.py",
     "tests/sluice/eventlog/test_kafka_log.py",
     "tests/sluice/eventlog/test_kafka_streams.py",
     "tests/sluice/test_topics_command.py",
 }
+
+# Besides those of tests/e2e, files of tests that start Dagster's daemon.
+WITH_DAEMON = {"tests/benchmarks/test_latency_benchmark.py"}
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -54,7 +58,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
             scope: str = super()._split_scope(nodeid)
             if scope in WITH_KAFKA:
                 return "kafka"
-            return "tests/e2e" if scope.startswith("tests/e2e/") else scope
+            return "tests/e2e" if scope.startswith("tests/e2e/") or scope in WITH_DAEMON else scope
 
     return Scheduling(config, log)
 
