@@ -26,8 +26,8 @@ def test_an_event_and_a_commit_come_to_a_reader(tmp_path: Path) -> None:
     result = latency.run(1)
     events, commits, builds = result.timings
     assert (len(events.seconds), len(commits.seconds)) == (1, 1)
-    # That of the snapshot, and that of the commit.
-    assert len(builds.seconds) >= 2
+    # That of the snapshot. That of the commit is seen when it is published, and may not have ended then.
+    assert len(builds.seconds) >= 1
     assert Result.of(result.data()) == result
     assert ET.parse(chart.draw(result, tmp_path)).getroot().tag.endswith("svg")
     assert "95th percentile" in result.text()
