@@ -55,8 +55,8 @@ WAKE_EVERY_SECONDS = 15.0
 LIVE_LOOK_SECONDS = 0.05
 PUBLISHED_LOOK_SECONDS = 0.25
 
-# Until something has come that takes seconds or, through a build, a minute or two.
-PATIENCE_SECONDS = 300.0
+# Until something has come that takes seconds or, through a build, a minute or two; ten times that on a busy machine.
+PATIENCE_SECONDS = 600.0
 
 
 def run(probes: int) -> Result:

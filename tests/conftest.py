@@ -32,13 +32,17 @@ from tests.postgres import Server, programs, serving
 from tests.sluice.capture.source import Source
 from tests.sluice.capture.source import missing as lacking_for_captures
 
-# Files of tests that ask for the fixture `kafka`.
+# Files of tests that ask for the fixture `kafka`, or start a broker of their own.
 WITH_KAFKA = {
+    "tests/benchmarks/test_stream_benchmarks.py",
     "tests/sluice/eventlog/test_event_log.py",
     "tests/sluice/eventlog/test_kafka_log.py",
     "tests/sluice/eventlog/test_kafka_streams.py",
     "tests/sluice/test_topics_command.py",
 }
+
+# Besides those of tests/e2e, files of tests that start Dagster's daemon.
+WITH_DAEMON = {"tests/benchmarks/test_latency_benchmark.py"}
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -58,7 +62,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
             scope: str = super()._split_scope(nodeid)
             if scope in WITH_KAFKA:
                 return "kafka"
-            return "tests/e2e" if scope.startswith("tests/e2e/") else scope
+            return "tests/e2e" if scope.startswith("tests/e2e/") or scope in WITH_DAEMON else scope
 
     return Scheduling(config, log)
 

@@ -1,6 +1,6 @@
-"""The benchmarks of streams on tiny sizes: all sides take the same events, and what went astray stops a measurement.
+"""The benchmark of streams on tiny sizes: all sides take the same events, and what went astray stops a measurement.
 
-Brokers, databases and processes are real. No test asserts a time.
+Brokers and processes are real. No test asserts a time.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from benchmarks import bare_consumer, chart, latency, stream
+from benchmarks import bare_consumer, chart, stream
 from benchmarks.measure import Result
 from deploy.kafka_broker import missing as missing_broker
 from sluice.eventlog import Message, open_log
 from tests.conftest import go_without
-from tests.sluice.capture.source import missing as missing_capture
 
 EVENTS = 1_501  # two that break a rule
 
@@ -76,17 +75,3 @@ def test_both_ways_to_take_values_apart_give_the_same_rows() -> None:
     by_rows, at_once = (p(values, schema) for p in (bare_consumer.with_json_loads, bare_consumer.with_arrow))
     assert by_rows.to_pylist() == [{"id": "a", "n": 1}, {"id": "é", "n": None}, {"id": "c", "n": None}]
     assert at_once.equals(by_rows)
-
-
-@pytest.mark.parametrize(("seconds", "found"), [([7.0], 7.0), ([float(n) for n in range(101)], 95.0)])
-def test_a_percentile_is_that_of_the_values(seconds: list[float], found: float) -> None:
-    assert latency.percentile(seconds, 95) == found
-
-
-@pytest.mark.slow
-def test_an_event_and_a_commit_come_to_a_reader(tmp_path: Path) -> None:
-    if lacking := missing_broker() or missing_capture():
-        go_without(lacking)
-    result = latency.run(1)
-    assert [len(t.seconds) for t in result.timings][:2] == [1, 1]
-    shown(result, tmp_path)
