@@ -39,7 +39,7 @@ help: ## list the targets
 	@echo "CONTRACTS_SINCE=<revision>  lint: what the contracts are compared with ($(CONTRACTS_SINCE))"
 	@echo "PORT=<n>           dev: port of the web UI ($(PORT))"
 	@echo "KAFKA_PORT=<n>     kafka: port of the broker ($(KAFKA_PORT)); it takes the next one, too"
-	@echo 'BENCH_ARGS="..."   bench: history daily facts ingest overhead year; --runs 3 --size 1 --rows 1000000; --help'
+	@echo 'BENCH_ARGS="..."   bench: history daily facts ingest overhead year stream latency; --runs 3 --size 1 --rows 1000000; --help'
 
 $(VENV)/python-checked:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else 1)' 2>/dev/null || \

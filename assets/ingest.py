@@ -56,7 +56,7 @@ def build_ingest_asset(contract: Contract, settings: Settings) -> dg.AssetsDefin
         },
         code_version=contract.hash,
         partitions_def=definition,
-        deps=[dg.AssetKey(["landing", contract.name])] if contract.rest is not None else None,
+        deps=[dg.AssetKey(["landing", contract.name])] if contract.rest or contract.pull else None,
         # A year is one run, not 365: the engine takes many batches in one statement. (Beta in Dagster 1.13: the
         # parameter has been there unchanged since 1.4 and nothing else gives single-run backfills.)
         backfill_policy=dg.BackfillPolicy.single_run(),

@@ -5,7 +5,7 @@ rows alike.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -24,7 +24,8 @@ from sluice.streams import StreamResult, read_until
 # A run ends after so many transactions of 250,000 messages, so that a backlog is some runs, each of a few minutes.
 BATCHES_A_RUN = 20
 
-# While a run goes on, what it has read is told this often, for the warehouse to be built meanwhile.
+# While a run goes on, what it has read is told so soon, for the warehouse to be built meanwhile; not sooner, or a
+# steady stream would be thousands of events in Dagster's log.
 TELL_SECONDS = 15.0
 
 
@@ -35,9 +36,15 @@ class StreamConfig(dg.Config):
     force: bool = False  # set rows aside one by one where the batch would be refused
 
 
-def build_stream_assets(contracts: Sequence[Contract], settings: Settings) -> list[dg.AssetsDefinition]:
-    """One asset, with its checks, per contract with a stream."""
-    return [build_stream_asset(contract, settings) for contract in contracts if contract.stream]
+def build_stream_assets(
+    contracts: Sequence[Contract], settings: Settings, writers: Mapping[str, dg.AssetKey] | None = None
+) -> list[dg.AssetsDefinition]:
+    """One asset, with its checks, per contract with a stream; `writers` are the assets that write topics, by topic."""
+    return [
+        build_stream_asset(contract, settings, (writers or {}).get(contract.stream.topic))
+        for contract in contracts
+        if contract.stream
+    ]
 
 
 def stream_key(contract: Contract) -> dg.AssetKey:
@@ -45,8 +52,10 @@ def stream_key(contract: Contract) -> dg.AssetKey:
     return dg.AssetKey(["bronze", f"{contract.name}_stream"])
 
 
-def build_stream_asset(contract: Contract, settings: Settings) -> dg.AssetsDefinition:
-    """The asset `bronze/<source>_stream` and its checks, all from the contract."""
+def build_stream_asset(
+    contract: Contract, settings: Settings, writer: dg.AssetKey | None = None
+) -> dg.AssetsDefinition:
+    """The asset `bronze/<source>_stream` and its checks, all from the contract; `writer` is what writes its topic."""
     stream = stream_of(contract)
     key = stream_key(contract)
 
@@ -67,6 +76,7 @@ def build_stream_asset(contract: Contract, settings: Settings) -> dg.AssetsDefin
             "topic": stream.topic,
         },
         code_version=contract.hash,
+        deps=[writer] if writer else None,
         freshness_policy=(
             dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=contract.latency_hours))
             if contract.latency_hours
@@ -77,8 +87,16 @@ def build_stream_asset(contract: Contract, settings: Settings) -> dg.AssetsDefin
         check_specs=_check_specs(contract, key),
     )
     def _read(context: dg.AssetExecutionContext, config: StreamConfig, lake: LakeResource) -> Iterator[object]:
-        total = StreamResult(contract.name, ())
-        told = time.monotonic()
+        total = told = StreamResult(contract.name, ())
+        told_at = time.monotonic()
+
+        def tell() -> None:
+            # Not only with the next batch: the last one before a pause must not wait for the pause to end.
+            nonlocal told, told_at
+            if total is not told and time.monotonic() - told_at > TELL_SECONDS:
+                context.log_event(dg.AssetMaterialization(key, metadata=counts(total)))
+                told, told_at = total, time.monotonic()
+
         with open_log(lake.settings) as log:
             for result in read_until(
                 lake.lake,
@@ -88,12 +106,11 @@ def build_stream_asset(contract: Contract, settings: Settings) -> dg.AssetsDefin
                 force=config.force,
                 seconds=config.seconds,
                 most_batches=None if config.seconds else BATCHES_A_RUN,
+                idle=tell,
             ):
                 total = total.with_more(result)
                 context.log.info(summary_line(result))
-                if time.monotonic() - told > TELL_SECONDS:
-                    context.log_event(dg.AssetMaterialization(key, metadata=counts(total)))
-                    told = time.monotonic()
+                tell()
             yield _result(lake, contract, log, key, total)
 
     return _read

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import duckdb
 
-from benchmarks import chart, daily, facts, history, ingest, overhead, report, year
+from benchmarks import chart, daily, facts, history, ingest, latency, overhead, report, stream, year
 from benchmarks.measure import Result, Timing, machine
 from sluice.errors import SluiceError
 
-NAMES = ("history", "daily", "facts", "ingest", "overhead", "year")
+NAMES = ("history", "daily", "facts", "ingest", "overhead", "year", "stream", "latency")
 
 # Measures nothing, and makes charts and document of the results that are there.
 RENDER = "render"
@@ -71,6 +71,12 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=[1_000_000, 10_000_000],
         help="ingest: order lines, each number a measurement of its own (1,000,000 10,000,000)",
     )
+    parser.add_argument(
+        "--events", type=_at_least_one, default=1_000_000, help="stream: messages in the topic (1,000,000)"
+    )
+    parser.add_argument(
+        "--probes", type=_at_least_one, default=60, help="latency: events, and commits, whose way is timed (60)"
+    )
     parser.add_argument("--landing", type=Path, help="year: a landing area; a simulated shop's when left out")
     parser.add_argument("--days", type=_at_least_one, default=30, help="year: days the simulated shop trades (30)")
     parser.add_argument("--scale", type=float, default=1.0, help="year: size of the simulated shop (1)")
@@ -97,6 +103,10 @@ def _measurements(chosen: argparse.Namespace) -> Iterator[Callable[[], Result]]:
             yield from (partial(ingest.run, rows, chosen.runs, known) for rows in chosen.rows)
         elif name == "year":
             yield partial(year.run, chosen.landing, chosen.runs, chosen.days, chosen.scale)
+        elif name == "stream":
+            yield partial(stream.run, chosen.events, chosen.runs)
+        elif name == "latency":
+            yield partial(latency.run, chosen.probes)
         elif name == "overhead":
             yield partial(overhead.run, chosen.runs)
         else:

@@ -41,23 +41,23 @@ def missing() -> str | None:
     return None
 
 
-def classpath() -> str:
-    """The broker's classes; Maven is asked the first time only, or when one has gone from its cache.
+def classpath(pom: Path = POM) -> str:
+    """The classes a Maven project needs, by default the broker; Maven is asked only when they are not in its cache.
 
     Raises:
         RuntimeError: Maven cannot get them.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sluice"
-    kept = cache / f"kafka-{hashlib.sha256(POM.read_bytes()).hexdigest()[:16]}.classpath"
+    kept = cache / f"kafka-{hashlib.sha256(pom.read_bytes()).hexdigest()[:16]}.classpath"
     if kept.is_file() and all(Path(jar).is_file() for jar in kept.read_text().split(os.pathsep)):
         return kept.read_text()
     cache.mkdir(parents=True, exist_ok=True)
     # Several test processes may ask at once.
     made = kept.with_suffix(f".{os.getpid()}~")
-    asked = ["mvn", "-B", "-q", "-f", str(POM), "dependency:build-classpath", f"-Dmdep.outputFile={made}"]
+    asked = ["mvn", "-B", "-q", "-f", str(pom), "dependency:build-classpath", f"-Dmdep.outputFile={made}"]
     done = subprocess.run(asked, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"Maven cannot get Kafka's classes:\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"Maven cannot get the classes of {pom.name}:\n{done.stdout}{done.stderr}")
     made.rename(kept)
     return kept.read_text()
 

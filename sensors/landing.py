@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 
 import dagster as dg
-from dagster import DagsterRunStatus
 
 from resources.lake import LakeResource
 from resources.partitions import run_tags
+from sensors.attempts import DELIVERY_TAG, SOURCE_TAG, attempt, under_way
 from sluice.arrivals import Arrivals, arrivals
 from sluice.contracts import Contract
 from sluice.errors import SluiceError
@@ -23,22 +23,6 @@ EVERY_SECONDS = 20
 
 # A file still being copied is touched more often than this; one read half would only be read again.
 SETTLE_SECONDS = 2
-
-# A delivery whose run fails as often is left for a person: more tries would fail the same way.
-ATTEMPTS = 3
-
-SOURCE_TAG = "sluice/source"
-DELIVERY_TAG = "sluice/delivery"
-
-UNFINISHED = [
-    DagsterRunStatus.QUEUED,
-    DagsterRunStatus.NOT_STARTED,
-    DagsterRunStatus.STARTING,
-    DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-]
-
-FAILED = [DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 
 
 def landing_sensor(contract: Contract, asset: dg.AssetsDefinition) -> dg.SensorDefinition:
@@ -92,28 +76,17 @@ def decide(
     ready = [k for k in known if not 0 <= now_ns - found.newest_mtime_ns[k] < SETTLE_SECONDS * 1_000_000_000]
     if not ready:
         return dg.SkipReason("Files are still being written.")
-    under_way = instance.get_runs(dg.RunsFilter(tags={SOURCE_TAG: source}, statuses=UNFINISHED), limit=1)
-    if under_way:
-        return dg.SkipReason(
-            f"Run {under_way[0].run_id} of {source} is under way; what it leaves is looked at after it."
-        )
     delivery = found.delivery(ready)
-    tag = {DELIVERY_TAG: delivery}
-    failed = instance.get_runs_count(dg.RunsFilter(tags=tag, statuses=FAILED))
-    if failed >= ATTEMPTS:
-        return dg.SkipReason(
+    return attempt(
+        instance,
+        source,
+        delivery,
+        selection,
+        lambda failed: (
             f"{len(ready)} partitions failed {failed} times (first {ready[0]}). Look at the runs tagged {DELIVERY_TAG}="
             f"{delivery}, mend the cause and materialize the partitions, or deliver the files again."
-        )
-    return dg.SensorResult(
-        [
-            dg.RunRequest(
-                # Content that comes back after another was loaded is a run of its own.
-                run_key=f"{delivery}:{instance.get_runs_count(dg.RunsFilter(tags=tag))}",
-                asset_selection=list(selection),
-                tags={**run_tags(ready, definition), SOURCE_TAG: source, DELIVERY_TAG: delivery},
-            )
-        ]
+        ),
+        tags=run_tags(ready, definition),
     )
 
 
@@ -137,8 +110,9 @@ def inventory_sensor(contracts: Sequence[Contract], key: dg.AssetKey) -> dg.Sens
                 return dg.SkipReason(f"{sum(len(files) for *_, files in astray)} unroutable files, all in the books.")
         except SluiceError as error:
             return dg.SkipReason(str(error))
-        if context.instance.get_runs(dg.RunsFilter(tags=tag, statuses=UNFINISHED), limit=1):
-            return dg.SkipReason("An inventory is under way.")
+        waiting = under_way(context.instance, key.to_user_string())
+        if waiting is not None:
+            return waiting
         return dg.SensorResult([dg.RunRequest(asset_selection=[key], tags=tag)])
 
     return _sensor

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from resources.partitions import run_tags
+from sensors.attempts import SOURCE_TAG, under_way
 from sluice.contracts import Contract
 from sluice.rest import scheduled_days
 
@@ -25,6 +26,13 @@ def stream_job(source: str, key: dg.AssetKey) -> "UnresolvedAssetJobDefinition":
     """A job that reads what waits in the topic of one source."""
     return dg.define_asset_job(
         f"stream_{source}", dg.AssetSelection.assets(key), description=f"Read the topic of {source} into bronze."
+    )
+
+
+def capture_job(name: str, key: dg.AssetKey) -> "UnresolvedAssetJobDefinition":
+    """A job that captures the changes of one database; with `seconds` in its configuration, for so long."""
+    return dg.define_asset_job(
+        f"capture_{name}", dg.AssetSelection.assets(key), description=f"Write the changes of {name} into its topics."
     )
 
 
@@ -124,3 +132,42 @@ def fetch_schedule(
         return dg.RunRequest(run_key=moment.isoformat(), tags=run_tags(keys, definition))
 
     return _fetch
+
+
+def pull_job(contract: Contract, key: dg.AssetKey) -> "UnresolvedAssetJobDefinition":
+    """A job that pulls what changed in the database of one source; the landing sensor ingests it."""
+    return dg.define_asset_job(
+        f"pull_{contract.name}",
+        dg.AssetSelection.assets(key),
+        description=f"Pull what changed of {contract.name} from its database into the landing area.",
+    )
+
+
+def pull_schedule(
+    contract: Contract, job: "UnresolvedAssetJobDefinition", key: dg.AssetKey
+) -> dg.ScheduleDefinition | None:
+    """Pulls a source as often as its contract says; None where it does not.
+
+    On from the start unless the contract says `active: false`, as what is fetched.
+    """
+    schedule = contract.pull.schedule if contract.pull else None
+    if schedule is None:
+        return None
+    source = "/".join(key.path)
+
+    @dg.schedule(
+        name=f"scheduled_pull_{contract.name}",
+        job=job,
+        cron_schedule=schedule.cron,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING if schedule.active else dg.DefaultScheduleStatus.STOPPED,
+        description="Pulls what changed since the last pull.",
+    )
+    def _pull(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        # A pull that takes longer than the pause between two has no other waiting behind it: the next asks for all.
+        waiting = under_way(context.instance, source)
+        if waiting is not None:
+            return waiting
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat(), tags={SOURCE_TAG: source})
+
+    return _pull

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from resources.lake import LakeResource
-from sensors.landing import ATTEMPTS, DELIVERY_TAG, FAILED, SOURCE_TAG, UNFINISHED
+from sensors.attempts import DELIVERY_TAG, attempt
 from sluice.contracts import Contract, Stream
 from sluice.errors import SluiceError
 from sluice.eventlog import open_log
@@ -77,26 +77,17 @@ def decide(
     if last is not None and records < stream.rows and 0 <= (now - last).total_seconds() < stream.seconds:
         return dg.SkipReason(f"{records} messages wait, for {stream.seconds:g} seconds at most.")
     source = "/".join(key.path)
-    under_way = instance.get_runs(dg.RunsFilter(tags={SOURCE_TAG: source}, statuses=UNFINISHED), limit=1)
-    if under_way:
-        return dg.SkipReason(f"Run {under_way[0].run_id} is reading; what it leaves is looked at after it.")
     # By where reading stands and the contract: what a run could not get past, the next cannot either, until somebody
     # mends the contract or moves the position.
     places = [(each.partition, each.next_offset) for each in waiting]
     delivery = hashlib.sha256(repr((contract.name, contract.hash, stream, places)).encode()).hexdigest()[:16]
-    tag = {DELIVERY_TAG: delivery}
-    failed = instance.get_runs_count(dg.RunsFilter(tags=tag, statuses=FAILED))
-    if failed >= ATTEMPTS:
-        return dg.SkipReason(
+    return attempt(
+        instance,
+        source,
+        delivery,
+        [key],
+        lambda failed: (
             f"{records} messages wait, but reading them failed {failed} times. Look at the runs tagged "
             f"{DELIVERY_TAG}={delivery}, mend the cause and materialize {source}, with force: true if need be."
-        )
-    return dg.SensorResult(
-        [
-            dg.RunRequest(
-                run_key=f"{delivery}:{instance.get_runs_count(dg.RunsFilter(tags=tag))}",
-                asset_selection=[key],
-                tags={SOURCE_TAG: source, DELIVERY_TAG: delivery},
-            )
-        ]
+        ),
     )

@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from sluice.commands import (
     backup,
@@ -34,6 +35,7 @@ from sluice.settings import PROJECT, Settings, load_settings
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="sluice", description="Look after the lake.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('sluice')}")
     commands = parser.add_subparsers(dest="command", required=True)
     sync = commands.add_parser("sync", help="check the contracts and write the dbt sources made from them")
     books = commands.add_parser("books", help="show the ledger per source; exit 1 if it does not balance")
@@ -61,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     query.add_argument(
         "--live", action="store_true", help="the lake as it is now, for the views live_*; nothing pinned"
     )
+    query.add_argument("--csv", action="store_true", help="all rows as CSV, for other programs; a null is empty")
     for command, run in ((sync, _sync), (books, _books), (published, _published), (query, _query), (pull, _pull)):
         command.set_defaults(run=run)
     given = sys.argv[1:] if arguments is None else arguments
@@ -166,7 +169,10 @@ def _query(settings: Settings, chosen: argparse.Namespace) -> int:
     with connect(settings, as_of=chosen.as_of, live=chosen.live) as con:
         try:
             result = con.sql(chosen.sql)
-            if result is not None:
+            if result is not None and chosen.csv:
+                # Not JSON: DuckDB writes a DECIMAL there as a double.
+                result.write_csv("/dev/stdout")
+            elif result is not None:
                 result.show(max_width=180, max_rows=100)
         except duckdb.Error as error:
             print(f"sluice: {damaged(str(error), settings) or error}", file=sys.stderr)

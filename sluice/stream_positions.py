@@ -95,7 +95,7 @@ def last_read(con: duckdb.DuckDBPyConnection, contract: Contract) -> datetime | 
     """When a batch of a source's topic was last written, UTC; None before the first."""
     row = con.execute(
         "SELECT max(l.ingested_at) FROM ops.ledger AS l SEMI JOIN ops.stream_positions AS p "
-        "ON p.batch_id = l.batch_id WHERE l.source = ? AND p.source = l.source",
+        "ON p.batch_id = l.batch_id AND p.source = l.source WHERE l.source = ?",
         [contract.name],
     ).fetchone()
     return row[0] if row else None

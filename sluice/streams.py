@@ -125,6 +125,7 @@ def read_until(
     seconds: float = 0.0,
     most_batches: int | None = None,
     stop: Callable[[], bool] = lambda: False,
+    idle: Callable[[], None] = lambda: None,
 ) -> Iterator[StreamResult]:
     """Read batch after batch: until nothing waits, or, with `seconds`, whatever comes within that time.
 
@@ -137,6 +138,7 @@ def read_until(
         seconds: how long to go on looking for more.
         most_batches: end after so many transactions, that a run is bounded.
         stop: asked between batches; true ends it.
+        idle: called each time nothing waits, several times a second while that lasts.
 
     Yields:
         What each transaction read; none without a batch.
@@ -154,9 +156,10 @@ def read_until(
             if result.batches:
                 done += 1
                 yield result
-            elif time.monotonic() >= until:
-                return
             else:
+                idle()
+                if time.monotonic() >= until:
+                    return
                 time.sleep(min(_LOOK_AGAIN_SECONDS, max(until - time.monotonic(), 0)))
             if seconds and time.monotonic() >= until:
                 return

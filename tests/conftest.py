@@ -6,7 +6,9 @@ Everything is real (DuckDB, DuckLake, files below tmp_path); nothing is mocked. 
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,14 +29,20 @@ from sluice.records import FileFault, SourceFile, extract
 from sluice.settings import PROJECT, load_settings
 from tests import kafka as kafka_server
 from tests.postgres import Server, programs, serving
+from tests.sluice.capture.source import Source
+from tests.sluice.capture.source import missing as lacking_for_captures
 
-# Files of tests that ask for the fixture `kafka`.
+# Files of tests that ask for the fixture `kafka`, or start a broker of their own.
 WITH_KAFKA = {
+    "tests/benchmarks/test_stream_benchmarks.py",
     "tests/sluice/eventlog/test_event_log.py",
     "tests/sluice/eventlog/test_kafka_log.py",
     "tests/sluice/eventlog/test_kafka_streams.py",
     "tests/sluice/test_topics_command.py",
 }
+
+# Besides those of tests/e2e, files of tests that start Dagster's daemon.
+WITH_DAEMON = {"tests/benchmarks/test_latency_benchmark.py"}
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -54,10 +62,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
             scope: str = super()._split_scope(nodeid)
             if scope in WITH_KAFKA:
                 return "kafka"
-            return "tests/e2e" if scope.startswith("tests/e2e/") else scope
+            return "tests/e2e" if scope.startswith("tests/e2e/") or scope in WITH_DAEMON else scope
 
     return Scheduling(config, log)
 
+
+# Numbers of the databases whose changes are captured.
+_databases = itertools.count()
 
 # A line of the shop's orders that meets its contract, and the header above it.
 ORDERS_HEADER = "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID,Country"
@@ -177,6 +188,33 @@ def postgres() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def logical() -> Iterator[Server]:
+    """A PostgreSQL server with logical replication, where Java and Debezium are there to read it."""
+    lacking = lacking_for_captures()
+    found = programs()
+    if lacking or found is None:
+        go_without(f"{lacking} (apt install postgresql default-jre-headless; make .venv/dev)")
+    # A slot for each test, which stays until the server is gone.
+    with serving(
+        found, wal_level="logical", track_commit_timestamp="on", max_replication_slots="60", max_wal_senders="20"
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def source(logical: Server, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Source]:
+    """A database of this test, and nothing captured yet."""
+    # PostgreSQL cuts longer names off.
+    words = re.sub(r"\W", "_", request.node.name)[:50]
+    name = f"{words}_{next(_databases)}"
+    logical.database(name)
+    # The server's slots are of all its databases.
+    made = Source(logical, name, tmp_path / "home", slot=f"slot_{name.rpartition('_')[2]}")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
 def kafka() -> Iterator[kafka_server.Broker]:
     """A Kafka broker; each test makes topics of its own in it, and leaves it running."""
     lacking = missing()
@@ -224,6 +262,7 @@ def contract_document(
     version: str = "1.0.0",
     stream: dict[str, Any] | None = None,
     rest: dict[str, Any] | None = None,
+    pull: dict[str, Any] | None = None,
     latency: float | None = None,
     **landing: Any,
 ) -> dict[str, Any]:
@@ -244,6 +283,8 @@ def contract_document(
         custom.append({"property": "stream", "value": stream})
     if rest is not None:
         custom.append({"property": "rest", "value": rest})
+    if pull is not None:
+        custom.append({"property": "pull", "value": pull})
     if evolution != "evolve":
         custom.append({"property": "schemaEvolution", "value": evolution})
     sla = [] if latency is None else [{"property": "latency", "value": latency, "unit": "h"}]

@@ -1,4 +1,4 @@
-"""Backup of a lake and restoring it elsewhere: a consistent copy of its catalog, then every file that names.
+"""Backup of a lake and restoring it elsewhere: a consistent copy of its catalog, every file that names, the topics.
 
 Belongs here: the copy, its manifest and checksums, and the way back. Not in a backup, because they are not the lake:
 landing files, settings, contracts, Dagster's instance (docs/backup.md says what becomes of each).

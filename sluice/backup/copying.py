@@ -12,23 +12,26 @@ from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import duckdb
 
 from sluice.backup import catalogs, manifest
 from sluice.backup.manifest import BackedUpFile, Manifest
 from sluice.errors import BackupError, SluiceError, StorageFullError
+from sluice.eventlog.embedded import EmbeddedLog
 from sluice.lake import Lake
 from sluice.publication import current_publication
 from sluice.readers import refresh_readers
 from sluice.settings import Settings, load_settings
 
-DATA = "data/"
+DATA, TOPICS = "data/", "topics/"
 
 # What a backup makes in its folder, with what SQLite keeps beside a database it writes. Nothing else is removed there.
 _MADE = {
     manifest.UNFINISHED,
     DATA.rstrip("/"),
+    TOPICS.rstrip("/"),
     *(
         name + end
         for name in (*catalogs.COPIES.values(), manifest.NAME)
@@ -74,6 +77,8 @@ def back_up(settings: Settings, destination: Path) -> Manifest:
         )
     with _told(destination), _claimed(target):
         contents, files = _copy(settings, data, target)
+        # After the catalog: no position in it is beyond what the topics hold.
+        files |= _copy_topics(settings, target)
         _remove_strays(target, files)
         # Contents before the name that vouches for them.
         os.sync()
@@ -133,15 +138,27 @@ def _copy_file(source: Path, target: Path, name: str, size: int) -> BackedUpFile
     return BackedUpFile(name, *found)
 
 
+def _copy_topics(settings: Settings, target: Path) -> dict[str, BackedUpFile]:
+    """Copy the topics of the embedded log; those of a Kafka are its own."""
+    copied: dict[str, BackedUpFile] = {}
+    with EmbeddedLog(settings.topics_path) as log:
+        for topic in log.topics():
+            for path, file, size in log.stored(topic):
+                name = TOPICS + path.as_posix()
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                copied[name] = BackedUpFile(name, *_written(file, target / name, size))
+    return copied
+
+
 def _remove_strays(target: Path, files: Container[str]) -> None:
     """Remove what an interrupted backup has left that this one does not need."""
-    for path in sorted((target / DATA).rglob("*"), reverse=True):
+    for path in sorted([*(target / DATA).rglob("*"), *(target / TOPICS).rglob("*")], reverse=True):
         if path.is_dir() and not path.is_symlink():
             if not any(path.iterdir()):
                 path.rmdir()
         elif path.relative_to(target).as_posix() not in files:
             path.unlink()
-    for name in _MADE - {manifest.UNFINISHED, DATA.rstrip("/")}:
+    for name in _MADE - {manifest.UNFINISHED, DATA.rstrip("/"), TOPICS.rstrip("/")}:
         if name not in files:
             (target / name).unlink(missing_ok=True)
 
@@ -212,7 +229,7 @@ def _stage(backup: Path, found: Manifest, staging: Path) -> None:
     staging.mkdir(mode=OWNER_ONLY, parents=True)
     (staging / "lake" / "data").mkdir(parents=True)
     for file in found.files:
-        target = staging / "lake" / file.path
+        target = (staging if file.path.startswith(TOPICS) else staging / "lake") / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
         _compare(backup / file.path, file, _copied(backup / file.path, target))
 
@@ -268,11 +285,17 @@ def _digest(path: Path) -> tuple[int, str]:
 
 
 def _copied(source: Path, target: Path) -> tuple[int, str]:
-    """Copy a file, under another name until it is whole; returns its size and SHA-256."""
+    """Copy a file; returns its size and SHA-256."""
+    with source.open("rb") as file:
+        return _written(file, target)
+
+
+def _written(file: BinaryIO, target: Path, most: int | None = None) -> tuple[int, str]:
+    """Copy a file to its end, or so many bytes of it, under another name until it is whole; its size and SHA-256."""
     temporary = target.with_name(target.name + ".part")
     digest, size = hashlib.sha256(), 0
-    with source.open("rb") as file, temporary.open("wb") as copy:
-        while block := file.read(_BLOCK):
+    with temporary.open("wb") as copy:
+        while block := file.read(_BLOCK if most is None else min(_BLOCK, most - size)):
             digest.update(block)
             size += len(block)
             copy.write(block)

@@ -26,7 +26,9 @@ _SLOT = re.compile(r"[a-z0-9_]{1,63}")
 # Debezium puts it into the names of topics, which Kafka limits.
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
-_KEYS = ("connection", "tables", "topicPrefix", "publication", "slot", "partitions", "properties")
+_DAY_SECONDS = 86_400
+
+_KEYS = ("connection", "tables", "topicPrefix", "publication", "slot", "partitions", "properties", "batch")
 
 # What Sluice relies on, and may not be set by hand: order, exactly once, and where secrets and positions are.
 _OWN = re.compile(
@@ -48,6 +50,8 @@ class Capture:
         slot: the replication slot; the capture makes it, and nobody else uses it.
         partitions: of a topic, when it is made.
         properties: of Debezium, besides those Sluice sets.
+        rows: as many changes that wait are captured at once by the sensor.
+        seconds: fewer are, when so long ago something was captured last.
     """
 
     name: str
@@ -58,6 +62,9 @@ class Capture:
     slot: str
     partitions: int
     properties: tuple[tuple[str, str], ...]
+    # A run takes some 7 s on the tests' machine, mostly to start Java: more often would be nothing but starts.
+    rows: int = 10_000
+    seconds: float = 10.0
 
     def topic(self, schema: str, table: str) -> str:
         """The topic of a table, as Debezium names it."""
@@ -150,6 +157,7 @@ def _load(path: Path) -> Capture:
     partitions = given.get("partitions", 1)
     if isinstance(partitions, bool) or not isinstance(partitions, int) or not 1 <= partitions <= 1000:
         raise fail(f"partitions must be a number from 1 to 1000; it is {partitions!r}.")
+    rows, seconds = _batch(given.get("batch") or {}, fail)
     texts = {
         "topicPrefix": (given.get("topicPrefix", name), _PREFIX),
         "slot": (given.get("slot", f"sluice_{name}"), _SLOT),
@@ -167,6 +175,8 @@ def _load(path: Path) -> Capture:
         slot=texts["slot"][0],
         partitions=partitions,
         properties=_properties(given.get("properties") or {}, fail),
+        rows=rows,
+        seconds=seconds,
     )
 
 
@@ -195,3 +205,14 @@ def _properties(given: Any, fail: Any) -> tuple[tuple[str, str], ...]:
     return tuple(
         (str(key), str(value).lower() if isinstance(value, bool) else str(value)) for key, value in given.items()
     )
+
+
+def _batch(given: Any, fail: Any) -> tuple[int, float]:
+    if not isinstance(given, dict) or set(given) - {"rows", "seconds"}:
+        raise fail("batch must be a mapping of rows and seconds.")
+    rows, seconds = given.get("rows", Capture.rows), given.get("seconds", Capture.seconds)
+    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+        raise fail(f"batch.rows is {rows!r}; it must be a number of changes, 1 or more.")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < _DAY_SECONDS:
+        raise fail(f"batch.seconds is {seconds!r}; it must be a number above 0 and below a day.")
+    return rows, float(seconds)

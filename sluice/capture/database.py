@@ -23,14 +23,28 @@ from sluice.lake import literal, quoted
 MARK_PREFIX = "sluice"
 
 
+# Kinds of messages of PostgreSQL's `pgoutput` (protocol 1), by their first byte. A relation is told of before the first
+# change of it; the others begin with the number of theirs.
+_RELATION, _TRUNCATE = b"R", b"T"
+_ROW_CHANGES = (b"I", b"U", b"D")
+
+
 @dataclass(frozen=True)
 class Slot:
-    """A replication slot. Positions are bytes of the database's log since it was made (LSN), as Debezium gives them."""
+    """A replication slot. Positions are bytes of the database's log since it was made (LSN), as Debezium gives them.
+
+    Attributes:
+        active: somebody reads from it now.
+        confirmed: up to where its reader has said that it has all.
+        restart: from where the server must read its log again to decode what follows; 0 of a lost slot.
+        wal_status: `reserved`, `extended`, `unreserved` or `lost`.
+    """
 
     plugin: str
     database: str
     active: bool
     confirmed: int
+    restart: int
     wal_status: str
 
 
@@ -59,10 +73,30 @@ class Database:
         """The capture's slot; None if it is not there."""
         found = self.rows(
             "SELECT plugin, coalesce(database, '') AS database, active, "
-            "coalesce(confirmed_flush_lsn - '0/0', 0)::bigint AS confirmed, coalesce(wal_status, '') AS wal_status "
+            "coalesce(confirmed_flush_lsn - '0/0', 0)::bigint AS confirmed, "
+            "coalesce(restart_lsn - '0/0', 0)::bigint AS restart, coalesce(wal_status, '') AS wal_status "
             f"FROM pg_replication_slots WHERE slot_name = {literal(self._capture.slot)}"
         )
         return Slot(*found[0]) if found else None
+
+    def waiting(self) -> int:
+        """How many changes of captured tables were committed and lie behind the slot; nothing is taken from it.
+
+        The server decodes its log from `Slot.restart` on, so ask only where that is not far.
+
+        Raises:
+            CaptureError: somebody reads from the slot, or it is lost.
+        """
+        whole = ", ".join(str(kind[0]) for kind in (_RELATION, _TRUNCATE))
+        changes = ", ".join(str(kind[0]) for kind in _ROW_CHANGES)
+        found = self.rows(
+            # Of a change no more than its kind and table: five bytes. What rows hold stays where it is.
+            f"SELECT CASE WHEN get_byte(data, 0) IN ({whole}) THEN data ELSE substring(data FROM 1 FOR 5) END "
+            f"AS message, count(*) AS times FROM pg_logical_slot_peek_binary_changes({literal(self._capture.slot)}, "
+            f"NULL, NULL, 'proto_version', '1', 'publication_names', {literal(quoted(self._capture.publication))}) "
+            f"WHERE get_byte(data, 0) IN ({whole}, {changes}) GROUP BY 1"
+        )
+        return _captured([(bytes(message), int(times)) for message, times in found], self._capture)
 
     def drop_slot(self) -> None:
         """Drop the capture's slot if it is there.
@@ -189,6 +223,21 @@ def connected(capture: Capture) -> Iterator[Database]:
         except duckdb.Error as error:
             raise _told(error, capture, connection) from None
         yield Database(con, capture, connection)
+
+
+def _captured(messages: list[tuple[bytes, int]], capture: Capture) -> int:
+    """How many of some messages of `pgoutput`, each with how often it came, are changes of captured tables."""
+    relations = [(message[1:5], tuple(message[5:].split(b"\0")[:2])) for message, _ in messages if message[:1] == b"R"]
+    wanted = {(schema.encode(), table.encode()) for schema, table in capture.tables}
+    numbers = {number for number, name in relations if name in wanted}
+    rows = sum(times for message, times in messages if message[:1] in _ROW_CHANGES and message[1:5] in numbers)
+    # A truncate may be of several tables: behind their count and its options come their numbers.
+    truncates = sum(
+        times
+        for message, times in messages
+        if message[:1] == _TRUNCATE and numbers & {message[at : at + 4] for at in range(6, len(message), 4)}
+    )
+    return rows + truncates
 
 
 def _told(error: duckdb.Error, capture: Capture, connection: str) -> CaptureError | CaptureUnavailableError:

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -149,6 +150,14 @@ class Progress:
     def kept_offsets(self) -> bytes | None:
         """The copy; None if there is none."""
         return self._kept.read_bytes() if self._kept.exists() else None
+
+    @property
+    def noted_at(self) -> datetime | None:
+        """When it was last noted how far the capture is (UTC); None: never."""
+        try:
+            return datetime.fromtimestamp(self._kept.stat().st_mtime, UTC)
+        except FileNotFoundError:
+            return None
 
     def _read(self) -> dict[str, object]:
         if not self._state.exists():

@@ -19,6 +19,7 @@ from sluice.capture.configuration import Capture
 from sluice.capture.database import Database, Slot, connected
 from sluice.capture.engine import Engine, offsets_after_commit, properties, start_java, stored_offsets
 from sluice.capture.progress import HEADER, Position, Progress
+from sluice.capture.slots import LOST, trouble
 from sluice.capture.writer import Writer
 from sluice.connections import password_of, scrub
 from sluice.errors import CaptureError, SluiceError
@@ -27,11 +28,6 @@ from sluice.settings import Settings
 
 # How long a mark may take to come before another is written: the first may have been before the slot was made.
 _MARK_SECONDS = 2.0
-
-_LOST = (
-    "What was committed since cannot be had from it. `sluice capture resnapshot {name}`, then run it again: rows are "
-    "read as they are now, those that are gone end, and changes in between that were overwritten are not known."
-)
 
 
 @dataclass(frozen=True)
@@ -123,13 +119,13 @@ def status(settings: Settings, capture: Capture) -> Status:
     log = open_log(settings)
     with connected(capture) as database:
         slot, end = database.slot(), database.position()
-        trouble = _trouble(capture, progress, slot)
-        if trouble is None:
+        stage = progress.stage
+        wrong = trouble(capture, stage, slot)
+        if wrong is None:
             try:
                 database.check()
             except CaptureError as error:
-                trouble = str(error)
-    stage = progress.stage
+                wrong = str(error)
     return Status(
         capture,
         stage,
@@ -137,7 +133,7 @@ def status(settings: Settings, capture: Capture) -> Status:
         slot,
         None if slot is None else max(end - slot.confirmed, 0),
         tuple(_topic(log, capture.topic(*table)) for table in capture.tables),
-        trouble,
+        wrong,
     )
 
 
@@ -158,9 +154,9 @@ def resnapshot(settings: Settings, capture: Capture) -> None:
 def _ready(capture: Capture, progress: Progress, database: Database) -> None:
     """See that Debezium may go on from where it was, or begin."""
     slot = database.slot()
-    trouble = _trouble(capture, progress, slot)
-    if trouble is not None:
-        raise CaptureError(trouble)
+    wrong = trouble(capture, progress.stage, slot)
+    if wrong is not None:
+        raise CaptureError(wrong)
     if progress.stage != "streaming":
         # Of a slot that is there when a snapshot is taken, Debezium cannot say which commits are in both or in neither.
         # A new slot comes with the very snapshot its stream goes on from.
@@ -174,38 +170,15 @@ def _ready(capture: Capture, progress: Progress, database: Database) -> None:
         kept = progress.kept_offsets()
         offsets = stored_offsets(kept) if kept else None
         if kept is None or offsets is None:
-            raise CaptureError(f"{progress.offsets} is damaged. " + _LOST.format(name=capture.name))
+            raise CaptureError(f"{progress.offsets} is damaged. " + LOST.format(name=capture.name))
         content = kept
     reached = max(int(offsets.get(key) or 0) for key in ("lsn", "lsn_proc", "lsn_commit"))
     if slot is not None and slot.confirmed > reached:
         raise CaptureError(
             f"The slot {capture.slot} of the capture {capture.name} is at {slot.confirmed}, past what was captured "
-            f"({reached}): it was made anew or moved on by somebody. " + _LOST.format(name=capture.name)
+            f"({reached}): it was made anew or moved on by somebody. " + LOST.format(name=capture.name)
         )
     progress.put_offsets(offsets_after_commit(content))
-
-
-def _trouble(capture: Capture, progress: Progress, slot: Slot | None) -> str | None:
-    stage = progress.stage
-    name = f"The slot {capture.slot} of the capture {capture.name}"
-    if stage == "new":
-        if slot is not None:
-            return (
-                f"{name} is there, but this capture has not made it: somebody else may read from it. Choose another "
-                f"slot in captures/{capture.name}.yaml; or if it is left over, `sluice capture resnapshot "
-                f"{capture.name}` drops it."
-            )
-        return None
-    if stage == "streaming" and slot is None:
-        return f"{name} is gone. " + _LOST.format(name=capture.name)
-    if slot is not None and slot.wal_status == "lost":
-        return (
-            f"{name} fell behind further than max_slot_wal_keep_size allows, and the server has let go of its log. "
-            + _LOST.format(name=capture.name)
-        )
-    if slot is not None and slot.plugin != "pgoutput":
-        return f"{name} is of the plugin {slot.plugin}, not pgoutput. Choose another slot."
-    return None
 
 
 def _wait(

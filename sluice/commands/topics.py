@@ -1,4 +1,4 @@
-"""`sluice topics list | create | show | append`: arguments and output. What is done belongs to `sluice.eventlog`."""
+"""`sluice topics`: arguments and output. What is done belongs to `sluice.eventlog` and `sluice.retention`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sluice.commands import count, shown
+from sluice.commands import count, many, moment_utc, shown
 from sluice.errors import EventLogError
 from sluice.settings import Settings
 
@@ -50,6 +50,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     appended.add_argument("name", metavar="NAME")
     appended.add_argument("--key", metavar="FIELD", help="of each line, by whose value it is given to a partition")
     appended.set_defaults(run=_append)
+    trimmed = verbs.add_parser("trim", help="let go of old records that every source has read (embedded log)")
+    trimmed.add_argument("name", metavar="NAME")
+    trimmed.add_argument(
+        "--before", required=True, type=moment_utc, metavar="TIME", help="of records older than this (UTC), whole files"
+    )
+    trimmed.set_defaults(run=_trim)
 
 
 def _partitions(number: int) -> str:
@@ -145,6 +151,21 @@ def _append(settings: Settings, chosen: argparse.Namespace) -> int:
         log.bounds(chosen.name)
         appended = log.append(chosen.name, list(_messages(sys.stdin.buffer, chosen.key)))
         print(f"{appended:,} records appended to {chosen.name} ({log.name})")
+    return 0
+
+
+def _trim(settings: Settings, chosen: argparse.Namespace) -> int:
+    from sluice.contracts import load_contracts
+    from sluice.lake import Lake
+    from sluice.retention import let_go
+
+    contracts = load_contracts(settings.contracts).values()
+    for done in let_go(Lake(settings), contracts, chosen.name, chosen.before):
+        waiting = f"; older ones stay that {', '.join(done.unread_by)} has yet to read" if done.unread_by else ""
+        print(
+            f"partition {done.partition}: let go of {many(done.files, 'file')}, offsets {done.bounds.start} to "
+            f"{done.bounds.end} (exclusive) are left{waiting}"
+        )
     return 0
 
 

@@ -162,6 +162,14 @@ class ChangeFeed:
 
 
 @dataclass(frozen=True)
+class PullSchedule:
+    """When a source is pulled by itself: cron (UTC), and whether on from the start."""
+
+    cron: str
+    active: bool = True
+
+
+@dataclass(frozen=True)
 class Pull:
     """The source is a database that is asked for what changed; see `sluice.pull`.
 
@@ -171,6 +179,7 @@ class Pull:
         query: likewise, as SQL; empty with a table.
         cursor: the column by which rows are newer: a time, a date or a whole number.
         overlap: how far before the mark is read again: seconds of a time, days of a date, units of a number.
+        schedule: when it is pulled by itself; None: by hand only.
     """
 
     connection: str
@@ -178,6 +187,7 @@ class Pull:
     query: str
     cursor: str
     overlap: int
+    schedule: PullSchedule | None = None
 
 
 @dataclass(frozen=True)

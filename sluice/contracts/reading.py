@@ -174,6 +174,8 @@ class _Reader:
             raise self.fail("a change feed needs a primary key. Mark its column with primaryKey: true.")
         if feed and set(landing.formats) != {"jsonl"}:
             raise self.fail("a change feed arrives as JSON lines. Set landing.formats to [jsonl].")
+        if custom.get("rest") is not None and custom.get("pull") is not None:
+            raise self.fail("rest and pull do not go together: they would write the same files. Make it two sources.")
         purpose = self.document.description.purpose if self.document.description else None
         return Contract(
             name=name,

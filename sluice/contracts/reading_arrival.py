@@ -19,8 +19,10 @@ from sluice.contracts.model import (
     CsvDialect,
     Landing,
     Pull,
+    PullSchedule,
     Stream,
 )
+from sluice.contracts.reading_schedule import read_when
 from sluice.errors import ContractError
 
 # Refuses a value that is no mapping or has other keys than those given; says where.
@@ -160,7 +162,7 @@ def read_pull(value: Any, source: str, landing: Landing, mapped: Mapped, fail: F
     """
     if value is None:
         return None
-    given = mapped(value, "customProperties.pull", ("connection", "table", "query", "cursor", "overlap"))
+    given = mapped(value, "customProperties.pull", ("connection", "table", "query", "cursor", "overlap", "schedule"))
     connection = given.get("connection", f"SLUICE_PULL_{source.upper()}")
     if not isinstance(connection, str) or not re.fullmatch(r"SLUICE_PULL_[A-Z0-9_]+", connection):
         raise fail(
@@ -179,7 +181,12 @@ def read_pull(value: Any, source: str, landing: Landing, mapped: Mapped, fail: F
         raise fail("pull.overlap must be a whole number: seconds of a time, days of a date, or units.")
     if not {"jsonl", "parquet"} & set(landing.formats) or set(landing.tokens) != {"date"}:
         raise fail("pull needs jsonl or parquet among landing.formats, and {date} alone in its path.")
-    return Pull(connection, table, query.strip().rstrip(";"), cursor, overlap)
+    schedule = None
+    if given.get("schedule") is not None:
+        schedule = PullSchedule(
+            *read_when(mapped(given["schedule"], "pull.schedule", ("cron", "active")), "pull.schedule", fail)
+        )
+    return Pull(connection, table, query.strip().rstrip(";"), cursor, overlap, schedule)
 
 
 def _check_sequence(fail: Fail, first: str) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from sluice.contracts.model import Landing
 from sluice.contracts.reading_arrival import Fail, Mapped
+from sluice.contracts.reading_schedule import read_when
 from sluice.contracts.rest import (
     PAGINATIONS,
     TOKEN,
@@ -46,10 +47,6 @@ _NEEDED = {"next_link": ("path",), "cursor": ("path", "param"), "page": ("param"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # What a header or parameter is called whose value lets somebody in.
 _CONFIDENTIAL = re.compile(r"auth|token|secret|passw|api[-_]?key|cookie|signature", re.IGNORECASE)
-
-# Minute, hour, day of the month, month, day of the week: least and greatest number.
-_CRON = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-_CRON_FIELD = re.compile(r"(\*|\d+(-\d+)?)(/\d+)?(,(\*|\d+(-\d+)?)(/\d+)?)*")
 
 _HOST = re.compile(r"[\w.\-]+(:\d+)?|\[[0-9a-fA-F:]+\](:\d+)?")
 
@@ -241,26 +238,11 @@ class _RestReader:
         if value is None:
             return None
         given = self.mapped(value, "rest.schedule", ("cron", "days", "active"))
-        cron, days, active = given.get("cron"), given.get("days", 1), given.get("active", True)
-        if not isinstance(cron, str) or not _is_cron(cron):
-            raise self.fail(f"rest.schedule.cron {cron!r} is no cron line (UTC) such as '30 6 * * *'.")
+        cron, active = read_when(given, "rest.schedule", self.fail)
+        days = given.get("days", 1)
         if not _whole(days, 1) or days > _MOST_DAYS:
             raise self.fail(f"rest.schedule.days must be a number of days from 1 to {_MOST_DAYS}; it is {days!r}.")
-        if not isinstance(active, bool):
-            raise self.fail("rest.schedule.active must be true or false.")
-        return FetchSchedule(cron.strip(), days, active)
-
-
-def _is_cron(text: str) -> bool:
-    """Whether Dagster takes it: one that it does not would take all definitions down."""
-    fields = text.split()
-    return len(fields) == len(_CRON) and all(
-        _CRON_FIELD.fullmatch(field)
-        and all(least <= int(n) <= most for n in re.findall(r"(?<![/\d])\d+", field))
-        and all(int(n) > 0 for n in re.findall(r"/(\d+)", field))
-        and all(int(a) <= int(b) for a, b in re.findall(r"(\d+)-(\d+)", field))
-        for field, (least, most) in zip(fields, _CRON, strict=True)
-    )
+        return FetchSchedule(cron, days, active)
 
 
 def _whole(value: Any, least: int) -> bool:

@@ -1,8 +1,7 @@
 """The embedded event log: topics as files below the home folder, for who runs no Kafka.
 
-A partition is a folder of segments, each a file named by its first offset. A segment is a row of frames, one for each
-append: a fixed header, then the records as an Arrow stream. A frame is whole or it is not there: its header holds
-length and checksum, and what a writer that died has left behind the last whole frame is cut off by the next one.
+A partition is a folder of segments, each a file named by its first offset. A segment is a row of `frames`, one for each
+append; what a writer that died has left behind the last whole one is cut off by the next writer.
 
 One writer of a partition at a time (a lock the kernel lets go of), any number of readers, who never wait. Belongs here:
 the files. Which records a source has read, and what they are worth, does not.
@@ -11,10 +10,10 @@ the files. Which records a source has read, and what they are worth, does not.
 from __future__ import annotations
 
 import fcntl
+import io
 import itertools
 import os
 import random
-import struct
 import time
 import uuid
 import zlib
@@ -25,12 +24,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, NoReturn, Self
+from typing import BinaryIO, NoReturn, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sluice.errors import EventLogError, EventLogUnavailableError
+from sluice.eventlog.frames import framed, frames, put, records_of, sync
 from sluice.eventlog.protocol import (
     RECORDS,
     TOPIC,
@@ -47,13 +47,6 @@ from sluice.eventlog.protocol import (
     within,
 )
 
-# magic, CRC-32 of the fields behind it, CRC-32 of the payload, bytes of the payload, first offset, records, least and
-# greatest milliseconds. The header has a checksum of its own: a length that cannot be trusted would make what follows
-# look like the remains of a dead writer, which the next writer cuts off.
-_HEADER = struct.Struct("<4sIIQqqqq")
-_MAGIC = b"SLG1"
-_CHECKED_FROM = 8
-
 # A segment is closed past this: large enough that a year of a shop is some hundred files, small enough to be let go of
 # one by one. A frame is never parted, so that a segment may be larger by one.
 SEGMENT_BYTES = 64 * 1024 * 1024
@@ -68,27 +61,7 @@ FRAME_BYTES = 16 * 1024 * 1024
 _HINT_BYTES = 64 * 1024
 
 _ID = "topic.id"
-
-
-class _Frame(NamedTuple):
-    """Where a frame lies in its segment, and what its header says."""
-
-    position: int
-    length: int
-    checksum: int
-    start: int
-    rows: int
-    oldest_ms: int
-    newest_ms: int
-
-    @property
-    def end(self) -> int:
-        return self.start + self.rows
-
-    @property
-    def behind(self) -> int:
-        """Where the next one begins."""
-        return self.position + _HEADER.size + self.length
+_LOCK = "writer.lock"
 
 
 @dataclass
@@ -163,7 +136,7 @@ class EmbeddedLog:
             for number in range(partitions):
                 (unfinished / str(number)).mkdir(parents=True)
             (unfinished / _ID).write_text(str(uuid.uuid4()))
-            _sync(unfinished / _ID, unfinished)
+            sync(unfinished / _ID, unfinished)
             try:
                 unfinished.rename(folder)
             except OSError:
@@ -174,7 +147,7 @@ class EmbeddedLog:
                 for number in range(partitions):
                     (unfinished / str(number)).rmdir()
                 unfinished.rmdir()
-            _sync(self._root)
+            sync(self._root)
 
     def bounds(self, topic: str) -> dict[int, Bounds]:
         """The offsets each partition of a topic has."""
@@ -265,14 +238,40 @@ class EmbeddedLog:
                 self._known.pop(path, None)
             return len(gone)
 
+    def stored(self, topic: str) -> Iterator[tuple[Path, BinaryIO, int]]:
+        """The files a topic lies in, for who copies them: path below `root`, the file opened, bytes of whole records.
+
+        They are those of this moment, whatever is appended, let go of or rewritten while they are read.
+        """
+        folders = self._partitions(topic)
+        yield Path(topic, _ID), io.BytesIO(identity := self.topic_id(topic).encode()), len(identity)
+        for folder in folders.values():
+            place = folder.relative_to(self._root)
+            # A partition without records is one all the same.
+            yield place / _LOCK, io.BytesIO(), 0
+            with self._reached():
+                # The disk has what is counted.
+                self._bounds(folder)
+                paths = _segments(folder)
+            # The newest first: files are let go of oldest first, so behind one that has gone nothing is left.
+            for path in reversed(paths):
+                try:
+                    file = path.open("rb")
+                except FileNotFoundError:
+                    break
+                with file:
+                    position = self._seen(path, file).position
+                    file.seek(0)
+                    yield place / path.name, file, position
+
     def tables(self, topic: str, partition: int) -> Iterator[pa.Table]:
         """All records of a partition, as `RECORDS`, some at a time."""
         folder = self._partitions(topic)[partition]
         with self._reached():
             for path in _segments(folder):
                 with path.open("rb") as file:
-                    for frame in _frames(file):
-                        yield _records(file, frame)
+                    for frame in frames(file):
+                        yield records_of(file, frame)
 
     def rewrite(self, topic: str, partition: int, change: Callable[[pa.Table], tuple[pa.Table, int]]) -> int:
         """Put other records in the place of those a partition holds, at the same offsets and times; how many changed.
@@ -288,21 +287,21 @@ class EmbeddedLog:
         done = 0
         with self._reached(), _alone(folder):
             for path in _segments(folder):
-                frames, changed = [], 0
+                rewritten, changed = [], 0
                 with path.open("rb") as file:
-                    for frame in _frames(file):
-                        table, differ = change(_records(file, frame))
-                        frames.append(_framed(table.combine_chunks(), frame.start))
+                    for frame in frames(file):
+                        table, differ = change(records_of(file, frame))
+                        rewritten.append(framed(table.combine_chunks(), frame.start))
                         changed += differ
                 if not changed:
                     continue
                 copy = path.with_suffix(".rewritten")
                 with copy.open("wb") as file:
-                    for written in frames:
+                    for written in rewritten:
                         file.write(written)
-                _sync(copy)
+                sync(copy)
                 copy.replace(path)
-                _sync(folder)
+                sync(folder)
                 self._known.pop(path, None)
                 done += changed
         return done
@@ -353,7 +352,7 @@ class EmbeddedLog:
         known = self._known.get(path)
         if known is None or known.inode != now.st_ino or known.position > now.st_size:
             known = self._known[path] = _Known(now.st_ino, int(path.stem), 0)
-        for frame in _frames(file, known.position, known.end):
+        for frame in frames(file, known.position, known.end):
             if not known.hints or frame.position - known.hints[-1][1] >= _HINT_BYTES:
                 known.hints.append((frame.start, frame.position))
             known.end, known.position = frame.end, frame.behind
@@ -373,14 +372,14 @@ class EmbeddedLog:
                 _incomplete(folder, stop, int(path.stem))
             with path.open("rb") as file:
                 position = self._seen(path, file).before(stop)
-                for frame in _frames(file, position):
+                for frame in frames(file, position):
                     if frame.end <= stop:
                         continue
                     if frame.start > stop:
                         _incomplete(folder, stop, frame.start)
                     if frame.start >= end:
                         break
-                    table = _records(file, frame).slice(stop - frame.start)
+                    table = records_of(file, frame).slice(stop - frame.start)
                     table = within(table, max_rows - rows, max_bytes - size, least=0 if rows else 1)
                     if table.num_rows:
                         tables.append(table)
@@ -397,9 +396,9 @@ class EmbeddedLog:
         end = 0
         for path in _segments(folder):
             with path.open("rb") as file:
-                for frame in _frames(file):
+                for frame in frames(file):
                     if frame.newest_ms >= wanted:
-                        late = pc.greater_equal(_records(file, frame).column("timestamp_ms"), wanted)
+                        late = pc.greater_equal(records_of(file, frame).column("timestamp_ms"), wanted)
                         return frame.start + int(pc.index(late, True).as_py())
                     end = frame.end
         return end
@@ -419,8 +418,8 @@ class EmbeddedLog:
             table = table.slice(rows.num_rows)
             if position >= SEGMENT_BYTES:
                 path, position = folder / _name(end), 0
-            written = _framed(rows.combine_chunks(), end)
-            _put(path, position, written)
+            written = framed(rows.combine_chunks(), end)
+            put(path, position, written)
             position += len(written)
             end += rows.num_rows
         return first
@@ -439,110 +438,9 @@ def _segments(folder: Path) -> list[Path]:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Be the only writer of a partition; waits for who is."""
-    with (folder / "writer.lock").open("ab") as file:
+    with (folder / _LOCK).open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _frames(file: BinaryIO, position: int = 0, start: int | None = None) -> Iterator[_Frame]:
-    """The whole frames of a segment, by their headers; ends where the file does, or where a writer has died.
-
-    Args:
-        file: the segment.
-        position: where a frame begins.
-        start: the offset it must have, where that is known.
-
-    Raises:
-        EventLogError: what follows is neither.
-    """
-    size = os.fstat(file.fileno()).st_size
-    while position + _HEADER.size <= size:
-        file.seek(position)
-        header = file.read(_HEADER.size)
-        if len(header) < _HEADER.size:
-            # What a dead writer has left is cut off at this moment.
-            return
-        magic, checksum, payload, length, first, *rest = _HEADER.unpack(header)
-        if (
-            magic != _MAGIC
-            or checksum != zlib.crc32(header[_CHECKED_FROM:])
-            or (first if start is None else start) != first
-        ):
-            if not any(header) and not any(file.read()):
-                # A machine that lost power has kept the file's length, but not what was being written.
-                return
-            where = "" if start is None else f", where offset {start} is expected"
-            raise EventLogError(
-                f"{file.name} is damaged at byte {position}{where}: no frame begins there. Put the file back from a "
-                "backup."
-            )
-        frame = _Frame(position, length, payload, first, *rest)
-        if frame.behind > size:
-            return
-        yield frame
-        position, start = frame.behind, frame.end
-
-
-def _records(file: BinaryIO, frame: _Frame) -> pa.Table:
-    """The records of a frame, with their offsets.
-
-    Raises:
-        EventLogError: the frame's bytes are not those that were written.
-    """
-    file.seek(frame.position + _HEADER.size)
-    payload = file.read(frame.length)
-    if zlib.crc32(payload) != frame.checksum:
-        raise EventLogError(
-            f"{file.name} is damaged: the records from offset {frame.start} to {frame.end} (exclusive) are not as they "
-            "were written. Put the file back from a backup."
-        )
-    with pa.ipc.open_stream(payload) as reader:
-        table = reader.read_all()
-    offsets = pa.array(range(frame.start, frame.end), pa.int64())
-    return pa.Table.from_arrays([offsets, *table.columns], schema=RECORDS)
-
-
-def _framed(rows: pa.Table, start: int) -> bytes:
-    sink = pa.BufferOutputStream()
-    body = rows.drop_columns(["offset"])
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with pa.ipc.new_stream(sink, body.schema, options=options) as writer:
-        writer.write_table(body)
-    payload: bytes = sink.getvalue().to_pybytes()
-    span = pc.min_max(rows.column("timestamp_ms")).as_py()
-    fields = (len(payload), start, rows.num_rows, span["min"], span["max"])
-    checked = _HEADER.pack(_MAGIC, 0, zlib.crc32(payload), *fields)[_CHECKED_FROM:]
-    return _HEADER.pack(_MAGIC, zlib.crc32(checked), zlib.crc32(payload), *fields) + payload
-
-
-def _put(path: Path, position: int, frame: bytes) -> None:
-    """Write a frame at a place of a file, and have the disk keep it before anybody is told."""
-    new = not path.exists()
-    with path.open("xb" if new else "r+b", buffering=0) as file:
-        # What a writer that died has left.
-        file.truncate(position)
-        file.seek(position)
-        try:
-            rest = memoryview(frame)
-            while rest:
-                rest = rest[file.write(rest) :]
-            os.fsync(file.fileno())
-        except OSError:
-            # A frame of which nobody was told must not be read either.
-            file.truncate(position)
-            raise
-    if new:
-        _sync(path.parent)
-
-
-def _sync(*paths: Path) -> None:
-    """Have the disk keep files or what folders name."""
-    for path in paths:
-        opened = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
 
 
 def _name(offset: int) -> str:

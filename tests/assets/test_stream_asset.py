@@ -1,7 +1,9 @@
 """The asset of a topic as Dagster sees it: what it reads, which checks pass and fail, what it tells meanwhile."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -110,3 +112,15 @@ def test_a_run_that_goes_on_tells_meanwhile_what_it_has_read(
     result = materialize(settings, contract)
     told = [e.materialization.metadata["rows_read"].value for e in result.get_asset_materialization_events()]
     assert told == [1, 2, 2]
+
+
+def test_what_was_read_is_told_also_when_nothing_comes_after(
+    settings: Settings, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Ten seconds pass from look to look: at the batch it is too soon to tell, and while the topic is idle it is not.
+    clock = itertools.count(0, 10)
+    monkeypatch.setattr(assets.streams, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    send(settings, b'{"id": "a"}')
+    result = materialize(settings, contract)
+    told = [e.materialization.metadata["rows_read"].value for e in result.get_asset_materialization_events()]
+    assert told == [1, 1]

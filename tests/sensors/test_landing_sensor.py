@@ -12,7 +12,8 @@ from dagster import DagsterRunStatus
 from assets.ingest import build_ingest_asset
 from resources.lake import LakeResource
 from resources.partitions import EXACT_KEYS, RANGE_END, RANGE_START
-from sensors.landing import ATTEMPTS, DELIVERY_TAG, SOURCE_TAG, decide, inventory_sensor, landing_sensor
+from sensors.attempts import ATTEMPTS, DELIVERY_TAG, SOURCE_TAG
+from sensors.landing import decide, inventory_sensor, landing_sensor
 from sluice.arrivals import arrivals
 from sluice.contracts import load_contracts
 from sluice.ingest import ingest

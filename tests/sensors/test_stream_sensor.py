@@ -2,15 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster import DagsterRunStatus
 
-from sensors.landing import ATTEMPTS, DELIVERY_TAG, SOURCE_TAG
-from sensors.streams import decide
+from resources.lake import LakeResource
+from sensors.attempts import ATTEMPTS, DELIVERY_TAG, SOURCE_TAG
+from sensors.streams import decide, stream_sensor
 from sluice.contracts import Contract
+from sluice.eventlog import Message, open_log
+from sluice.lake import Lake
+from sluice.settings import Settings
 from sluice.stream_positions import Lag
+from sluice.streams import read_stream
+from tests.shop import settings_in
 
 KEY = dg.AssetKey(["bronze", "things_stream"])
 NOW = datetime(2026, 1, 1, 12)
@@ -79,6 +86,38 @@ def test_what_fails_again_and_again_is_left_for_a_person_until_something_changes
     mended = make_contract({"id": {}, "n": {}}, stream={"topic": "things", "batch": {"rows": 100, "seconds": 10}})
     [request] = asked(mended, instance, 5)
     assert request.tags[DELIVERY_TAG] not in keys
+
+
+def tick(contract: Contract, settings: Settings, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
+    """One evaluation of the sensor as the daemon makes it, with a lake and an event log."""
+    context = dg.build_sensor_context(instance, resources={"lake": LakeResource(home=str(settings.home))})
+    told = stream_sensor(contract, KEY)(context)
+    assert isinstance(told, dg.SensorResult | dg.SkipReason)
+    return told
+
+
+def test_a_topic_that_was_read_is_read_again_when_messages_come(
+    make_contract: Callable[..., Contract], instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    settings = settings_in(tmp_path)
+    eager, patient = (
+        make_contract({"id": {}}, stream={"topic": "things", "batch": {"rows": rows, "seconds": 3600}})
+        for rows in (2, 100)
+    )
+    assert isinstance(tick(eager, settings, instance), dg.SkipReason)  # there is no topic yet
+    log = open_log(settings)
+    log.create("things", 1)
+    log.append("things", [Message(b'{"id": "a"}')])
+    # Nothing was ever read, so nothing waits for its time.
+    assert isinstance(tick(patient, settings, instance), dg.SensorResult)
+    assert read_stream(Lake(settings), eager, log).total("rows_accepted") == 1
+    assert isinstance(tick(eager, settings, instance), dg.SkipReason)
+    log.append("things", [Message(b'{"id": "b"}'), Message(b'{"id": "c"}')])
+    assert isinstance(tick(eager, settings, instance), dg.SensorResult)
+    # It knows when the topic was read last.
+    told = tick(patient, settings, instance)
+    assert isinstance(told, dg.SkipReason)
+    assert "for 3600 seconds at most" in str(told.skip_message)
 
 
 def job() -> dg.JobDefinition:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -72,6 +73,33 @@ def test_published_and_query(home: Bench, capsys: pytest.CaptureFixture[str]) ->
         assert main(["query", sql]) == 1
         err = capsys.readouterr().err
         assert err.startswith("sluice: ") and words in err
+
+
+def test_all_rows_as_csv(home: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    home.lake.create()
+    rows = (
+        "SELECT n, CAST(n AS DECIMAL(9, 2)) / 4 AS price, NULL AS nothing, 'a \"b\", c' AS said "
+        "FROM range(1000) AS r (n)"
+    )
+    home.lake.write(lambda con: con.execute(f"CREATE TABLE gold.t AS {rows}"), "build")
+    record_audit(home.lake, run_id="b", checks_passed=1, failed=[])
+    publish(home.lake, run_id="p")
+    capfd.readouterr()
+    assert main(["query", "--csv", "SELECT n, price::DECIMAL(9, 2) AS price, nothing, said FROM t ORDER BY n"]) == 0
+    head, *lines = capfd.readouterr().out.splitlines()
+    assert head == "n,price,nothing,said"
+    assert len(lines) == 1000
+    assert lines[6] == '6,1.50,,"a ""b"", c"'
+    assert main(["query", "--csv", "FROM nowhere"]) == 1
+    assert capfd.readouterr().out == ""
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert capsys.readouterr().out == f"sluice {project['version']}\n"
 
 
 def test_what_was_seen_at_a_moment(home: Bench, capsys: pytest.CaptureFixture[str]) -> None:

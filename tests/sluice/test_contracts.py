@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sluice.contracts import Contract, CsvDialect, load_contract, load_contracts
+from sluice.contracts import Contract, CsvDialect, PullSchedule, load_contract, load_contracts
 from sluice.errors import ContractError
 from sluice.settings import PROJECT
 from tests.conftest import contract_document
@@ -296,12 +296,36 @@ def test_the_hashes_lakes_have_in_their_ledgers_stay(contracts: dict[str, Contra
         ({"table": "a.b", "cursor": "changed", "overlap": -1}, "pull.overlap must be a whole number"),
         ({"table": "a.b", "cursor": "c", "connection": "host=x"}, "must be the name of an environment variable"),
         ({"table": "a.b", "kursor": "c"}, "Did you mean 'cursor'?"),
+        ({"table": "a.b", "cursor": "c", "schedule": "0 6 * * *"}, "pull.schedule must be a mapping"),
+        (
+            {"table": "a.b", "cursor": "c", "schedule": {"cron": "hourly"}},
+            "pull.schedule.cron 'hourly' is no cron line",
+        ),
+        ({"table": "a.b", "cursor": "c", "schedule": {"cron": "0 6 * * *", "active": 1}}, "must be true or false"),
+        ({"table": "a.b", "cursor": "c", "schedule": {"cron": "0 6 * * *", "days": 1}}, "pull.schedule"),
     ],
 )
 def test_a_pull_needs_its_parts(given: dict[str, Any], words: str, refused: Callable[[Document], str]) -> None:
     document = contract_document({"id": {}}, formats=["jsonl"])
     document["schema"][0]["customProperties"].append({"property": "pull", "value": given})
     assert words in refused(document)
+
+
+def test_a_pull_may_have_a_schedule_and_no_api_beside_it(
+    make_contract: Callable[..., Contract], refused: Callable[[Document], str]
+) -> None:
+    given: dict[str, Any] = {"table": "public.things", "cursor": "changed"}
+
+    def schedule(**more: Any) -> PullSchedule | None:
+        found = make_contract({"id": {}}, formats=["jsonl"], pull=given | more).pull
+        assert found is not None
+        return found.schedule
+
+    assert schedule() is None
+    assert schedule(schedule={"cron": " 5-59/10 * * * 1-5 "}) == PullSchedule("5-59/10 * * * 1-5", True)
+    assert schedule(schedule={"cron": "0 6 * * *", "active": False}) == PullSchedule("0 6 * * *", False)
+    both = contract_document({"id": {}}, formats=["jsonl"], pull=given, rest={"url": "https://x/{date}"})
+    assert "rest and pull do not go together" in refused(both)
 
 
 def test_files_that_hold_no_contract(tmp_path: Path, refused: Callable[[str | bytes], str]) -> None:

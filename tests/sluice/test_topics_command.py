@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sluice.cli import main
-from sluice.eventlog import Message
+from sluice.contracts import Contract
+from sluice.eventlog import Message, embedded
 from sluice.eventlog.embedded import EmbeddedLog
+from sluice.lake import Lake
+from sluice.settings import load_settings
+from sluice.streams import read_stream
 from tests.kafka import Broker
 
 
@@ -159,3 +164,53 @@ def test_the_same_on_kafka(topics: Said, kafka: Broker, monkeypatch: pytest.Monk
     assert topics("show", "command", "--offset", "0")[1].rstrip().endswith('x  {"id": "x"}')
     monkeypatch.setenv("SLUICE_KAFKA", "nonsense")
     assert topics("list")[0] == 1
+
+
+def test_old_records_go_once_they_are_read(
+    topics: Said,
+    log: EmbeddedLog,
+    tmp_path: Path,
+    make_contract: Callable[..., Contract],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(embedded, "SEGMENT_BYTES", 1)
+    contract = make_contract({"id": {}}, stream={"topic": "things"})
+    monkeypatch.setenv("SLUICE_CONTRACTS", str(contract.path.parent))
+    log.create("things", 2)
+    day = 24 * 60 * 60 * 1000
+    for number in range(4):
+        log.append(
+            "things", [Message(b'{"id": "%d"}' % number, timestamp_ms=1_767_225_600_000 + number * day)], partition=0
+        )
+    # Nobody has read anything yet.
+    assert topics("trim", "things", "--before", "2026-01-03") == (
+        0,
+        "partition 0: let go of 0 files, offsets 0 to 4 (exclusive) are left; "
+        "older ones stay that things has yet to read\n"
+        "partition 1: let go of 0 files, offsets 0 to 0 (exclusive) are left\n",
+    )
+    lake = Lake(load_settings(home=tmp_path))
+    read_stream(lake, contract, log, most_rows=1)
+    assert topics("trim", "things", "--before", "2026-01-03")[1].startswith(
+        "partition 0: let go of 1 file, offsets 1 to 4 (exclusive) are left; older ones stay"
+    )
+    read_stream(lake, contract, log)
+    assert topics("trim", "things", "--before", "2026-01-03")[1].startswith(
+        "partition 0: let go of 1 file, offsets 2 to 4 (exclusive) are left\n"
+    )
+    # The newest stays, whatever its time.
+    assert topics("trim", "things", "--before", "2027-01-01")[1].startswith(
+        "partition 0: let go of 1 file, offsets 3 to 4 (exclusive) are left\n"
+    )
+    log.append("things", [Message(b'{"id": "9"}')], partition=0)
+    read_stream(lake, contract, log)
+    with lake.reading() as con:
+        assert con.execute("SELECT id FROM bronze.things ORDER BY ALL").fetchall() == [(c,) for c in "01239"]
+    code, said = topics("trim", "elsewhere", "--before", "2026-01-03")
+    assert code == 1 and "elsewhere" in said
+
+
+def test_a_kafka_lets_go_by_itself(topics: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_KAFKA", "localhost:1")
+    code, said = topics("trim", "things", "--before", "2026-01-03")
+    assert code == 1 and "retention.ms" in said

@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pytest
 
 from sluice.errors import EventLogError, EventLogUnavailableError, OffsetLostError
-from sluice.eventlog import Bounds, Message, embedded, open_log
+from sluice.eventlog import Bounds, Message, embedded, frames, open_log
 from sluice.eventlog.embedded import EmbeddedLog
 from sluice.settings import PROJECT, load_settings
 
@@ -123,7 +124,7 @@ def test_every_flipped_bit_is_found_and_named_with_its_offset(log: EmbeddedLog, 
     second = sound.index(b"SLG1", 1)
     third = sound.index(b"SLG1", second + 1)
     chance = random.Random(7)
-    header = range(second, second + embedded._HEADER.size)
+    header = range(second, second + frames._HEADER.size)
     for byte in [*header, *(chance.randrange(header.stop, third) for _ in range(40))]:
         flipped = bytearray(sound)
         flipped[byte] ^= 1 << chance.randrange(8)
@@ -234,12 +235,12 @@ def test_frames_and_segments_are_bounded(log: EmbeddedLog, root: Path, monkeypat
     sent = [chance.randbytes(chance.choice([0, 1, 90, 3_000])) for _ in range(500)]
     log.append("t", [Message(value) for value in sent])
     assert len(segments(root)) > 20
-    frames = []
+    spans: list[tuple[int, int]] = []
     for path in segments(root):
         assert path.stat().st_size < 5_000 + 2 * 3_000
         with path.open("rb") as file:
-            frames += [(f.start, f.end) for f in embedded._frames(file)]
-    assert [start for start, _ in frames] == [0, *(end for _, end in frames[:-1])]
+            spans += [(f.start, f.end) for f in frames.frames(file)]
+    assert [start for start, _ in spans] == [0, *(end for _, end in spans[:-1])]
     assert values(log) == sent
     assert values(log, 333) == sent[333:]
 
@@ -249,14 +250,14 @@ def test_one_by_one_costs_the_same_at_the_end_as_at_the_beginning(
 ) -> None:
     monkeypatch.setattr(embedded, "_HINT_BYTES", 1_000)
     looked: list[int] = []
-    plain = embedded._frames
+    plain = frames.frames
 
-    def counting(*given: object) -> Iterator[embedded._Frame]:
-        for frame in plain(*given):  # type: ignore[arg-type]
+    def counting(file: BinaryIO, position: int = 0, start: int | None = None) -> Iterator[frames.Frame]:
+        for frame in plain(file, position, start):
             looked.append(frame.start)
             yield frame
 
-    monkeypatch.setattr(embedded, "_frames", counting)
+    monkeypatch.setattr(embedded, "frames", counting)
     for n in range(200):
         log.append("t", [Message(b"%d" % n)])
         assert values(log, n) == [b"%d" % n]
