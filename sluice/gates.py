@@ -62,7 +62,8 @@ def _refuse(con: duckdb.DuckDBPyConnection, condition: str, given: dict[str, flo
         "UPDATE batch_books SET refused = true, reason = CASE "
         "WHEN rows_failing > 0 THEN format('{} rows break a rule that lets nothing on', rows_failing) "
         "WHEN volume IS NOT NULL THEN volume "
-        "ELSE format('{} of {} rows were rejected, more than the contract allows', rows_bad, rows_read) END "
+        "ELSE format('{} of {} rows were rejected, more than the contract allows (gates.maxRejectedShare: {})', "
+        "rows_bad, rows_read, $limit::DOUBLE) END "
         f"WHERE rows_failing > 0 OR {condition}",
         given,
     )

@@ -24,7 +24,7 @@ from sluice.eventlog import EventLog
 from sluice.lake import Lake, literal, quoted, temp_table
 from sluice.records import message_path
 from sluice.replay import take_corrected
-from sluice.stream_positions import Position, positions, stream_of
+from sluice.stream_positions import Position, former_topics, positions, stream_of
 from sluice.streams import Reader
 
 _BOOKS = ("ledger", "dead_letters", "warnings", "stream_positions", "schema_drift")
@@ -133,6 +133,11 @@ def _ranges(con: duckdb.DuckDBPyConnection, contract: Contract, log: EventLog, s
     """Of each partition the offsets to be read again: whole batches, from that which holds the first message meant."""
     stream = stream_of(contract)
     known = positions(con, contract)
+    if former_topics(con, contract, log):
+        raise EventLogError(
+            f"The topic {stream.topic} there is now ({log.name}) is not the one that {contract.name} was read from, so "
+            "its rows cannot be made again from it. Nothing was changed."
+        )
     wanted = log.offsets_at(stream.topic, since)
     held = log.bounds(stream.topic)
     found = []

@@ -6,6 +6,7 @@ the batch's rows. Nothing here reads messages.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,9 +15,10 @@ import duckdb
 from sluice.booking import take_turn
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract, Stream
-from sluice.errors import ContractError
+from sluice.errors import ContractError, EventLogError
 from sluice.eventlog import Bounds, EventLog
 from sluice.lake import Lake, temp_table
+from sluice.lateness import Progress, watermark
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def broken_ranges(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[st
 
 
 def source_watermark(con: duckdb.DuckDBPyConnection, contract: Contract) -> datetime | None:
-    """The source's watermark so far. A position that was moved begins anew: what is read again is not late for it."""
+    """What the last batch of a source was held against. Where a position was moved it begins anew: nothing is late."""
     row = con.execute(
         "SELECT max(watermark) FROM (FROM ops.stream_positions WHERE source = ? AND topic = ? "
         "QUALIFY era = max(era) OVER (PARTITION BY partition))",
@@ -122,32 +124,74 @@ def source_watermark(con: duckdb.DuckDBPyConnection, contract: Contract) -> date
     return row[0] if row else None
 
 
-def seek(lake: Lake, contract: Contract, log: EventLog, where: datetime | str) -> list[Lag]:
-    """Move a source's positions; what it has read stays. Messages read a second time come into bronze a second time.
+def next_watermark(
+    con: duckdb.DuckDBPyConnection, contract: Contract, known: Mapping[int, Position], waiting: Iterable[Lag]
+) -> datetime | None:
+    """What the source's next batch will be held against; None while nobody can be late.
+
+    Args:
+        con: a connection on the lake.
+        contract: of the source.
+        known: its positions.
+        waiting: what waits, of every partition of its topic.
+    """
+    return watermark(
+        stream_of(contract),
+        source_watermark(con, contract),
+        [Progress(known.get(w.partition, Position(w.partition)).newest_event, w.records > 0) for w in waiting],
+    )
+
+
+def former_topics(con: duckdb.DuckDBPyConnection, contract: Contract, log: EventLog) -> set[str]:
+    """Ids of other topics of this name that positions are in: it was made anew, or is of another event log.
+
+    Raises:
+        EventLogError, EventLogUnavailableError: as `EventLog`.
+    """
+    known = {p.topic_id for p in positions(con, contract).values()}
+    return known - {"", log.topic_id(stream_of(contract).topic)}
+
+
+def seek(lake: Lake, contract: Contract, log: EventLog, where: datetime | str, *, force: bool = False) -> list[Lag]:
+    """Move a source's positions; what it has read stays.
 
     Args:
         lake: whose positions.
         contract: of the source.
         log: where its topic is.
-        where: `earliest`, `latest`, or a time (UTC).
+        where: `unread` (behind what was read of this very topic), `earliest`, `latest`, or a time (UTC).
+        force: also where messages would come into bronze a second time, or would be passed over.
 
     Returns:
         What waits of each partition now.
 
     Raises:
-        EventLogError, EventLogUnavailableError: as `EventLog`.
+        EventLogError: messages would be read twice or passed over; nothing was moved. Also as `EventLog`.
+        EventLogUnavailableError: as `EventLog`.
         LakeUnavailableError, StorageFullError: as `Lake`.
     """
     stream = stream_of(contract)
     bounds, topic_id = log.bounds(stream.topic), log.topic_id(stream.topic)
-    if isinstance(where, datetime):
-        targets = log.offsets_at(stream.topic, where)
-    else:
-        targets = {n: b.start if where == "earliest" else b.end for n, b in bounds.items()}
+    at = log.offsets_at(stream.topic, where) if isinstance(where, datetime) else {}
 
     def write(con: duckdb.DuckDBPyConnection) -> None:
         take_turn(con, contract.name)
         known = positions(con, contract)
+        unread = {n: max(reached, bounds[n].start) for n, reached in _reached(con, contract, topic_id, bounds).items()}
+        targets = at or {
+            n: {"unread": min(unread[n], b.end), "earliest": b.start, "latest": b.end}[str(where)]
+            for n, b in bounds.items()
+        }
+        twice = sum(max(min(unread[n], bounds[n].end) - target, 0) for n, target in targets.items())
+        passed_over = sum(max(target - unread[n], 0) for n, target in targets.items())
+        if not force and (twice or passed_over):
+            raise EventLogError(
+                f"{contract.name}: {f'{twice:,} offsets would be read a second time' if twice else ''}"
+                f"{' and ' if twice and passed_over else ''}"
+                f"{f'{passed_over:,} that wait would be passed over' if passed_over else ''}; nothing was moved. "
+                f"`sluice replay --topic {stream.topic} --from TIME` makes rows anew without doubling them, "
+                f"`--to unread` goes on behind what was read. --force moves all the same."
+            )
         rows = [
             (contract.name, stream.topic, n, known[n].era + 1 if n in known else 0, t, t) for n, t in targets.items()
         ]
@@ -167,3 +211,16 @@ def seek(lake: Lake, contract: Contract, log: EventLog, where: datetime | str) -
         create_bronze(lake, con, contract)
         lake.transaction(con, write, f"stream {contract.name}: positions moved")
         return lag(con, contract, log)
+
+
+def _reached(
+    con: duckdb.DuckDBPyConnection, contract: Contract, topic_id: str, bounds: Mapping[int, Bounds]
+) -> dict[int, int]:
+    """Of each partition the offset behind what was ever read of this very topic, whatever was read of others since."""
+    rows = con.execute(
+        "SELECT partition, max(stop_offset) FROM ops.stream_positions WHERE source = ? AND topic = ? AND topic_id = ? "
+        "AND batch_id IS NOT NULL GROUP BY partition",
+        [contract.name, stream_of(contract).topic, topic_id],
+    ).fetchall()
+    read = dict(rows)
+    return {number: read.get(number, 0) for number in bounds}

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from sluice.batches import Batch, BatchOutcome, message_batch_id
 from sluice.booking import commit
 from sluice.bronze import create_bronze
-from sluice.contracts import Contract, Stream
+from sluice.contracts import REBUILT, Contract, Stream
 from sluice.drift import Drift, differing_columns, drift_of, refuse, reject_rows
 from sluice.errors import BooksDoNotBalanceError, OffsetLostError, PositionMovedError, StreamHeldError
 from sluice.eventlog import Bounds, EventLog, Slice
@@ -28,7 +28,7 @@ from sluice.gates import apply_stream_gates, count_warnings
 from sluice.judging import judge
 from sluice.lake import Lake, temp_table
 from sluice.landing import STREAM_PREFIX, tokens_of
-from sluice.lateness import Progress, judge_lateness, tell_lateness, watermark
+from sluice.lateness import judge_lateness, tell_lateness
 from sluice.records import (
     MessageFile,
     Origin,
@@ -40,7 +40,7 @@ from sluice.records import (
 )
 from sluice.replay import reapply
 from sluice.rules import value
-from sluice.stream_positions import Position, positions, source_watermark, stream_of
+from sluice.stream_positions import Lag, Position, next_watermark, positions, stream_of
 
 # Of one transaction: 250,000 small messages are read, judged and written in some 2 s and 300 MB; more would only take
 # longer to come back after a kill.
@@ -236,11 +236,7 @@ class Reader:
             slices = [_before(s, bounds[s.partition].end) for s in slices if s.partition in waiting]
         if not slices:
             return StreamResult(contract.name, ())
-        mark = watermark(
-            stream,
-            source_watermark(con, contract),
-            [Progress(position.newest_event, number in waiting) for number, position in known.items()],
-        )
+        mark = next_watermark(con, contract, known, [Lag(n, starts[n], b.end) for n, b in bounds.items()])
         batches = self._judge(con, slices, known, mark)
         columns = differing_columns(con, contract)
         keep_lines(con, "SELECT row_id FROM judged WHERE rejected AND NOT twin")
@@ -319,24 +315,27 @@ def _check_there(
     Raises:
         OffsetLostError: it is not.
     """
-    anew = (
-        f"the topic was made anew. `sluice stream seek {contract.name} --to earliest` reads it from its beginning; "
-        "what was read stays."
-    )
+    # Rows that are made again are read under another name.
+    source = contract.name.removesuffix(REBUILT)
     if former:
-        raise OffsetLostError(f"{contract.name}: {stream.topic} is not the topic that was read so far: {anew}")
+        raise OffsetLostError(
+            f"{source}: {stream.topic} is not the topic that was read so far: the topic was made anew, or SLUICE_KAFKA "
+            f"names another event log. If that is meant, `sluice stream seek {source} --to unread` goes on with what "
+            "was not read of it yet; what was read stays."
+        )
     for number, held in bounds.items():
         start = starts[number]
         if start < held.start:
             raise OffsetLostError(
-                f"{contract.name}: {held.start - start} offsets of {stream.topic} partition {number}, from {start} on, "
+                f"{source}: {held.start - start} offsets of {stream.topic} partition {number}, from {start} on, "
                 "are gone from the log and were never read (its retention is shorter than the stream stood still). "
-                f"Deliver what was lost as files, then `sluice stream seek {contract.name} --to earliest` goes on."
+                f"Deliver what was lost as files, then `sluice stream seek {source} --to unread` goes on."
             )
         if start > held.end:
             raise OffsetLostError(
-                f"{contract.name}: {stream.topic} partition {number} was read up to {start}, but ends at {held.end}: "
-                f"{anew}"
+                f"{source}: {stream.topic} partition {number} was read up to {start}, but ends at {held.end}: the log "
+                "has lost its newest records, and gives their offsets to others. "
+                f"`sluice stream seek {source} --to latest` goes on with what comes from now on."
             )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sluice.stream_positions import Lag
     from sluice.streams import StreamResult
 
-_ENDS = ("earliest", "latest")
+_ENDS = ("unread", "earliest", "latest")
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,7 +32,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     status = actions.add_parser("status", help="show positions, what waits, and watermarks")
     seek = actions.add_parser("seek", help="move a source's positions; what it has read stays")
     seek.add_argument("source")
-    seek.add_argument("--to", required=True, type=_place, metavar="PLACE", help="earliest, latest, or a time (UTC)")
+    seek.add_argument(
+        "--to",
+        required=True,
+        type=_place,
+        metavar="PLACE",
+        help="unread (behind what was read of this very topic), earliest, latest, or a time (UTC)",
+    )
+    seek.add_argument(
+        "--force", action="store_true", help="also where messages would be read a second time, or passed over"
+    )
     for action, done in ((run, _run), (status, _status), (seek, _seek)):
         action.set_defaults(run=done)
 
@@ -88,7 +97,7 @@ def _status(settings: Settings, _: argparse.Namespace) -> int:
     from sluice.errors import EventLogError
     from sluice.eventlog import open_log
     from sluice.lake import Lake
-    from sluice.stream_positions import lag, source_watermark
+    from sluice.stream_positions import former_topics, lag, next_watermark, positions
 
     log, lake = open_log(settings), Lake(settings)
     streams = [c for c in load_contracts(settings.contracts).values() if c.stream]
@@ -110,7 +119,15 @@ def _status(settings: Settings, _: argparse.Namespace) -> int:
                 print(f"{contract.name}: {error}")
                 code = 1
                 continue
-            mark = source_watermark(con, contract)
+            if former_topics(con, contract, log):
+                print(
+                    f"{contract.name}: was read from another topic {contract.stream.topic}: it was made anew, or "
+                    f"SLUICE_KAFKA names another event log. `sluice stream seek {contract.name} --to unread` goes on "
+                    f"with what was not read of this one ({log.name}) yet."
+                )
+                code = 1
+                continue
+            mark = next_watermark(con, contract, positions(con, contract), waiting)
             print(
                 f"{contract.name}: topic {contract.stream.topic} ({log.name}), {sum(w.records for w in waiting)} wait, "
                 f"watermark {f'{mark:%Y-%m-%d %H:%M:%S} UTC' if mark else 'none yet'}"
@@ -125,7 +142,7 @@ def _seek(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.stream_positions import seek
 
     contract = _contract(settings, chosen.source)
-    _print_positions(seek(Lake(settings), contract, open_log(settings), chosen.to))
+    _print_positions(seek(Lake(settings), contract, open_log(settings), chosen.to, force=chosen.force))
     return 0
 
 

@@ -20,8 +20,9 @@ import pytest
 from sluice.books import books, warnings
 from sluice.contracts import Contract
 from sluice.dead_letters import Choice
-from sluice.errors import ContractError, OffsetLostError, StreamHeldError
+from sluice.errors import ContractError, EventLogError, OffsetLostError, StreamHeldError
 from sluice.eventlog import EventLog, Message, open_log
+from sluice.rebuild import rebuild
 from sluice.replay import replay
 from sluice.settings import PROJECT
 from sluice.stream_positions import broken_ranges, lag, seek, source_watermark
@@ -325,7 +326,7 @@ def test_unread_messages_that_are_gone_are_told_of(make_things: Callable[..., Th
     things.log.drop_before(TOPIC, 0, 2)  # type: ignore[attr-defined]
     with pytest.raises(OffsetLostError, match=r"1 offsets of shop\.things partition 0, from 1 on, are gone"):
         things.read()
-    [waiting] = seek(things.bench.lake, things.contract, things.log, "earliest")
+    [waiting] = seek(things.bench.lake, things.contract, things.log, "unread")
     assert (waiting.next_offset, waiting.end) == (2, 3)
     things.read()
     assert things.ids() == ["a", "c"]
@@ -341,7 +342,7 @@ def test_a_topic_made_anew_is_told_of_and_read_after_a_seek(make_things: Callabl
     things.send({"id": "c"})
     with pytest.raises(OffsetLostError, match="the topic was made anew"):
         things.read()
-    seek(things.bench.lake, things.contract, things.log, "earliest")
+    seek(things.bench.lake, things.contract, things.log, "unread")
     [batch] = things.read().batches
     assert batch.partition_key == f"stream:shop.things/0~1@{0:020d}"
     assert things.ids() == ["a", "b", "c"]
@@ -352,13 +353,67 @@ def test_seeking_a_time_reads_from_there_on(make_things: Callable[..., Things]) 
     things = make_things()
     things.send({"id": "a"}, minute=1)
     things.send({"id": "b"}, minute=2)
-    seek(things.bench.lake, things.contract, things.log, datetime(2026, 1, 1, 0, 2, tzinfo=UTC))
+    seek(things.bench.lake, things.contract, things.log, datetime(2026, 1, 1, 0, 2, tzinfo=UTC), force=True)
     things.read()
     assert things.ids() == ["b"]
     seek(things.bench.lake, things.contract, things.log, "latest")
     things.send({"id": "c"}, minute=3)
     things.read()
     assert things.ids() == ["b", "c"]
+
+
+def test_a_seek_neither_doubles_nor_passes_over_messages_unless_it_is_told_to(
+    make_things: Callable[..., Things],
+) -> None:
+    things = make_things(2)
+    things.send({"id": "a"}, {"id": "b"}, {"id": "c"}, partition=0)
+    things.send({"id": "d"}, partition=1)
+    things.read()
+    things.send({"id": "e"}, {"id": "f"}, partition=1)
+    before = things.positions()
+    for place, words in (
+        ("earliest", "4 offsets would be read a second time; nothing was moved"),
+        ("latest", "2 that wait would be passed over; nothing was moved"),
+        (datetime(2025, 1, 1), "4 offsets would be read a second time; nothing was moved"),
+    ):
+        with pytest.raises(EventLogError, match=words):
+            seek(things.bench.lake, things.contract, things.log, place)
+    assert things.positions() == before
+    # Who has passed over what waited, and thinks better of it.
+    assert [w.records for w in seek(things.bench.lake, things.contract, things.log, "latest", force=True)] == [0, 0]
+    assert [w.records for w in seek(things.bench.lake, things.contract, things.log, "unread")] == [0, 2]
+    things.read()
+    assert things.ids() == list("abcdef")
+    things.check()
+
+
+def test_who_comes_back_to_a_topic_reads_on_behind_what_was_read_of_it(make_things: Callable[..., Things]) -> None:
+    things = make_things()
+    home = things.bench.settings.topics_path
+    things.send({"id": "a"}, {"id": "b"})
+    things.read()
+    # Another event log with a topic of that name, as when SLUICE_KAFKA is set for a while.
+    (home / TOPIC).rename(home.parent / "first")
+    things.log.create(TOPIC, 1)
+    things.send({"id": "x"})
+    with pytest.raises(OffsetLostError, match="SLUICE_KAFKA names another event log"):
+        things.read()
+    with pytest.raises(EventLogError, match="is not the one that things was read from"):
+        rebuild(things.bench.lake, things.contract, things.log, datetime(2025, 1, 1))
+    seek(things.bench.lake, things.contract, things.log, "unread")
+    things.read()
+    things.log.close()
+    shutil.rmtree(home / TOPIC)
+    (home.parent / "first").rename(home / TOPIC)
+    things.send({"id": "c"})
+    with pytest.raises(OffsetLostError, match="--to unread"):
+        things.read()
+    with pytest.raises(EventLogError, match="2 offsets would be read a second time"):
+        seek(things.bench.lake, things.contract, things.log, "earliest")
+    seek(things.bench.lake, things.contract, things.log, "unread")
+    things.read()
+    assert things.ids() == ["a", "b", "c", "x"]
+    things.check()
 
 
 def test_a_source_without_a_stream_says_so(bench: Bench, make_contract: Callable[..., Contract]) -> None:
