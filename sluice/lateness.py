@@ -42,7 +42,9 @@ def watermark(stream: Stream, before: datetime | None, partitions: Iterable[Prog
     if not times or None in waiting:
         return before
     reached = min(t for t in waiting if t is not None) if waiting else max(times)
-    now = reached - timedelta(seconds=stream.allowed_lateness_seconds)
+    allowed = timedelta(seconds=stream.allowed_lateness_seconds)
+    # There is no time before the year 1.
+    now = max(reached, datetime.min + allowed) - allowed
     return now if before is None else max(before, now)
 
 

@@ -178,7 +178,7 @@ def seek(lake: Lake, contract: Contract, log: EventLog, where: datetime | str, *
         take_turn(con, contract.name)
         known = positions(con, contract)
         unread = {n: max(reached, bounds[n].start) for n, reached in _reached(con, contract, topic_id, bounds).items()}
-        targets = at or {
+        targets = dict(at) or {
             n: {"unread": min(unread[n], b.end), "earliest": b.start, "latest": b.end}[str(where)]
             for n, b in bounds.items()
         }
@@ -192,6 +192,8 @@ def seek(lake: Lake, contract: Contract, log: EventLog, where: datetime | str, *
                 f"`sluice replay --topic {stream.topic} --from TIME` makes rows anew without doubling them, "
                 f"`--to unread` goes on behind what was read. --force moves all the same."
             )
+        # Partitions that the topic had when it was another one are not positions in it any more.
+        targets |= {n: 0 for n in known if n not in bounds}
         rows = [
             (contract.name, stream.topic, n, known[n].era + 1 if n in known else 0, t, t) for n, t in targets.items()
         ]

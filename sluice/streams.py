@@ -224,7 +224,7 @@ class Reader:
         known = {number: read.get(number, Position(number)) for number in bounds}
         starts = {number: known[number].start(b) for number, b in bounds.items()}
         topic_id = self._log.topic_id(stream.topic)
-        _check_there(contract, stream, bounds, starts, {p.topic_id for p in known.values()} - {"", topic_id})
+        _check_there(contract, stream, bounds, starts, {p.topic_id for p in read.values()} - {"", topic_id})
         waiting = {number for number, start in starts.items() if start < bounds[number].end}
         if not waiting:
             return StreamResult(contract.name, ())
@@ -292,8 +292,8 @@ class Reader:
         if held:
             raise StreamHeldError(
                 f"{contract.name} stands still before {held[0].removeprefix(STREAM_PREFIX)}: {held[1]}. Nothing of it "
-                "was taken, and nothing is lost while the log keeps it. Mend the source or the contract and it goes on "
-                f"by itself; or let it go on with `sluice stream run {contract.name} --force`, which sets bad rows "
+                "was taken, and nothing is lost while the log keeps it. Mend the contract and it goes on by itself; or "
+                f"let it go on with `sluice stream run {contract.name} --force`, which sets bad rows "
                 "aside one by one."
             )
         return batches

@@ -416,6 +416,38 @@ def test_who_comes_back_to_a_topic_reads_on_behind_what_was_read_of_it(make_thin
     things.check()
 
 
+def test_a_topic_made_anew_with_fewer_partitions_is_another_and_nobody_is_late_for_the_former(
+    make_things: Callable[..., Things],
+) -> None:
+    things = make_things(2, stream={"eventTime": "at", "allowedLateness": "1h", "late": "quarantine"})
+    for hour in ("10", "12"):
+        things.send({"id": hour, "at": f"2026-01-01 {hour}:00:00"}, partition=1, minute=24 * 60)
+        things.read()
+    shutil.rmtree(things.bench.settings.topics_path / TOPIC)
+    things.log.create(TOPIC, 1)
+    things.send({"id": "old", "at": "2025-12-31 10:00:00"}, minute=24 * 60)
+    with pytest.raises(OffsetLostError, match="the topic was made anew"):
+        things.read()
+    seek(things.bench.lake, things.contract, things.log, "unread")
+    assert things.read().total("rows_accepted") == 1
+    assert things.ids() == ["10", "12", "old"]
+    things.check()
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01 00:00:00", "0044-03-15 (BC) 00:00:00", "1000-01-01 00:00:00"])
+def test_an_event_of_long_ago_stops_nobody(make_things: Callable[..., Things], moment: str) -> None:
+    things = make_things(stream={"eventTime": "at", "allowedLateness": "1h"})
+    things.send({"id": "a", "at": moment}, minute=60)
+    things.read()
+    things.send({"id": "b", "at": "2026-01-01 00:30:00"}, minute=60)
+    things.read()
+    things.send({"id": "c", "at": "2026-01-01 00:10:00"}, minute=60)
+    # No later than the allowance: what is of long ago is not how far time has come.
+    assert things.read().late == 0
+    assert set(things.ids()) >= {"b", "c"}
+    things.check()
+
+
 def test_a_source_without_a_stream_says_so(bench: Bench, make_contract: Callable[..., Contract]) -> None:
     with pytest.raises(ContractError, match=r"has no stream\. Give it the customProperty stream"):
         read_stream(bench.lake, make_contract(COLUMNS), open_log(bench.settings))
