@@ -87,9 +87,10 @@ test: $(VENV)/dev ## run the tests
 	$(BIN)/python -m pytest $(WORKERS)
 
 .PHONY: test-deep
-test-deep: $(VENV)/dev ## SCD_EXAMPLES random histories (1000), the real year in YEAR_PIECES pieces (20), anew each time
+test-deep: $(VENV)/dev ## SCD_EXAMPLES random histories (1000), the real year in YEAR_PIECES pieces (20), anew each time; latency
 	SCD_EXAMPLES=$(or $(SCD_EXAMPLES),1000) YEAR_PIECES=$(or $(YEAR_PIECES),20) $(BIN)/python -m pytest \
-	  -n 2 --dist worksteal --durations=10 tests/scd tests/test_online_retail.py tests/test_any_order.py
+	  -n 2 --dist worksteal --durations=10 tests/scd tests/test_online_retail.py tests/test_any_order.py \
+	  tests/benchmarks/test_latency_benchmark.py
 
 .PHONY: test-fuzz
 test-fuzz: $(VENV)/dev ## FUZZ_FILES spoilt files (10000) from FUZZ_SEED (a new one each time), and files that unpack to much

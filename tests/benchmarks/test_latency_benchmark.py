@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -19,7 +20,8 @@ def test_a_percentile_is_that_of_the_values(seconds: list[float], found: float) 
     assert latency.percentile(seconds, 95) == found
 
 
-@pytest.mark.slow
+# A build for the snapshot and one for the commit, by a daemon: three minutes of two cores.
+@pytest.mark.skipif("YEAR_PIECES" not in os.environ, reason="takes minutes: make test-deep")
 def test_an_event_and_a_commit_come_to_a_reader(tmp_path: Path) -> None:
     if lacking := missing_broker() or missing_capture():
         go_without(lacking)
