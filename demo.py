@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from sluice.contracts import Contract, load_contracts
 from sluice.errors import LandingError, SluiceError
@@ -121,7 +122,7 @@ def _demo(chosen: argparse.Namespace) -> int:
     noted = {"SLUICE_LANDING": str(landing), "SLUICE_START_DATE": str(start)}
     note_settings(settings.home, noted if end is None else {**noted, "SLUICE_END_DATE": str(end)})
     settings = load_settings(home=str(settings.home), landing=landing, start_date=start, end_date=end)
-    with _simulated_api(chosen.landing is None):
+    with _simulated_api(settings, chosen.landing is None):
         fetch = [] if chosen.landing else [SHOP_START + timedelta(days=n) for n in range(chosen.days)]
         _run_everything(settings, outcome, fetch, visitors)
     outcome.took("total", time.perf_counter() - started)
@@ -130,11 +131,12 @@ def _demo(chosen: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _simulated_api(wanted: bool) -> Iterator[None]:
+def _simulated_api(settings: Settings, wanted: bool) -> Iterator[None]:
     """The API of the exchange rates, for as long as the demo takes; unless the environment names another."""
     if not wanted or RATES_URL in os.environ:
         yield
         return
+    from sluice.rest.state import State
     from sluice.simulation.rates_api import serving
 
     with serving() as api:
@@ -143,6 +145,8 @@ def _simulated_api(wanted: bool) -> Iterator[None]:
             yield
         finally:
             del os.environ[RATES_URL]
+            # Its port was for this once: a breaker of it would be in `sluice rest status` for ever.
+            State.of(settings).forget_host(urlsplit(api.url).netloc)
 
 
 def landing_span(landing: Path, contracts: Sequence[Contract]) -> tuple[date, date]:

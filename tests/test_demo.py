@@ -18,6 +18,7 @@ import sluice
 from sluice.dead_letters import Choice, letters
 from sluice.lake import Lake
 from sluice.pseudonyms import Key
+from sluice.rest.state import State
 from sluice.settings import PROJECT, Settings, load_settings
 from sluice.simulation import Truth
 
@@ -185,6 +186,9 @@ def test_exchange_rates_are_fetched_and_carried_over_the_weekend(printed: str, s
             "AND calendar_date <= '2026-01-08'"
         ).fetchall()[0]
     assert got == (64, 16, 2, 8) and bad == 0
+    # The API was the demo's own, and so was its port.
+    assert len(State.of(settings).fetches("exchange_rates")) == 8
+    assert State.of(settings).breakers("exchange_rates") == []
 
 
 def test_facts_equal_the_truth(settings: Settings, truth: Truth, mended: Mended) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from docs.timelines import draw_all
 from sluice.cli import main
+from sluice.contracts import load_contracts
 from sluice.settings import PROJECT, Settings
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -69,6 +71,22 @@ def test_the_command_line_documented_exists(command: list[str], capsys: pytest.C
         main([*command, "--help"])
     assert caught.value.code == 0
     assert command[0] in capsys.readouterr().out
+
+
+def test_the_contract_of_a_captured_table_is_one(tmp_path: Path) -> None:
+    text = (PROJECT / "docs" / "cdc.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    name = re.search(r"`contracts/(\w+\.odcs\.yaml)`, whole", text)
+    assert name is not None
+    # Beside the demo's, as a reader of the page would put it.
+    shutil.copytree(PROJECT / "contracts", tmp_path / "contracts")
+    (tmp_path / "contracts" / name[1]).write_text(block, encoding="utf-8")
+    contracts = load_contracts(tmp_path / "contracts")
+    made = contracts.pop(name[1].removesuffix(".odcs.yaml"))
+    feed = made.change_feed
+    assert feed is not None and feed.paths == ("position.commit", "position.order")
+    assert feed.truncates and made.key == ("id",)
+    assert made.stream is not None and made.stream.topic not in {c.stream.topic for c in contracts.values() if c.stream}
 
 
 def test_the_time_lines_are_what_the_materialization_gives(tmp_path: Path) -> None:

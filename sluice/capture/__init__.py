@@ -12,7 +12,7 @@ from __future__ import annotations
 from sluice.capture.apart import run_apart
 from sluice.capture.behind import Backlog, backlog
 from sluice.capture.configuration import Capture, load_capture, load_captures
-from sluice.capture.running import Captured, Status, resnapshot, run, status
+from sluice.capture.running import Captured, Status, local_status, resnapshot, run, status
 
 __all__ = [
     "Backlog",
@@ -22,6 +22,7 @@ __all__ = [
     "backlog",
     "load_capture",
     "load_captures",
+    "local_status",
     "resnapshot",
     "run",
     "run_apart",

@@ -37,10 +37,11 @@ class Status:
     Attributes:
         stage: `new`, `snapshot` or `streaming`.
         running: whether it is at work now.
-        slot: the replication slot; None if it is not there.
+        slot: the replication slot; None if it is not there, or not known.
         lag_bytes: of the database's log, written and not confirmed as captured; None without a slot.
         topics: of each topic its records, and when the newest was committed in the source (UTC; None if empty).
         trouble: what is wrong, if anything.
+        reached: whether the database was asked; else slot and lag are not known.
     """
 
     capture: Capture
@@ -50,6 +51,7 @@ class Status:
     lag_bytes: int | None
     topics: tuple[tuple[str, int, datetime | None, Position | None], ...]
     trouble: str | None
+    reached: bool = True
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,25 @@ def status(settings: Settings, capture: Capture) -> Status:
         progress.running,
         slot,
         None if slot is None else max(end - slot.confirmed, 0),
-        tuple(_topic(log, capture.topic(*table)) for table in capture.tables),
+        _topics(log, capture),
         wrong,
     )
+
+
+def local_status(settings: Settings, capture: Capture, trouble: str) -> Status:
+    """How far a capture is as far as it is known without its database.
+
+    Args:
+        settings: where the event log is, and the capture's folder.
+        capture: which.
+        trouble: why the database was not asked.
+
+    Raises:
+        EventLogError, EventLogUnavailableError: as the log.
+    """
+    progress = Progress(settings, capture)
+    topics = _topics(open_log(settings), capture)
+    return Status(capture, progress.stage, progress.running, None, None, topics, trouble, reached=False)
 
 
 def resnapshot(settings: Settings, capture: Capture) -> None:
@@ -214,6 +232,10 @@ def _stopping() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _topics(log: EventLog, capture: Capture) -> tuple[tuple[str, int, datetime | None, Position | None], ...]:
+    return tuple(_topic(log, capture.topic(*table)) for table in capture.tables)
 
 
 def _topic(log: EventLog, topic: str) -> tuple[str, int, datetime | None, Position | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
+from sluice.commands import many
 from sluice.settings import Settings
 
 
@@ -40,30 +41,38 @@ def _run(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.capture import load_capture, run
 
     done = run(settings, load_capture(settings, chosen.name), once=chosen.once, seconds=chosen.seconds)
-    print(f"{chosen.name}: {done.written} events captured, {done.skipped} had been before")
+    print(f"{chosen.name}: {many(done.written, 'event')} captured, {done.skipped} had been before")
     return 0
 
 
 def _status(settings: Settings, chosen: argparse.Namespace) -> int:
-    from sluice.capture import load_capture, load_captures, status
+    from sluice.capture import load_capture, load_captures, local_status, status
+    from sluice.errors import CaptureError, CaptureUnavailableError
 
     captures = [load_capture(settings, chosen.name)] if chosen.name else list(load_captures(settings).values())
     if not captures:
         print(f"There is no capture in {settings.captures}.")
     wrong = 0
     for capture in captures:
-        found = status(settings, capture)
+        try:
+            found = status(settings, capture)
+        except (CaptureError, CaptureUnavailableError) as error:
+            # What is here is known all the same, and tells how much there is to catch up with.
+            found = local_status(settings, capture, str(error))
         print(f"{capture.name}: {found.stage}, {'running' if found.running else 'not running'}")
-        if found.slot is not None:
+        if not found.reached:
+            print(f"  slot {capture.slot}: not known")
+        elif found.slot is not None:
             print(
-                f"  slot {capture.slot}: confirmed {found.slot.confirmed}, {found.lag_bytes} bytes behind"
+                f"  slot {capture.slot}: confirmed {found.slot.confirmed}, {many(found.lag_bytes or 0, 'byte')} behind"
                 f"{f' ({found.slot.wal_status})' if found.slot.wal_status else ''}"
             )
         else:
             print(f"  slot {capture.slot}: none")
         for topic, records, newest, place in found.topics:
             last = f", last captured {newest:%Y-%m-%d %H:%M:%S} UTC" if newest else ""
-            print(f"  topic {topic}: {records} records{last}{f' at {place.commit}/{place.order}' if place else ''}")
+            at = f" at {place.commit}/{place.order}" if place else ""
+            print(f"  topic {topic}: {many(records, 'record')}{last}{at}")
         if found.trouble:
             print(f"  {found.trouble}")
             wrong += 1

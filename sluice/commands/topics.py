@@ -35,7 +35,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     created = verbs.add_parser("create", help="make a topic; one that is there stays as it is")
     created.add_argument("name", metavar="NAME")
     created.add_argument(
-        "--partitions", type=count, default=_PARTITIONS, help=f"for good: keys are spread by it ({_PARTITIONS})"
+        "--partitions",
+        type=count,
+        help=f"for good: keys are spread by it (as a contract that reads the topic says, else {_PARTITIONS})",
     )
     created.set_defaults(run=_create)
     told = verbs.add_parser("show", help="the offsets of each partition; with --offset or --limit records, too")
@@ -58,10 +60,6 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     trimmed.set_defaults(run=_trim)
 
 
-def _partitions(number: int) -> str:
-    return f"{number} partition{'' if number == 1 else 's'}"
-
-
 def _number(text: str) -> int:
     """A number that may be 0, for `argparse`."""
     return 0 if text == "0" else count(text)
@@ -74,7 +72,8 @@ def _list(settings: Settings, _: argparse.Namespace) -> int:
         names = log.topics()
         for name in names:
             bounds = log.bounds(name)
-            print(f"{name}  {_partitions(len(bounds))}, {sum(b.end - b.start for b in bounds.values()):,} offsets")
+            offsets = sum(b.end - b.start for b in bounds.values())
+            print(f"{name}  {many(len(bounds), 'partition')}, {many(offsets, 'offset')}")
         if not names:
             print(f"No topic yet in {log.name}.")
     return 0
@@ -85,10 +84,34 @@ def _create(settings: Settings, chosen: argparse.Namespace) -> int:
 
     with open_log(settings) as log:
         there = chosen.name in log.topics()
-        log.create(chosen.name, chosen.partitions)
-        partitions = len(log.bounds(chosen.name))
-        print(f"{chosen.name} {'is there already' if there else 'made'}, {_partitions(partitions)} ({log.name})")
+        if there:
+            told = f"{chosen.name} is there already, "
+        else:
+            wanted, why = (chosen.partitions, "") if chosen.partitions else _wanted_partitions(settings, chosen.name)
+            log.create(chosen.name, wanted)
+            told = f"{chosen.name} made{why}, "
+        print(f"{told}{many(len(log.bounds(chosen.name)), 'partition')} ({log.name})")
     return 0
+
+
+def _wanted_partitions(settings: Settings, topic: str) -> tuple[int, str]:
+    """How many partitions a topic is made with that nobody has said it of, and words for where the number is from.
+
+    Raises:
+        ConfigurationError: a contract cannot be read; it might be the one that says.
+    """
+    from sluice.contracts import load_contracts
+
+    said = {
+        contract.name: contract.stream.partitions
+        for contract in load_contracts(settings.contracts).values()
+        if contract.stream and contract.stream.topic == topic
+    }
+    if not said:
+        return _PARTITIONS, " with the default, for no contract reads it"
+    # Of several the largest: more are never too few for a reader, and the number is for good.
+    name = max(said, key=said.__getitem__)
+    return said[name], f" as the contract {name} says"
 
 
 def _show(settings: Settings, chosen: argparse.Namespace) -> int:
@@ -149,19 +172,32 @@ def _append(settings: Settings, chosen: argparse.Namespace) -> int:
     with open_log(settings) as log:
         # A topic that is not there is told before standard input is waited for.
         log.bounds(chosen.name)
-        appended = log.append(chosen.name, list(_messages(sys.stdin.buffer, chosen.key)))
-        print(f"{appended:,} records appended to {chosen.name} ({log.name})")
+        messages = list(_messages(sys.stdin.buffer, chosen.key))
+        appended = log.append(chosen.name, (message for message, _ in messages))
+        print(f"{many(appended, 'record')} appended to {chosen.name} ({log.name})")
+        others = sum(not is_object for _, is_object in messages)
+        if others:
+            told = "is no JSON object: a contract will set it"
+            if others > 1:
+                told = "are no JSON objects: a contract will set them"
+            print(f"{others:,} of them {told} aside")
     return 0
 
 
 def _trim(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.contracts import load_contracts
+    from sluice.eventlog.embedded import SEGMENT_BYTES
     from sluice.lake import Lake
     from sluice.retention import let_go
 
     contracts = load_contracts(settings.contracts).values()
     for done in let_go(Lake(settings), contracts, chosen.name, chosen.before):
-        waiting = f"; older ones stay that {', '.join(done.unread_by)} has yet to read" if done.unread_by else ""
+        waiting = ""
+        if done.unread_by:
+            waiting = f"; older ones stay that {', '.join(done.unread_by)} has yet to read"
+        elif not done.files and done.bounds.start < done.bounds.end:
+            size = SEGMENT_BYTES // (1024 * 1024)
+            waiting = f"; only whole files go that hold nothing newer: files are of {size} MB, and the newest stays"
         print(
             f"partition {done.partition}: let go of {many(done.files, 'file')}, offsets {done.bounds.start} to "
             f"{done.bounds.end} (exclusive) are left{waiting}"
@@ -169,8 +205,8 @@ def _trim(settings: Settings, chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _messages(lines: Iterable[bytes], key: str | None) -> Iterator[Message]:
-    """A message of each line, just as it is; empty ones are passed over."""
+def _messages(lines: Iterable[bytes], key: str | None) -> Iterator[tuple[Message, bool]]:
+    """A message of each line, just as it is, and whether it is a JSON object; empty ones are passed over."""
     from sluice.eventlog import Message
 
     for number, line in enumerate(lines, start=1):
@@ -182,7 +218,7 @@ def _messages(lines: Iterable[bytes], key: str | None) -> Iterator[Message]:
         except (ValueError, RecursionError) as error:
             raise EventLogError(f"Line {number} is no JSON: {error}. Nothing was appended.") from None
         if key is None:
-            yield Message(value)
+            yield Message(value), isinstance(found, dict)
             continue
         if not isinstance(found, dict) or key not in found:
             raise EventLogError(f"Line {number} has no field {key!r} for the key. Nothing was appended.")
@@ -190,6 +226,6 @@ def _messages(lines: Iterable[bytes], key: str | None) -> Iterator[Message]:
         if own is not None and not isinstance(own, str):
             own = json.dumps(own, separators=(",", ":"), ensure_ascii=False)
         try:
-            yield Message(value, None if own is None else own.encode())
+            yield Message(value, None if own is None else own.encode()), True
         except UnicodeEncodeError:
             raise EventLogError(f"Line {number}: its {key!r} is no text. Nothing was appended.") from None

@@ -176,8 +176,8 @@ def unknown_topic(topic: str, place: str, known: Iterable[str]) -> EventLogError
         ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") if names else "none yet"
     )
     return EventLogError(
-        f"There is no topic {topic!r} in {place}; there are: {listed}. `sluice topics create {topic}` makes it, or "
-        "mend stream.topic of the contract."
+        f"There is no topic {topic!r} in {place}; there are: {listed}. If the name is right, "
+        f"`sluice topics create {topic}` makes it."
     )
 
 

@@ -170,6 +170,12 @@ class State:
             ).fetchall()
         return [BreakerRow(*row) for row in rows]
 
+    def forget_host(self, host: str) -> None:
+        """Forget breakers and pace of a host, `name:port`, that is gone for good; how fetches went stays."""
+        with self.transaction() as con:
+            for table in ("breakers", "paces"):
+                con.execute(f"DELETE FROM {table} WHERE substr(name, instr(name, '@') + 1) = ?", [host])
+
     def reset(self, source: str) -> None:
         """Close a source's breakers and forget its failures and what the server asked to wait for."""
         with self.transaction() as con:

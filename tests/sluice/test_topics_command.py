@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +78,37 @@ def test_made_filled_listed_and_shown(topics: Said, log: EmbeddedLog, monkeypatc
     lines = topics("show", "orders", "--partition", str(place), "--offset", "1", "--limit", "1")[1].splitlines()
     assert len(lines) == 2
     assert lines[1].startswith(f"{place}:1  20") and lines[1].endswith('UTC  7  {"id": 7,  "what": "ä"}')
+
+
+def test_a_topic_has_the_partitions_of_the_contracts_that_read_it(
+    topics: Said, make_contract: Callable[..., Contract], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, topic, partitions in (("few", "shared", 2), ("many", "shared", 5), ("other", "apart", 7)):
+        made = make_contract({"id": {}}, name=name, stream={"topic": topic, "partitions": partitions})
+        shutil.copy(made.path, tmp_path / f"{name}.odcs.yaml")
+    monkeypatch.setenv("SLUICE_CONTRACTS", str(tmp_path))
+    assert topics("create", "shared") == (0, "shared made as the contract many says, 5 partitions (embedded)\n")
+    assert topics("create", "shared") == (0, "shared is there already, 5 partitions (embedded)\n")
+    assert topics("create", "apart", "--partitions", "1") == (0, "apart made, 1 partition (embedded)\n")
+    assert topics("create", "unread")[1] == (
+        "unread made with the default, for no contract reads it, 3 partitions (embedded)\n"
+    )
+
+
+def test_lines_that_are_no_objects_are_appended_and_told_of(
+    topics: Said, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.create("t", 1)
+    give(monkeypatch, b'[1]\n\xef\xbb\xbf{"a": 1}\n')
+    assert topics("append", "t") == (
+        0,
+        "2 records appended to t (embedded)\n1 of them is no JSON object: a contract will set it aside\n",
+    )
+    give(monkeypatch, b'{"a": 1}\n')
+    assert topics("append", "t") == (0, "1 record appended to t (embedded)\n")
+    give(monkeypatch, b'1\n"a"\n')
+    assert topics("append", "t")[1].endswith("2 of them are no JSON objects: a contract will set them aside\n")
+    assert log.bounds("t")[0].end == 5
 
 
 def test_what_a_record_holds_does_not_steer_the_terminal(topics: Said, log: EmbeddedLog) -> None:
@@ -160,7 +192,7 @@ def test_the_same_on_kafka(topics: Said, kafka: Broker, monkeypatch: pytest.Monk
     assert topics("create", "command", "--partitions", "1") == (0, f"command made, 1 partition ({kafka.brokers})\n")
     give(monkeypatch, b'{"id": "x"}\n')
     assert topics("append", "command", "--key", "id")[0] == 0
-    assert "command  1 partition, 1 offsets\n" in topics("list")[1]
+    assert "command  1 partition, 1 offset\n" in topics("list")[1]
     assert topics("show", "command", "--offset", "0")[1].rstrip().endswith('x  {"id": "x"}')
     monkeypatch.setenv("SLUICE_KAFKA", "nonsense")
     assert topics("list")[0] == 1
@@ -201,6 +233,10 @@ def test_old_records_go_once_they_are_read(
     # The newest stays, whatever its time.
     assert topics("trim", "things", "--before", "2027-01-01")[1].startswith(
         "partition 0: let go of 1 file, offsets 3 to 4 (exclusive) are left\n"
+    )
+    assert topics("trim", "things", "--before", "2027-01-01")[1].startswith(
+        "partition 0: let go of 0 files, offsets 3 to 4 (exclusive) are left; only whole files go that hold nothing "
+        "newer: files are of 0 MB, and the newest stays\n"
     )
     log.append("things", [Message(b'{"id": "9"}')], partition=0)
     read_stream(lake, contract, log)

@@ -9,7 +9,9 @@ import time
 import pytest
 
 from sluice.capture import load_captures
+from sluice.capture.progress import HEADER, Position
 from sluice.errors import ConfigurationError
+from sluice.eventlog import Message, open_log
 from tests.postgres import PASSWORD
 from tests.sluice.capture.source import Source
 
@@ -46,11 +48,25 @@ def test_a_role_with_least_rights_suffices(source: Source) -> None:
     code, said = source.command("status", connection=connection)
     assert code == 0
     assert "shop: streaming, not running" in said and f"slot {source.slot}: confirmed" in said
-    assert "topic shop.public.things: 1 records" in said
+    assert "topic shop.public.things: 1 record, last captured" in said
 
     wrong = connection.replace(PASSWORD, "no-such-secret")
     code, said = source.command("run", "shop", "--once", connection=wrong)
     assert code == 1 and "password authentication failed" in said and "no-such-secret" not in said
+
+
+def test_without_the_database_what_is_here_is_told(source: Source) -> None:
+    source.define("public.things", publish=False, full=False)
+    log = open_log(source.settings)
+    log.create("shop.public.things", 1)
+    place = Position(120, 3)
+    log.append("shop.public.things", [Message(b"{}", None, 1_767_225_600_000, ((HEADER, place.encode()),))])
+    nobody = f"dbname=shop host=127.0.0.1 port=1 user=sluice password={PASSWORD}"
+    code, said = source.command("status", connection=nobody)
+    assert code == 1 and PASSWORD not in said
+    assert "shop: new, not running" in said and f"slot {source.slot}: not known" in said
+    assert "topic shop.public.things: 1 record, last captured 2026-01-01 00:00:00 UTC at 120/3" in said
+    assert "cannot be reached: " in said
 
 
 def test_one_at_a_time_and_stopped_by_a_signal(source: Source) -> None:
@@ -67,7 +83,7 @@ def test_one_at_a_time_and_stopped_by_a_signal(source: Source) -> None:
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, said
-    assert "shop: 1 events captured, 0 had been before" in said
+    assert "shop: 1 event captured, 0 had been before" in said
 
 
 def test_a_slot_of_somebody_else_is_left_alone(source: Source) -> None:
