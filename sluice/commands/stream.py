@@ -6,7 +6,7 @@ import argparse
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sluice.commands import moment_utc, shown
+from sluice.commands import many, moment_utc, shown
 from sluice.settings import Settings
 
 if TYPE_CHECKING:
@@ -86,9 +86,9 @@ def _run(settings: Settings, chosen: argparse.Namespace) -> int:
 def _told(result: StreamResult) -> str:
     late = f", {result.late} late" if result.late else ""
     return (
-        f"{result.source}: {len(result.batches)} batches, {result.total('rows_read')} rows read = "
-        f"{result.total('rows_accepted')} accepted + {result.total('rows_dead_lettered')} dead-lettered + "
-        f"{result.total('rows_duplicate')} duplicates{late}"
+        f"{result.source}: {many(len(result.batches), 'batch', 'batches')}, {many(result.total('rows_read'), 'row')} "
+        f"read = {result.total('rows_accepted'):,} accepted + {result.total('rows_dead_lettered'):,} dead-lettered + "
+        f"{many(result.total('rows_duplicate'), 'duplicate')}{late}"
     )
 
 
