@@ -69,10 +69,12 @@ def decide(
         return attempt(instance, source, _delivery(capture, trouble), [key], lambda _: trouble, attempts=1)
     if not found.waits():
         return dg.SkipReason(f"All is captured; the database's log is {found.lag_bytes} bytes further.")
-    # What is not counted is much, or a snapshot. A last time in the future is a wrong clock.
-    few = found.changes is not None and found.changes < capture.rows
+    # A snapshot does not wait. What is not counted may be much, or a transaction that stays open, for which runs would
+    # follow one another. A last time in the future is a wrong clock.
+    few = found.stage == "streaming" and (found.changes is None or found.changes < capture.rows)
     if few and found.last is not None and 0 <= (now - found.last).total_seconds() < capture.seconds:
-        return dg.SkipReason(f"{found.changes} changes wait, for {capture.seconds:g} seconds at most.")
+        what = "Changes that are not counted" if found.changes is None else f"{found.changes} changes"
+        return dg.SkipReason(f"{what} wait, for {capture.seconds:g} seconds at most.")
     # By where the slot stands and the capture's file: what a run could not get past, the next cannot either.
     delivery = _delivery(capture, found.stage, found.slot.confirmed if found.slot else None)
     return attempt(

@@ -66,17 +66,17 @@ def backlog(settings: Settings, capture: Capture) -> Backlog:
         slot, position = database.slot(), database.position()
         stage = progress.stage
         running = progress.running or (slot is not None and slot.active)
-        wrong = trouble(capture, stage, slot)
+        wrong = trouble(capture, progress, slot)
         changes: int | None = None
         if wrong is None and not running:
-            if stage == "streaming" and slot is not None:
-                if slot.confirmed >= position:
-                    changes = 0
-                elif position - slot.restart <= COUNTED_BYTES:
-                    changes = database.waiting()
-            if changes != 0:
-                try:
-                    database.check()
-                except CaptureError as error:
-                    wrong = str(error)
+            try:
+                # Also where nothing waits: of what a publication leaves out nothing ever does.
+                database.check(streaming=stage == "streaming")
+            except CaptureError as error:
+                wrong = str(error)
+        if wrong is None and not running and stage == "streaming" and slot is not None:
+            if slot.confirmed >= position:
+                changes = 0
+            elif position - slot.restart <= COUNTED_BYTES:
+                changes = database.waiting()
         return Backlog(capture, stage, running, slot, position, changes, progress.noted_at, wrong)

@@ -30,10 +30,17 @@ _DAY_SECONDS = 86_400
 
 _KEYS = ("connection", "tables", "topicPrefix", "publication", "slot", "partitions", "properties", "batch")
 
-# What Sluice relies on, and may not be set by hand: order, exactly once, and where secrets and positions are.
+# What Sluice sets or relies on, and may not be set by hand: by its concern the beginnings of Debezium's names.
 _OWN = re.compile(
-    r"database\.|offset\.|slot\.|publication\.|topic\.prefix|table\.|connector\.class|snapshot\.mode|tombstones"
-    r"|provide\.transaction|plugin\.name|name$|converter|errors\.|skipped\.operations"
+    # Where secrets and positions are, and how far the server may let go of its log.
+    r"name$|connector\.|database\.|driver\.|plugin\.name|slot\.|offset\.|lsn\.|flush\.lsn|publication\.|internal\."
+    # That nothing is left out: which tables and rows, what is done about an event that cannot be handled.
+    r"|table\.|schema\.(include|exclude)|snapshot\.(mode|include|select|query|tables|lock|isolation)|event\.|errors\."
+    r"|skipped\.operations|tombstones|transforms|predicates|replica\.identity|max\.queue\.size\.in\.bytes"
+    # Each once and in order: where transactions begin and end, marks and heartbeats, under which names.
+    r"|provide\.transaction|topic\.|message\.prefix|heartbeat\.|signal\.|record\.processing"
+    # What values look like, as docs/cdc.md has it and contracts read it.
+    r"|decimal\.|time\.precision|unavailable\.value|(key\.|value\.|header\.)?converter"
 )
 
 
@@ -134,9 +141,30 @@ def _load(path: Path) -> Capture:
         return ConfigurationError(f"{path}: {message} See docs/cdc.md.")
 
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return _capture(path, fail)
+    except RecursionError:
+        raise fail("is nested too deep for a capture.") from None
+    except ValueError:
+        # Of YAML's dates and numbers: neither it nor Python can say which one without its text.
+        raise fail("has a date that no calendar has, or a number of thousands of digits.") from None
+
+
+def _parsed(path: Path, fail: Any) -> Any:
+    """What the file holds. Where it is no YAML no word of it is told: a connection that stands there has a password."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise fail(f"cannot be read: {error}.") from error
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        raise fail(f"is not valid YAML{where}. Mend it there.") from None
+
+
+def _capture(path: Path, fail: Any) -> Capture:
+    given = _parsed(path, fail)
     if not isinstance(given, dict):
         raise fail("holds no capture.")
     for key in given:
@@ -201,7 +229,7 @@ def _properties(given: Any, fail: Any) -> tuple[tuple[str, str], ...]:
         raise fail("properties must be a mapping of Debezium's properties.")
     for key in given:
         if _OWN.match(str(key)):
-            raise fail(f"properties has {key!r}, which Sluice sets itself.")
+            raise fail(f"properties has {key!r}, which Sluice sets itself or relies on.")
     return tuple(
         (str(key), str(value).lower() if isinstance(value, bool) else str(value)) for key, value in given.items()
     )

@@ -217,15 +217,20 @@ def start_java(folder: Path) -> None:
         ) from error
 
 
-def stored_offsets(content: bytes) -> dict[str, Any] | None:
-    """What Debezium's file of offsets says of the one connector it is of; None if it is not whole. Needs Java.
+def stored_offsets(content: bytes) -> dict[str, dict[str, Any]] | None:
+    """What Debezium's file of offsets says, by the prefix of the topics; None if it is not whole. Needs Java.
 
     Keys are Debezium's: `lsn`, `lsn_commit`, `lsn_proc`, in bytes of the database's log.
     """
     stored = _stored(content)
-    values = [bytes(value) for value in stored.values() if value is not None] if stored is not None else []
-    found: dict[str, Any] | None = json.loads(values[0]) if values else None
-    return found
+    if stored is None:
+        return None
+    # Debezium's key is `[connector, {"server": prefix}]`.
+    return {
+        json.loads(bytes(entry.getKey()))[1]["server"]: json.loads(bytes(entry.getValue()))
+        for entry in stored.entrySet()
+        if entry.getValue() is not None
+    }
 
 
 def offsets_after_commit(content: bytes) -> bytes:

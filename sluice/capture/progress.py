@@ -1,4 +1,4 @@
-"""How far a capture has come: positions in the log, stage and offsets in its folder below the home folder.
+"""How far a capture has come: positions in the log; stage, what the snapshot was taken of, and offsets in its folder.
 
 The log is the truth of what was captured: each record there carries its place in a header. Debezium's offsets say where
 it goes on; they lie in a file it writes in place, so that a copy is kept of the last one known to be whole.
@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,11 @@ from sluice.settings import Settings
 
 # The header with a record's place, for the capture that goes on.
 HEADER = "sluice.position"
+
+OTHER_PREFIX = (
+    "Give the capture {name} another topicPrefix in captures/{name}.yaml, `sluice capture resnapshot {name}`, then run "
+    "it again: its topics begin anew under the other name, and whoever reads them is to read those."
+)
 
 # Records read to find the newest with a place. A log of others may have records of other writers behind it, and gaps.
 _TAIL = (1, 100, 10_000)
@@ -51,8 +57,22 @@ class Position(NamedTuple):
         return cls(*map(int, header.split(b"/")))
 
 
-def last_positions(log: EventLog, topic: str) -> dict[int, Position]:
-    """Of each partition of a topic, the place of its newest record; none of an empty one.
+@dataclass(frozen=True)
+class Begun:
+    """What a capture was begun with: its snapshot has the rows of these tables, in topics of this prefix.
+
+    Attributes:
+        tables: captured ever since, as `<schema>.<table>`.
+        removed: captured at first, and then left out of the capture's file.
+    """
+
+    prefix: str
+    tables: tuple[str, ...]
+    removed: tuple[str, ...] = ()
+
+
+def last_positions(log: EventLog, topic: str, name: str) -> dict[int, Position]:
+    """Of each partition of a topic of the capture `name`, the place of its newest record; none of an empty one.
 
     Raises:
         CaptureError: a partition holds records, but none of the newest was written by a capture.
@@ -73,15 +93,16 @@ def last_positions(log: EventLog, topic: str) -> dict[int, Position]:
         else:
             raise CaptureError(
                 f"The topic {topic} (partition {number}) holds records that no capture wrote. Nothing tells which "
-                "changes it has: give the capture another topicPrefix."
+                "changes it has. " + OTHER_PREFIX.format(name=name)
             )
     return found
 
 
 class Progress:
-    """The folder of a capture: its stage, the place of its snapshot, Debezium's offsets."""
+    """The folder of a capture: its stage, what its snapshot has and where it was taken, Debezium's offsets."""
 
     def __init__(self, settings: Settings, capture: Capture) -> None:
+        self._capture = capture
         self.folder = settings.capture_path / capture.name
         self.offsets = self.folder / "offsets.dat"
         self._kept = self.folder / "offsets.kept"
@@ -122,15 +143,32 @@ class Progress:
         found = self._read().get("snapshot")
         return found if isinstance(found, int) else None
 
+    @property
+    def begun(self) -> Begun | None:
+        """With what the capture was begun; None of one that was not, or by a version that did not note it."""
+        found = self._read().get("begun")
+        if not isinstance(found, dict):
+            return None
+        return Begun(found["prefix"], tuple(found["tables"]), tuple(found["removed"]))
+
     def begin(self) -> None:
-        """A snapshot is about to be taken: from here on the slot is the capture's own."""
-        self._write({"stage": "snapshot"})
+        """A snapshot of the capture's tables is about to be taken: from here on the slot is the capture's own."""
+        self._write({"stage": "snapshot", "begun": asdict(Begun(self._capture.prefix, self._tables))})
         self.offsets.unlink(missing_ok=True)
         self._kept.unlink(missing_ok=True)
 
     def streaming(self, snapshot: int) -> None:
         """The snapshot is in the log and Debezium's offsets are behind it."""
-        self._write({"stage": "streaming", "snapshot": snapshot})
+        self._write({**self._read(), "stage": "streaming", "snapshot": snapshot})
+
+    def go_on(self) -> None:
+        """The capture goes on with the tables it has now: of others it passes over what happens from here on."""
+        before = self.begun or Begun(self._capture.prefix, self._tables)
+        kept = tuple(table for table in before.tables if table in self._tables)
+        gone = tuple(table for table in before.tables if table not in self._tables)
+        now = Begun(before.prefix, kept, (*before.removed, *gone))
+        if now != self.begun:
+            self._write({**self._read(), "begun": asdict(now)})
 
     def forget(self) -> None:
         """Begin anew with the next run."""
@@ -158,6 +196,10 @@ class Progress:
             return datetime.fromtimestamp(self._kept.stat().st_mtime, UTC)
         except FileNotFoundError:
             return None
+
+    @property
+    def _tables(self) -> tuple[str, ...]:
+        return tuple(f"{schema}.{table}" for schema, table in self._capture.tables)
 
     def _read(self) -> dict[str, object]:
         if not self._state.exists():

@@ -19,7 +19,7 @@ from sluice.capture.configuration import Capture
 from sluice.capture.database import Database, Slot, connected
 from sluice.capture.engine import Engine, offsets_after_commit, properties, start_java, stored_offsets
 from sluice.capture.progress import HEADER, Position, Progress
-from sluice.capture.slots import LOST, trouble
+from sluice.capture.slots import LOST, other_prefix, trouble
 from sluice.capture.writer import Writer
 from sluice.connections import password_of, scrub
 from sluice.errors import CaptureError, SluiceError
@@ -81,7 +81,7 @@ def run(settings: Settings, capture: Capture, *, once: bool = False, seconds: fl
     log = open_log(settings)
     with progress.alone(), _stopping() as stop, connected(capture) as database:
         start_java(progress.folder)
-        database.check()
+        database.check(streaming=progress.stage == "streaming")
         _ready(capture, progress, database)
         writer = Writer(log, capture, progress.snapshot)
         noted_marks: set[str] = set()
@@ -122,10 +122,10 @@ def status(settings: Settings, capture: Capture) -> Status:
     with connected(capture) as database:
         slot, end = database.slot(), database.position()
         stage = progress.stage
-        wrong = trouble(capture, stage, slot)
+        wrong = trouble(capture, progress, slot)
         if wrong is None:
             try:
-                database.check()
+                database.check(streaming=stage == "streaming")
             except CaptureError as error:
                 wrong = str(error)
     return Status(
@@ -172,7 +172,7 @@ def resnapshot(settings: Settings, capture: Capture) -> None:
 def _ready(capture: Capture, progress: Progress, database: Database) -> None:
     """See that Debezium may go on from where it was, or begin."""
     slot = database.slot()
-    wrong = trouble(capture, progress.stage, slot)
+    wrong = trouble(capture, progress, slot)
     if wrong is not None:
         raise CaptureError(wrong)
     if progress.stage != "streaming":
@@ -182,20 +182,25 @@ def _ready(capture: Capture, progress: Progress, database: Database) -> None:
         progress.begin()
         return
     content = progress.offsets.read_bytes() if progress.offsets.exists() else b""
-    offsets = stored_offsets(content)
-    if offsets is None:
+    stored = stored_offsets(content)
+    if not stored:
         # Killed while Debezium was writing it. The server had not been told of what was being written.
         kept = progress.kept_offsets()
-        offsets = stored_offsets(kept) if kept else None
-        if kept is None or offsets is None:
+        stored = stored_offsets(kept) if kept else None
+        if kept is None or not stored:
             raise CaptureError(f"{progress.offsets} is damaged. " + LOST.format(name=capture.name))
         content = kept
+    offsets = stored.get(capture.prefix)
+    if offsets is None:
+        # Of a capture that was begun by a version that did not note with what.
+        raise CaptureError(other_prefix(capture, ", ".join(stored)))
     reached = max(int(offsets.get(key) or 0) for key in ("lsn", "lsn_proc", "lsn_commit"))
     if slot is not None and slot.confirmed > reached:
         raise CaptureError(
             f"The slot {capture.slot} of the capture {capture.name} is at {slot.confirmed}, past what was captured "
             f"({reached}): it was made anew or moved on by somebody. " + LOST.format(name=capture.name)
         )
+    progress.go_on()
     progress.put_offsets(offsets_after_commit(content))
 
 

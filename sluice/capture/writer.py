@@ -25,7 +25,7 @@ from typing import Any
 
 from sluice.capture.configuration import Capture
 from sluice.capture.database import MARK_PREFIX
-from sluice.capture.progress import HEADER, Position, last_positions
+from sluice.capture.progress import HEADER, OTHER_PREFIX, Position, last_positions
 from sluice.errors import CaptureError
 from sluice.eventlog import EventLog, Message
 
@@ -61,7 +61,7 @@ class Writer:
         self._log, self._capture = log, capture
         self._topics = {capture.topic(*table): table for table in capture.tables}
         there = set(log.topics())
-        self._last = {t: last_positions(log, t) for t in self._topics if t in there}
+        self._last = {t: last_positions(log, t, capture.name) for t in self._topics if t in there}
         self._partitions = {t: len(log.bounds(t)) for t in self._topics if t in there}
         self._open: int | None = None  # where the snapshot under way was taken
         self._inside = False  # of a transaction
@@ -147,7 +147,7 @@ class Writer:
             raise CaptureError(
                 f"The snapshot was taken at {at}, but the log holds changes up to {newest}: the database's log began "
                 "anew, as after a restore from a backup or a fail-over that lost something. Places of both have no "
-                f"order. Give the capture {self._capture.name} another topicPrefix."
+                "order. " + OTHER_PREFIX.format(name=self._capture.name)
             )
         self._open = at
         for topic, (schema, table) in self._topics.items():

@@ -66,7 +66,10 @@ def test_a_few_changes_wait_for_their_time_and_many_do_not(instance: dg.DagsterI
     recent = replace(BEHIND, last=NOW - timedelta(seconds=9))
     assert decided(recent, instance) == "3 changes wait, for 10 seconds at most."
     assert asked(replace(recent, changes=100), instance)
-    assert asked(replace(recent, changes=None), instance)
+    uncounted = replace(recent, changes=None)
+    assert decided(uncounted, instance) == "Changes that are not counted wait, for 10 seconds at most."
+    assert asked(replace(uncounted, last=NOW - timedelta(seconds=10)), instance)
+    assert asked(replace(uncounted, stage="snapshot"), instance)
     assert asked(replace(recent, last=NOW - timedelta(seconds=10)), instance)
     # A clock that was set back keeps nothing waiting for a day.
     assert asked(replace(recent, last=NOW + timedelta(days=1)), instance)

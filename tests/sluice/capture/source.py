@@ -160,9 +160,9 @@ class Source:
         assert code == 0, said
         return said
 
-    def events(self, table: str) -> list[Event]:
+    def events(self, table: str, prefix: str | None = None) -> list[Event]:
         """The records of a table's topic, in order of partition and offset."""
-        return list(self._events(f"{self.name}.public.{table}"))
+        return list(self._events(f"{prefix or self.name}.public.{table}"))
 
     def _events(self, topic: str) -> Iterator[Event]:
         log = open_log(self.settings)

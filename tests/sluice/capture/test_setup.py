@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from sluice.capture import load_captures
+from sluice.capture import backlog, load_captures
 from sluice.capture.progress import HEADER, Position
 from sluice.errors import ConfigurationError
 from sluice.eventlog import Message, open_log
@@ -67,6 +67,34 @@ def test_without_the_database_what_is_here_is_told(source: Source) -> None:
     assert "shop: new, not running" in said and f"slot {source.slot}: not known" in said
     assert "topic shop.public.things: 1 record, last captured 2026-01-01 00:00:00 UTC at 120/3" in said
     assert "cannot be reached: " in said
+
+
+def test_a_publication_of_some_rows_or_columns_is_refused(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_CDC_SHOP", source.connection)
+    if source.sql("SELECT current_setting('server_version_num')::int >= 150000") == ["f"]:
+        pytest.skip("PostgreSQL has neither before 15")
+    source.define("public.things", "public.few", "public.whole", publish=False, full=False)
+    for table in ("things", "few", "whole"):
+        source.sql(f"CREATE TABLE {table} (id INT PRIMARY KEY, v INT)")
+    source.sql("CREATE PUBLICATION sluice_shop FOR TABLE things WHERE (id < 100), few (id), whole")
+
+    def trouble() -> str | None:
+        return backlog(source.settings, source.capture).trouble
+
+    found = str(trouble())
+    assert "has public.things with a row filter" in found and "has public.few with a column list" in found
+    assert "whole" not in found and "resnapshot" not in found
+    code, said = source.command("run", "shop", "--once")
+    assert code == 1 and found in said
+    for line in found.splitlines():
+        if "BEGIN;" in line:
+            source.sql(line[line.index("BEGIN;") :])
+    assert trouble() is None
+    source.once()
+    # While it streams changes were left out, and no SQL brings them back.
+    source.sql("ALTER PUBLICATION sluice_shop SET TABLE things (id, v) WHERE (id < 100), few, whole")
+    found = str(backlog(source.settings, source.capture).trouble)
+    assert "things with a row filter and a column list" in found and "`sluice capture resnapshot shop`" in found
 
 
 def test_one_at_a_time_and_stopped_by_a_signal(source: Source) -> None:
