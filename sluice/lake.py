@@ -32,7 +32,7 @@ from sluice.errors import (
 from sluice.extensions import install_extensions, opened
 from sluice.ops_tables import OPS_TABLES
 from sluice.settings import Settings
-from sluice.writers import alone
+from sluice.writers import beside
 
 LAKE = "lake"
 # The catalog's own tables, of a published form (the DuckLake specification), beside the lake in every connection.
@@ -371,11 +371,11 @@ class Lake:
         return self._retry(lambda: con.execute(sql, parameters).fetchall(), writes=True)
 
     def _retry(self, attempt: Callable[[], T], *, writes: bool = False) -> T:
-        """Call `attempt` until it succeeds, an error is not transient, or the attempts run out; writers one by one."""
+        """Call `attempt` until it succeeds, an error is not transient, or the attempts run out; writers in turn."""
         wait = FIRST_WAIT_SECONDS
         for number in range(1, ATTEMPTS + 1):
             try:
-                with alone(self.settings) if writes else nullcontext():
+                with beside(self.settings) if writes else nullcontext():
                     return attempt()
             except (duckdb.Error, OSError) as error:
                 transient = bool(_TRANSIENT.search(str(error)))

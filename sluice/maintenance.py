@@ -96,12 +96,6 @@ def _old_snapshots(con: duckdb.DuckDBPyConnection, before: datetime, now: dateti
 
 def _forget_builds(lake: Lake, con: duckdb.DuckDBPyConnection, last: int) -> None:
     """Remove what models noted about builds up to a snapshot, but for the newest of each, which the next follows."""
-    rows = con.execute(
-        "SELECT table_name FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'ops'", [LAKE]
-    ).fetchall()
-    # dbt makes these two, with the first model that has something to note.
-    if not {"builds", "rewrites"} <= {name for (name,) in rows}:
-        return
 
     def work(c: duckdb.DuckDBPyConnection) -> None:
         c.execute(

@@ -1,7 +1,7 @@
 """The tables of `ops`: books, dead letters and notes, each column with its type.
 
 The lake makes them, and adds columns that a lake of an earlier version lacks (`sluice.lake`). What is written into one
-belongs to the module of its purpose; the tables the models note their builds in are dbt's.
+belongs to the module of its purpose; into `builds` and `rewrites`, to dbt's macros.
 """
 
 from __future__ import annotations
@@ -154,6 +154,26 @@ OPS_TABLES: dict[str, dict[str, str]] = {
     # One row per source, written by every commit of its batches: two writers of one source then conflict, and the
     # second starts over, where DuckLake alone would take both their inserts.
     "turns": {"source": "VARCHAR", "n": "BIGINT"},
+    # One row per build of a model: the snapshot it read, what it followed. Made here, for a first build has several
+    # models at once, each in a transaction of its own, and PostgreSQL lets only one of them make a table. In a project
+    # without Sluice the macro makes both (dbt_project/macros/scd/builds.sql); a test holds the columns to each other.
+    "builds": {
+        "relation": "VARCHAR",
+        "snapshot_id": "BIGINT",
+        "fingerprint": "VARCHAR",
+        "feeds": "MAP(VARCHAR, VARCHAR)",
+        "invocation_id": "VARCHAR",
+    },
+    # One row per slice of a model that a build rewrote, and why.
+    "rewrites": {
+        "relation": "VARCHAR",
+        "invocation_id": "VARCHAR",
+        "snapshot_id": "BIGINT",
+        "slice": "VARCHAR",
+        "reason": "VARCHAR",
+        "rows_removed": "BIGINT",
+        "rows_added": "BIGINT",
+    },
     # One row per complete build of the warehouse: did every gate pass, and at which snapshot.
     "audits": {
         "snapshot_id": "BIGINT",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -12,14 +13,17 @@ import pytest
 
 from sluice.audits import record_audit
 from sluice.books import books
+from sluice.bronze import create_bronze_tables
 from sluice.contracts import load_contracts
 from sluice.errors import LakeUnavailableError
 from sluice.ingest import ingest
 from sluice.lake import Lake
 from sluice.publication import connect, publish
 from sluice.settings import PROJECT, Settings
+from sluice.writers import alone
 from tests.postgres import PASSWORD, Server
 from tests.shop import order_line, settings_in, write_orders
+from tests.warehouse import CONTRACTS, building
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +108,40 @@ def test_publishing_and_reading(settings: Settings) -> None:
         ingest(lake, contract)
         assert con.execute("SELECT count(*) FROM lake.bronze.orders").fetchall() == [(350,)]
     assert PASSWORD not in (settings.home / "published.sql").read_text()
+
+
+def test_what_is_loaded_during_a_build_waits_for_its_audit(settings: Settings) -> None:
+    """Else readers would see in bronze, and in the views on it, rows that nothing has built or tested."""
+    lake = Lake(settings)
+    contract = load_contracts(PROJECT / "contracts")["orders"]
+    with lake.reading() as con:
+        (before,) = con.execute("SELECT count(*) FROM bronze.orders").fetchall()
+    write_orders(settings, "2026-01-06", "uk", [order_line(n, at="2026-01-06 10:00:00") for n in range(50)])
+    load = threading.Thread(target=lambda: ingest(Lake(settings), contract, ["2026-01-06|uk"]))
+    with alone(settings):
+        load.start()
+        load.join(5)
+        assert load.is_alive(), "a load went on during a build"
+        audit = record_audit(lake, run_id="built", checks_passed=1, failed=[])
+    load.join(60)
+    assert not load.is_alive()
+    publication, _ = publish(lake, run_id="built")
+    assert publication.snapshot_id == audit.snapshot_id
+    with connect(settings) as con, lake.reading() as now:
+        assert con.execute("SELECT count(*) FROM lake.bronze.orders").fetchall() == [before]
+        assert now.execute("SELECT count(*) FROM bronze.orders").fetchall() == [(before[0] + 50,)]
+
+
+@pytest.mark.slow
+def test_the_first_build_of_a_lake(postgres: Server, tmp_path: Path) -> None:
+    """Several models are built at once, and each notes what it was built from."""
+    made = settings_in(tmp_path, catalog=f"postgres:{postgres.database('fresh')} password={PASSWORD}")
+    create_bronze_tables(Lake(made), CONTRACTS)
+    with building(made) as build:
+        build()
+    with Lake(made).reading() as con:
+        (models,) = con.execute("SELECT count(DISTINCT relation) FROM ops.builds").fetchall()
+    assert models > (4,)
 
 
 def test_a_wrong_password_is_one_clear_message_without_it(server: str, tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from sluice.bronze import table_columns
 from sluice.lake import Lake
+from sluice.ops_tables import OPS_TABLES
 from sluice.scd_harness import Harness, Model, Row
 from sluice.settings import PROJECT, load_settings
 from tests.scd import oracle
@@ -276,3 +278,14 @@ def test_a_process_killed_in_mid_build_leaves_the_last_state(tmp_path: Path) -> 
         builds = con.execute("SELECT count(*) FROM ops.builds").fetchall()
     assert found == [(1, "1", 1, None, True)]
     assert builds == [(1,)]
+
+
+def test_a_project_without_sluice_notes_its_builds_in_tables_like_sluices(tmp_path: Path) -> None:
+    """The macro makes them there; with Sluice they are there before, for models that run at once."""
+    model = Model("alone", CONFIG, LOG)
+    with Harness(tmp_path / "lifted") as lifted:
+        lifted.define([model])
+        lifted.change_logs(add={"alone": {1: [{"k": "k", "seq": 1, "ts": "2026-01-01", "a": "1", "c": 1}]}})
+        assert lifted.build() == {"alone": None}
+        for table in ("builds", "rewrites"):
+            assert table_columns(lifted.con, table, "ops") == OPS_TABLES[table]

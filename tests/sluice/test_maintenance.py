@@ -155,17 +155,18 @@ def test_notes_of_old_builds_go_but_for_the_newest_of_each_model(busy: Bench) ->
     )
 
     def note(con: duckdb.DuckDBPyConnection) -> None:
-        con.execute("CREATE TABLE ops.builds (relation VARCHAR, snapshot_id BIGINT)")
-        con.execute("CREATE TABLE ops.rewrites (relation VARCHAR, snapshot_id BIGINT)")
-        con.execute(f"INSERT INTO ops.builds VALUES ('a', {old}), ('a', {new}), ('b', {old}), ('b', {old + 1})")
-        con.execute(f"INSERT INTO ops.rewrites VALUES ('a', {old}), ('a', {new + 1000})")
+        con.execute(
+            "INSERT INTO ops.builds (relation, snapshot_id) "
+            f"VALUES ('a', {old}), ('a', {new}), ('b', {old}), ('b', {old + 1})"
+        )
+        con.execute(f"INSERT INTO ops.rewrites (relation, snapshot_id) VALUES ('a', {old}), ('a', {new + 1000})")
 
     busy.lake.write(note, "notes")
     maintain(busy.lake, keep_days=0, belief_days=7)
     assert len(busy.sql("FROM ops.builds")) == 4
     maintain(busy.lake, keep_days=0, belief_days=0)
-    assert busy.sql("FROM ops.builds ORDER BY ALL") == [("a", new), ("b", old + 1)]
-    assert busy.sql("FROM ops.rewrites") == [("a", new + 1000)]
+    assert busy.sql("SELECT relation, snapshot_id FROM ops.builds ORDER BY ALL") == [("a", new), ("b", old + 1)]
+    assert busy.sql("SELECT relation, snapshot_id FROM ops.rewrites") == [("a", new + 1000)]
 
 
 def test_what_came_after_a_snapshot_of_late_is_of_late(busy: Bench) -> None:

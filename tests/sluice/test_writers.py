@@ -1,8 +1,10 @@
-"""One writer at a time: who writes while another does waits for them, and no longer than they live."""
+"""Who is alone with the lake: whoever writes meanwhile waits, and no longer than they live; on PostgreSQL likewise."""
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -12,9 +14,13 @@ from collections.abc import Callable
 import pytest
 
 from sluice import writers
+from sluice.errors import LakeUnavailableError
 from sluice.settings import PROJECT
-from sluice.writers import alone
-from tests.conftest import Bench
+from sluice.writers import alone, beside
+from tests.conftest import Bench, go_without
+from tests.postgres import PASSWORD, Server, programs, serving
+
+_numbers = itertools.count()
 
 HOLDER = """
 import sys, time
@@ -27,11 +33,25 @@ with alone(load_settings(home=sys.argv[1])):
 """
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def bench(request: pytest.FixtureRequest, make_bench: Callable[..., Bench]) -> Bench:
+    """A home of its own, on a catalog of either kind."""
+    if request.param == "sqlite":
+        return make_bench("home")
+    return on_postgres(request.getfixturevalue("postgres"), make_bench)
+
+
+def on_postgres(server: Server, make_bench: Callable[..., Bench]) -> Bench:
+    database = server.database(f"writers_{next(_numbers)}")
+    return make_bench("home", catalog=f"postgres:{database} password={PASSWORD}")
+
+
 def holder(bench: Bench) -> subprocess.Popen[str]:
     """A process that is alone with the lake until a line comes in."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(bench.settings.home)],
         cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "SLUICE_CATALOG": bench.settings.catalog.get_secret_value()},
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
@@ -83,3 +103,73 @@ def _briefly_alone(bench: Bench) -> Callable[[], None]:
             time.sleep(0)
 
     return run
+
+
+def test_on_postgres_loads_go_on_beside_each_other(postgres: Server, make_bench: Callable[..., Bench]) -> None:
+    bench = on_postgres(postgres, make_bench)
+    bench.lake.create()
+
+    def load() -> None:
+        bench.lake.write(lambda con: con.execute("INSERT INTO ops.turns VALUES ('a', 0)"), "a load")
+
+    with beside(bench.settings):
+        other = threading.Thread(target=load)
+        other.start()
+        other.join(30)
+        assert not other.is_alive(), "a load waited for another"
+    assert bench.sql("SELECT source FROM ops.turns") == [("a",)]
+
+
+def test_a_build_is_not_kept_waiting_by_loads_that_come_after_it(
+    postgres: Server, make_bench: Callable[..., Bench]
+) -> None:
+    settings = on_postgres(postgres, make_bench).settings
+    order: list[str] = []
+
+    def take(place: Callable[..., object], name: str) -> threading.Thread:
+        def run() -> None:
+            with place(settings):  # type: ignore[attr-defined]
+                order.append(name)
+
+        waiting = int(postgres.run("postgres", _WAITING))
+        thread = threading.Thread(target=run)
+        thread.start()
+        until = time.monotonic() + 30
+        while int(postgres.run("postgres", _WAITING)) == waiting:
+            assert time.monotonic() < until, f"{name} did not wait"
+            time.sleep(0.05)
+        return thread
+
+    with beside(settings):
+        threads = [take(alone, "build"), take(beside, "load")]
+    for thread in threads:
+        thread.join(30)
+    assert order == ["build", "load"]
+
+
+_WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+
+@pytest.mark.parametrize("loss", ["session", "server"])
+def test_who_has_lost_their_place_writes_no_more(loss: str, make_bench: Callable[..., Bench]) -> None:
+    """Others may have written since: what was built is not to be taken for tested."""
+    found = programs()
+    if found is None:
+        go_without("PostgreSQL is not installed (apt install postgresql)")
+    with serving(found) as server:
+        bench = on_postgres(server, make_bench)
+        bench.lake.create()
+        with pytest.raises(LakeUnavailableError, match="ended the session") as caught, alone(bench.settings):
+            if loss == "server":
+                server.crash()
+                server.start()
+            else:
+                locks = "pg_locks WHERE locktype = 'advisory' AND granted"
+                server.run("postgres", f"SELECT pg_terminate_backend(pid) FROM {locks}")
+            bench.lake.write(lambda con: con.execute("CREATE TABLE ops.after AS SELECT 1 AS n"), "too late")
+        assert PASSWORD not in str(caught.value)
+        assert bench.sql("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'after'") == [(0,)]
+        with alone(bench.settings):
+            bench.lake.write(lambda con: con.execute("CREATE TABLE ops.after AS SELECT 1 AS n"), "again")
+        assert bench.sql("FROM ops.after") == [(1,)]
+        bench.close()

@@ -21,7 +21,10 @@
     )) }}
 {%- endmacro %}
 
-{#- Make those of them that are not among the tables `present`. -#}
+{#-
+    Make those of them that are not among the tables `present`. Sluice has made them before (sluice/ops_tables.py), with
+    these very columns: on a PostgreSQL catalog only one of several models that run at once could.
+-#}
 {% macro scd_create_state(present) -%}
     {%- set builds = scd_state_relation('builds') -%}
     {%- set rewrites = scd_state_relation('rewrites') -%}
