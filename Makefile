@@ -100,7 +100,7 @@ test-fuzz: $(VENV)/dev ## FUZZ_FILES spoilt files (10000) from FUZZ_SEED (a new 
 test-faults: $(VENV)/dev ## kill FAULT_KILLS processes (200) from FAULT_SEED (a new one each time); full disks, lost files, wrong clocks
 	@seed=$(or $(FAULT_SEED),$$RANDOM$$RANDOM); echo "FAULT_SEED=$$seed"; \
 	FAULT_KILLS=$(or $(FAULT_KILLS),200) FAULT_SEED=$$seed $(BIN)/python -m pytest -rP $(WORKERS) \
-	  tests/faults tests/e2e/test_daemon_killed.py tests/sluice/test_verification.py
+	  tests/faults tests/e2e/test_daemon_killed.py tests/sluice/test_verification.py tests/sluice/capture/test_exactly_once.py
 
 .PHONY: test-streams
 test-streams: $(VENV)/dev ## STREAM_EVENTS events (1000000), STREAM_CHANGES changes (100000), STREAM_KILLS kills (24) from FAULT_SEED, all real

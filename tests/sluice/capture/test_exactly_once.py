@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sluice.eventlog import open_log
+from tests.faults import deep
 from tests.sluice.capture.source import Event, Source
 
 pytestmark = pytest.mark.slow
@@ -70,7 +71,7 @@ def random_transaction(rng: random.Random, number: int, truncates: bool) -> str:
     return "; ".join(["BEGIN", *statements, f"INSERT INTO tally VALUES ({number})", end])
 
 
-@pytest.mark.parametrize("partitions", [1, 3])
+@pytest.mark.parametrize("partitions", [3, pytest.param(1, marks=deep)])
 def test_killed_at_random_points_each_change_is_there_once(source: Source, partitions: int) -> None:
     rng = random.Random(20260105 + partitions)
     session = source.session()
