@@ -16,6 +16,12 @@ from sluice.contracts import Contract
 from sluice.pull import Pulled, pull
 
 
+class PullConfig(dg.Config):
+    """Options of a manual run."""
+
+    since: str = ""  # go on from this value of the cursor, or "beginning", instead of the mark
+
+
 def build_pull_assets(contracts: Sequence[Contract]) -> list[dg.AssetsDefinition]:
     """One asset per contract that has `pull`."""
     return [build_pull_asset(contract) for contract in contracts if contract.pull is not None]
@@ -50,8 +56,10 @@ def build_pull_asset(contract: Contract) -> dg.AssetsDefinition:
             else None
         ),
     )
-    def _pull(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
-        done = pull(lake.lake, contract)
+    def _pull(context: dg.AssetExecutionContext, config: PullConfig, lake: LakeResource) -> dg.MaterializeResult[None]:
+        done = pull(lake.lake, contract, config.since or None)
+        for warning in done.warnings:
+            context.log.warning(warning)
         context.log.info(f"{contract.name}: {done.rows} rows, {f'in {done.file}' if done.file else 'nothing new'}")
         return dg.MaterializeResult(metadata=pull_metadata(done))
 
@@ -60,4 +68,5 @@ def build_pull_asset(contract: Contract) -> dg.AssetsDefinition:
 
 def pull_metadata(done: Pulled) -> dict[str, Any]:
     """What a run pulled."""
-    return {"rows": done.rows, "file": done.file or "nothing new", "mark": done.mark or "none yet"}
+    told = {"rows": done.rows, "file": done.file or "nothing new", "mark": done.mark or "none yet"}
+    return told | ({"warnings": "\n".join(done.warnings)} if done.warnings else {})

@@ -45,6 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     capture.add(commands)
     pull = commands.add_parser("pull", help="read what changed in a source's database into a landing file")
     pull.add_argument("source", metavar="SOURCE", help="name of a contract with a pull")
+    pull.add_argument(
+        "--from",
+        dest="since",
+        metavar="MARK",
+        help="go on from this value of the cursor, or from the `beginning`: rows past it are delivered again",
+    )
     contracts.add(commands)
     dead_letters.add(commands)
     publish.add(commands)
@@ -154,7 +160,9 @@ def _pull(settings: Settings, chosen: argparse.Namespace) -> int:
     contracts = load_contracts(settings.contracts)
     if chosen.source not in contracts:
         raise ContractError(f"There is no contract {chosen.source!r}. See `sluice sync` for their names.")
-    done = pull(Lake(settings), contracts[chosen.source])
+    done = pull(Lake(settings), contracts[chosen.source], chosen.since)
+    for warning in done.warnings:
+        print(f"sluice: warning: {warning}", file=sys.stderr)
     where = f"in {done.file}" if done.file else "nothing new"
     print(f"{chosen.source}: {done.rows} rows, {where}; mark {done.mark if done.mark is not None else 'none yet'}")
     return 0

@@ -121,8 +121,9 @@ OPS_TABLES: dict[str, dict[str, str]] = {
         "newest_event": "TIMESTAMP",
         "late": "BIGINT",
     },
-    # One row per source that is pulled (sluice.pull): up to which cursor, with the hashes of the rows the next pull may
-    # give again, and the file of the last one; `written` is false while that is on its way, and the mark still old.
+    # One row per source and file that is pulled (sluice.pull_marks), from the last one that has been read: up to which
+    # cursor, with the hashes of the rows the next pull may give again; `written` is false while the file is on its way,
+    # and the mark still old. `pulled` is what was pulled by which cursor.
     "pulls": {
         "source": "VARCHAR",
         "number": "BIGINT",
@@ -132,6 +133,7 @@ OPS_TABLES: dict[str, dict[str, str]] = {
         "written": "BOOLEAN",
         "rows": "BIGINT",
         "pulled_at": "TIMESTAMP",
+        "pulled": "VARCHAR",
     },
     # One row per person who was erased, or is being: a keyed hash of the id, never the id (sluice.erasure.register).
     # `snapshot_id` is the lake before it began.

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -26,6 +26,8 @@ from sluice.contracts import Contract, Pull
 from sluice.errors import ConfigurationError, ContractError, PullError, PullUnavailableError
 from sluice.extensions import install_extensions
 from sluice.lake import Lake, literal, quoted
+from sluice.pull_marks import Note, State, save, state
+from sluice.settings import Settings
 
 # What orders rows the same in both databases, and how far back an overlap reaches there.
 _CURSORS = {
@@ -34,27 +36,38 @@ _CURSORS = {
 }  # fmt: skip
 
 
+# Where a time is no longer believed to be one of now: clocks differ by seconds, times without a zone by 14 hours.
+_AHEAD = "INTERVAL '1 day'"
+
+# What `since` says for a pull of everything.
+BEGINNING = "beginning"
+
+
 @dataclass(frozen=True)
 class Pulled:
-    """What a pull did: the file, relative to the landing folder (None: nothing new), its rows, and the mark now."""
+    """What a pull did: the file, relative to the landing folder (None: nothing new), its rows, and the mark now.
+
+    `warnings` are for people: rows from the future, and files that were lost.
+    """
 
     file: str | None
     rows: int
     mark: str | None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Note:
-    """What the lake knows of a source's pulls; `written` is false while the file of the next one is on its way."""
+class _Now:
+    """The source's own time before it is read, in the cursor's type; None where that is a number.
 
-    number: int
-    mark: str | None
-    recent: list[str]
-    file: str | None
-    written: bool
+    Up to `cap` the mark may move; what is past `future` is of the future in whatever zone.
+    """
+
+    cap: str | None
+    future: str | None
 
 
-def pull(lake: Lake, contract: Contract) -> Pulled:
+def pull(lake: Lake, contract: Contract, since: str | None = None) -> Pulled:
     """Pull what changed since the last pull into a landing file of today (UTC).
 
     The mark moves when the file is in its place, in this order: the file's name is noted, the file is put there, the
@@ -63,57 +76,180 @@ def pull(lake: Lake, contract: Contract) -> Pulled:
     Args:
         lake: of the settings with the landing folder.
         contract: with a `pull`.
+        since: the mark to go on from instead of the one noted, a value of the cursor, or BEGINNING: rows at or past it,
+            less the overlap, are delivered again.
 
     Raises:
         ContractError: it has none, or its cursor is of no type with an order.
         ConfigurationError: the environment has no connection for it.
-        PullError, PullUnavailableError: the database refuses, or cannot be reached.
+        PullError, PullUnavailableError: the database refuses, or cannot be reached; the mark is of another table, query
+            or cursor than the contract's, or lies in the future; `since` is no value of the cursor.
         LakeUnavailableError, StorageFullError: as `Lake`.
     """
     given = contract.pull
     if given is None:
         raise ContractError(f"{contract.path}: has no customProperty pull. See docs/cdc.md for how to write one.")
-    settings = lake.settings
     lake.create()
-    with _alone(settings.capture_path, contract), _source(given, contract) as con:
-        note = _note(lake, contract)
+    with _alone(lake.settings.capture_path, contract), _source(given, contract) as con:
+        known = state(lake, contract)
+        if since is None:
+            _check_fits(contract, given, known.note)
         kind, names = _shape(con, given, contract)
-        con.execute(f"CREATE TEMP TABLE pulled AS {_rows(given, kind, names, note.mark)}")
-        hashed = f"md5(concat_ws(chr(31), {', '.join(_unambiguous(name) for name in names)}))"
-        con.execute(
-            f"CREATE TEMP TABLE fresh AS SELECT * FROM pulled WHERE NOT list_contains($recent::VARCHAR[], {hashed})",
-            {"recent": note.recent},
+        now = _now(con, kind)
+        if since is not None:
+            wound = Note(known.note.number, _mark(con, kind, since), [], None, True, _what(given))
+            known = State(wound, [wound.number], False, (), known.read)
+        _check_past(con, contract, kind, known.note, now)
+        if since is not None:
+            # So that it holds also if this pull does not end.
+            save(lake, contract, known.note, [], 0)
+        return _pull(lake, contract, given, con, known, kind, names, now)
+
+
+def _pull(
+    lake: Lake,
+    contract: Contract,
+    given: Pull,
+    con: duckdb.DuckDBPyConnection,
+    known: State,
+    kind: str,
+    names: list[str],
+    now: _Now,
+) -> Pulled:
+    note, kept, landing = known.note, known.kept, lake.settings.landing_path
+    con.execute(f"CREATE TEMP TABLE pulled AS {_rows(given, kind, names, note.mark)}")
+    hashed = f"md5(concat_ws(chr(31), {', '.join(_unambiguous(name) for name in names)}))"
+    con.execute(
+        f"CREATE TEMP TABLE fresh AS SELECT * FROM pulled WHERE NOT list_contains($recent::VARCHAR[], {hashed})",
+        {"recent": note.recent},
+    )
+    cursor = f"TRY_CAST({quoted(given.cursor)} AS {kind})"
+    mark = _newest(con, given, kind, cursor, note.mark, now)
+    warnings = (*known.told, *_future(con, contract, given, kind, cursor, now))
+    (rows,) = con.execute("SELECT count(*) FROM fresh").fetchall()[0]
+    # Whatever the next pull may give again: from its own lower bound on, and what has no cursor at all.
+    recent = [
+        digest
+        for (digest,) in con.execute(
+            f"SELECT DISTINCT {hashed} FROM pulled WHERE {cursor} IS NULL OR $mark IS NULL OR "
+            f"{cursor} >= {_bound(kind, '$mark', given.overlap)}",
+            {"mark": mark},
+        ).fetchall()
+    ]
+    what = _what(given)
+    if not rows:
+        if known.wound_back or (mark, sorted(recent), what) != (note.mark, sorted(note.recent), note.pulled):
+            # Lost, or killed before it was there: no file that could be missed.
+            gone = note.file is None or known.wound_back or not (note.written or (landing / note.file).exists())
+            save(lake, contract, Note(note.number, mark, recent, None if gone else note.file, True, what), kept, 0)
+        return Pulled(None, 0, mark, warnings)
+    number, file = _place(contract, lake.settings, known)
+    save(lake, contract, Note(number, note.mark, note.recent, file, False, what), kept, 0)
+    _put(con, landing / file)
+    save(lake, contract, Note(number, mark, recent, file, True, what), kept, rows)
+    return Pulled(file, rows, mark, warnings)
+
+
+def _what(given: Pull) -> str:
+    """What is pulled by which cursor; a mark of another means nothing here."""
+    return f"{given.table or given.query} by {given.cursor}"
+
+
+def _check_fits(contract: Contract, given: Pull, note: Note) -> None:
+    if note.pulled is not None and (note.mark or note.recent) and note.pulled != _what(given):
+        raise PullError(
+            f"{contract.name} was pulled from {note.pulled} up to {note.mark}; the contract now says {_what(given)}, "
+            f"where that mark means nothing. Nothing was pulled. Go on from a mark that fits (`sluice pull "
+            f"{contract.name} --from MARK`), or deliver all rows again (`--from {BEGINNING}`)."
         )
-        cursor = f"TRY_CAST({quoted(given.cursor)} AS {kind})"
-        (newest,) = con.execute(f"SELECT max_by({quoted(given.cursor)}, {cursor}) FROM pulled").fetchall()[0]
-        mark = newest if newest is not None else note.mark
-        (rows,) = con.execute("SELECT count(*) FROM fresh").fetchall()[0]
-        # Whatever the next pull may give again: from its own lower bound on, and what has no cursor at all.
-        recent = [
-            digest
-            for (digest,) in con.execute(
-                f"SELECT DISTINCT {hashed} FROM pulled WHERE {cursor} IS NULL OR $mark IS NULL OR "
-                f"{cursor} >= {_bound(kind, '$mark', given.overlap)}",
-                {"mark": mark},
-            ).fetchall()
-        ]
-        if not rows:
-            if (mark, sorted(recent)) != (note.mark, sorted(note.recent)):
-                _save(lake, contract, _Note(note.number, mark, recent, note.file, True), 0)
-            return Pulled(None, 0, mark)
-        number = note.number if not note.written else note.number + 1
-        file = note.file if not note.written and note.file else _place(contract, number)
-        _save(lake, contract, _Note(number, note.mark, note.recent, file, False), 0)
-        _put(con, settings.landing_path / file)
-        _save(lake, contract, _Note(number, mark, recent, file, True), rows)
-        return Pulled(file, rows, mark)
 
 
-def _place(contract: Contract, number: int) -> str:
-    """Where a pull's file lies: named by its number, so that who is killed and begins anew replaces it."""
-    folder = contract.landing.path.replace("{date}", datetime.now(UTC).date().isoformat())
+def _now(con: duckdb.DuckDBPyConnection, kind: str) -> _Now:
+    if not _CURSORS[kind]:
+        return _Now(None, None)
+    utc = "now()" if kind == "TIMESTAMP WITH TIME ZONE" else "(now() AT TIME ZONE 'UTC')"
+    # Without a zone it is the server's or UTC, and nobody says which: the mark stays behind both.
+    cap = f"least({utc}, now()::{kind})"
+    asked = f"SELECT ({cap})::{kind}::text, ({utc} + {_AHEAD})::{kind}::text"
+    return _Now(*con.execute(_remote(asked)).fetchall()[0])
+
+
+def _mark(con: duckdb.DuckDBPyConnection, kind: str, since: str) -> str | None:
+    """The mark that somebody gave, as the source writes it, which refuses what is none."""
+    if since == BEGINNING:
+        return None
+    mark: str | None
+    ((mark,),) = con.execute(_remote(f"SELECT {literal(since)}::{kind}::text")).fetchall()
+    return mark
+
+
+def _check_past(con: duckdb.DuckDBPyConnection, contract: Contract, kind: str, note: Note, now: _Now) -> None:
+    """A mark of the future, as a row without sense could set it in an earlier version, would find nothing new."""
+    if note.mark is None or now.future is None:
+        return
+    asked = f"SELECT CAST($mark AS {kind}) > CAST($future AS {kind})"
+    if con.execute(asked, {"mark": note.mark, "future": now.future}).fetchall()[0][0]:
+        raise PullError(
+            f"The mark of {contract.name}, {note.mark}, lies in the future of its database: nothing new would be "
+            f"found. Wind it back to when it was right (`sluice pull {contract.name} --from MARK`, or "
+            f"`--from {BEGINNING}`)."
+        )
+
+
+def _newest(
+    con: duckdb.DuckDBPyConnection, given: Pull, kind: str, cursor: str, mark: str | None, now: _Now
+) -> str | None:
+    """The mark after this pull: it does not go back, and no row of the future moves it.
+
+    Else all that comes before that row would be passed over.
+    """
+    newest: str | None
+    ((newest,),) = con.execute(
+        f"SELECT max_by(mark, value) FROM (SELECT {quoted(given.cursor)} AS mark, {cursor} AS value FROM pulled "
+        f"UNION ALL SELECT $mark, CAST($mark AS {kind})) WHERE $cap IS NULL OR value <= CAST($cap AS {kind}) OR "
+        f"value <= CAST($mark AS {kind})",
+        {"mark": mark, "cap": now.cap},
+    ).fetchall()
+    return newest
+
+
+def _future(
+    con: duckdb.DuckDBPyConnection, contract: Contract, given: Pull, kind: str, cursor: str, now: _Now
+) -> Iterator[str]:
+    if now.future is None:
+        return
+    rows, newest = con.execute(
+        f"SELECT count(*), max({cursor})::VARCHAR FROM pulled WHERE {cursor} > CAST($future AS {kind})",
+        {"future": now.future},
+    ).fetchall()[0]
+    if rows:
+        yield (
+            f"{contract.name} has rows whose {given.cursor} lies in the future ({rows}, up to {newest}). They are "
+            "delivered and do not move the mark; each pull reads them again. Mend them in the database."
+        )
+
+
+def _place(contract: Contract, settings: Settings, known: State) -> tuple[int, str]:
+    """Number and place of the next file: those of one that was on its way, so that who begins anew replaces it."""
+    note, landing = known.note, settings.landing_path
+    if not note.written and note.file:
+        return note.number, note.file
+    today = day = datetime.now(UTC).date()
+    # Ingest refuses a day whole of which a file it has read is gone, as in a home that was restored without its landing
+    # area: then the file is of the day before.
+    while any(f.startswith(_folder(contract, day) + "/") and not (landing / f).exists() for f in known.read):
+        day -= timedelta(days=1)
+    folder = _folder(contract, day if day >= settings.start_date else today)
     kind = "jsonl" if "jsonl" in contract.landing.formats else "parquet"
-    return f"{folder}/pull-{number:08d}.{kind}"
+    number = note.number + 1
+    # Beside a home that was restored, later files may be there already.
+    while (landing / (file := f"{folder}/pull-{number:08d}.{kind}")).exists():
+        number += 1
+    return number, file
+
+
+def _folder(contract: Contract, day: date) -> str:
+    return contract.landing.path.replace("{date}", day.isoformat())
 
 
 def _put(con: duckdb.DuckDBPyConnection, path: Path) -> None:
@@ -227,23 +363,3 @@ def _source(given: Pull, contract: Contract) -> Iterator[duckdb.DuckDBPyConnecti
                 f"{where} refuses: {said}. The mark has not moved; mend pull in {contract.path.name}, the rights, or "
                 f"{given.connection}."
             ) from None
-
-
-def _note(lake: Lake, contract: Contract) -> _Note:
-    with lake.reading() as con:
-        rows = con.execute(
-            "SELECT number, mark, recent, file, written FROM ops.pulls WHERE source = ?", [contract.name]
-        ).fetchall()
-    return _Note(*rows[0]) if rows else _Note(0, None, [], None, True)
-
-
-def _save(lake: Lake, contract: Contract, note: _Note, rows: int) -> None:
-    def write(con: duckdb.DuckDBPyConnection) -> None:
-        con.execute("DELETE FROM ops.pulls WHERE source = ?", [contract.name])
-        con.execute(
-            "INSERT INTO ops.pulls BY NAME SELECT ? AS source, ? AS number, ? AS mark, ?::VARCHAR[] AS recent, "
-            "? AS file, ? AS written, ? AS rows, now()::TIMESTAMP AS pulled_at",
-            [contract.name, note.number, note.mark, note.recent, note.file, note.written, rows],
-        )
-
-    lake.write(write, f"mark of the pull of {contract.name}")

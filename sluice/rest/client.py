@@ -45,6 +45,9 @@ _REDIRECTS = frozenset([301, 302, 303, 307, 308])
 # Browsers follow twenty; an API needs one or two.
 _MOST_REDIRECTS = 5
 _PIECE = 64 * 1024
+# A server's slip must not shut a source for good. Quotas are by the second to the day, and after a day a server can
+# ask again.
+LONGEST_HOLD = 86_400.0
 
 _log = logging.getLogger(__name__)
 
@@ -295,7 +298,8 @@ class Client:
             document = documents.parse(body)
         except RecursionError:
             raise RestAnswerError(
-                f"{here}: the JSON is nested too deep. Nothing was taken. Tell who runs it."
+                f"{here}: the JSON is nested too deep, by more than {documents.MOST_LEVELS} levels. Nothing was taken. "
+                "Tell who runs it."
             ) from None
         except ValueError:
             # What a proxy cuts off looks like that; it may be whole next time.
@@ -362,15 +366,18 @@ class Client:
 def retry_after(header: str | None, now: float) -> float | None:
     """Seconds a server asks to be left alone (RFC 9110, 10.2.3): a number of them, or a date; None if it says neither.
 
+    Never more than LONGEST_HOLD, whatever it asks.
+
     Args:
         header: the value of Retry-After.
         now: seconds since 1970.
     """
     text = (header or "").strip()
-    if text.isascii() and text.isdigit() and len(text) < 12:
-        return float(text)
+    if text.isascii() and text.isdigit():
+        return min(float(text), LONGEST_HOLD)
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
+        asked = email.utils.parsedate_to_datetime(text).timestamp() - now
+        return min(max(0.0, asked), LONGEST_HOLD)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 

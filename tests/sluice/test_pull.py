@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 
 import sluice.pull
+from sluice.backup import back_up, restore
 from sluice.contracts import Contract, Pull
 from sluice.errors import ConfigurationError, ContractError, PullError, PullUnavailableError
+from sluice.ingest import ingest
+from sluice.lake import Lake
 from sluice.pull import Pulled, pull
+from sluice.settings import load_settings
 from tests.conftest import Bench
 from tests.postgres import PASSWORD, Server
 
@@ -49,7 +53,7 @@ class Table:
 def table(
     postgres: Server, request: pytest.FixtureRequest, bench: Bench, make_contract: Make, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Table]:
-    name = re.sub(r"\W", "_", request.node.name)[:60]
+    name = re.sub(r"\W", "_", request.node.name)[-60:]
     postgres.database(name)
     monkeypatch.setenv("SLUICE_PULL_THINGS", f"{postgres.connection(name)} password={PASSWORD}")
     contract = make_contract(
@@ -107,8 +111,8 @@ def test_killed_under_way_nothing_is_lost_or_twice(table: Table, monkeypatch: py
         elif step == "before its name":
             patched.setattr(Path, "replace", _raise(Killed))
         else:
-            saves = iter([sluice.pull._save, _raise(Killed)])
-            patched.setattr(sluice.pull, "_save", lambda *a: next(saves)(*a))
+            saves = iter([sluice.pull.save, _raise(Killed)])
+            patched.setattr(sluice.pull, "save", lambda *a: next(saves)(*a))
         with pytest.raises(Killed):
             table.pull()
     table.sql("INSERT INTO things VALUES (3, 3, '2026-01-01 12:00Z')")
@@ -160,3 +164,159 @@ def test_what_cannot_be_pulled_is_told_without_the_password(
     monkeypatch.delenv("SLUICE_PULL_THINGS")
     with pytest.raises(ConfigurationError, match="SLUICE_PULL_THINGS, which is not set"):
         table.pull()
+
+
+def ids(table: Table) -> list[list[str]]:
+    """Of each file: the ids in it, in order."""
+    return [sorted(row["id"] for row in rows) for rows in table.delivered()]
+
+
+@pytest.mark.parametrize("cursor", ["TIMESTAMPTZ", "TIMESTAMP", "DATE"])
+@pytest.mark.parametrize("future", ["2262-01-01", "infinity"])
+def test_a_row_of_the_future_is_delivered_once_and_ends_no_pull(table: Table, cursor: str, future: str) -> None:
+    dated = table.with_pull(overlap=1)
+    table.sql(f"ALTER TABLE things ALTER changed TYPE {cursor} USING changed::{cursor}")
+    table.sql("INSERT INTO things VALUES (1, 1, now() - INTERVAL '20 days')")
+    mark = dated.pull().mark
+    table.sql(f"INSERT INTO things VALUES (2, 1, '{future}')")
+    found = dated.pull()
+    assert (found.rows, found.mark) == (1, mark)
+    assert "rows whose changed lies in the future (1, up to " in found.warnings[0]
+    table.sql("INSERT INTO things VALUES (3, 1, now() - INTERVAL '10 days')")
+    found = dated.pull()
+    assert found.rows == 1 and found.mark != mark and found.warnings
+    assert dated.pull().rows == 0
+    table.sql("UPDATE things SET changed = now() - INTERVAL '5 days' WHERE id = 2")
+    found = dated.pull()
+    assert (found.rows, found.warnings) == (1, ())
+    assert ids(table) == [["1"], ["2"], ["3"], ["2"]]
+
+
+def test_a_mark_that_is_in_the_future_already_is_refused_until_it_is_wound_back(
+    table: Table,
+) -> None:
+    table.sql("INSERT INTO things VALUES (1, 1, '2026-01-01Z')")
+    table.pull()
+    table.bench.lake.write(lambda con: con.execute("UPDATE ops.pulls SET mark = '2262-01-01 00:00:00+00'"), "a test")
+    table.sql("INSERT INTO things VALUES (2, 1, '2026-01-02Z')")
+    with pytest.raises(PullError, match=r"lies in the future of its database.*sluice pull things --from"):
+        table.pull()
+    for wrong in ("2262-01-01", "soon"):
+        with pytest.raises(PullError, match=r"(?s)in the future|invalid input syntax.*mark has not moved"):
+            pull(table.bench.lake, table.contract, wrong)
+    assert ids(table) == [["1"]]
+    assert pull(table.bench.lake, table.contract, "2026-01-01T12:00Z").mark == "2026-01-02 00:00:00+00"
+    assert pull(table.bench.lake, table.contract, "beginning").rows == 2
+    assert table.pull().rows == 0
+    assert ids(table) == [["1"], ["2"], ["1", "2"]]
+
+
+def test_a_mark_does_not_outlive_what_it_is_of(table: Table) -> None:
+    table.sql("CREATE TABLE others AS SELECT * FROM things")
+    table.sql("INSERT INTO things VALUES (5000, 1, '2026-01-01Z')")
+    table.sql("INSERT INTO others VALUES (50, 1, '2025-01-01Z')")
+    table.with_pull(cursor="id", overlap=0).pull()
+    others = table.with_pull(table="public.others", cursor="id", overlap=0)
+    for changed in (others, table, table.with_pull(table="", query="SELECT * FROM things", cursor="id")):
+        with pytest.raises(PullError, match=r"from public.things by id up to 5000.*--from MARK.*--from beginning"):
+            changed.pull()
+    assert pull(table.bench.lake, others.contract, "49").rows == 1
+    assert others.pull() == Pulled(None, 0, "50")
+    assert ids(table) == [["5000"], ["50"]]
+    # Of a lake of before, nobody knows what it is of.
+    table.bench.lake.write(lambda con: con.execute("UPDATE ops.pulls SET pulled = NULL"), "a test")
+    assert table.with_pull(cursor="id").pull().mark == "5000"
+    with pytest.raises(PullError, match=r"from public.things by id"):
+        others.pull()
+
+
+def test_a_newest_row_that_goes_moves_no_mark_back(table: Table) -> None:
+    table.sql("INSERT INTO things VALUES (1, 1, '2026-01-01 10:00Z'), (2, 1, '2026-01-01 10:09Z')")
+    table.sql("INSERT INTO things VALUES (3, 1, '2026-01-01 10:18Z')")
+    mark = table.pull().mark
+    table.sql("DELETE FROM things WHERE id = 3")
+    assert table.pull() == Pulled(None, 0, mark)
+    assert table.pull() == Pulled(None, 0, mark)
+
+
+@pytest.mark.parametrize("lost", [2, 3])
+def test_a_file_that_was_lost_unread_is_pulled_again(table: Table, lost: int) -> None:
+    for n in range(1, 5):
+        table.sql(f"INSERT INTO things VALUES ({n}, 1, '2026-01-0{n}Z')")
+        table.pull()
+        if n == 1:
+            table.bench.ingest(table.contract)
+    [file] = table.bench.landing.rglob(f"pull-{lost:08}.jsonl")
+    file.unlink()
+    found = table.pull()
+    assert (found.rows, found.mark) == (5 - lost, "2026-01-04 00:00:00+00")
+    assert f"pull-{lost:08}.jsonl has not been read" in found.warnings[0]
+    assert table.pull() == Pulled(None, 0, found.mark)
+    assert {i for file in ids(table) for i in file} == {"1", "2", "3", "4"}
+
+
+def test_a_file_that_was_read_may_go(table: Table) -> None:
+    table.sql("INSERT INTO things VALUES (1, 1, '2026-01-01Z')")
+    mark = table.pull().mark
+    table.bench.ingest(table.contract)
+    [file] = table.bench.landing.rglob("pull-*.jsonl")
+    file.unlink()
+    assert table.pull() == Pulled(None, 0, mark)
+
+
+def test_a_first_file_that_was_lost_is_pulled_again_also_if_nothing_is_left_of_it(table: Table) -> None:
+    table.sql("INSERT INTO things VALUES (1, 1, '2026-01-01Z')")
+    table.pull()
+    [file] = table.bench.landing.rglob("pull-*.jsonl")
+    file.unlink()
+    table.sql("DELETE FROM things")
+    found = table.pull()
+    assert (found.rows, found.mark) == (0, None) and "from the beginning" in found.warnings[0]
+    assert table.pull() == Pulled(None, 0, None)
+    table.sql("INSERT INTO things VALUES (2, 1, '2025-01-01Z')")
+    assert table.pull().rows == 1
+
+
+def test_notes_are_kept_until_their_files_are_read(table: Table) -> None:
+    for n in range(1, 7):
+        table.sql(f"INSERT INTO things VALUES ({n}, 1, '2026-01-0{n}Z')")
+        table.pull()
+        if n == 3:
+            table.bench.ingest(table.contract)
+    assert table.bench.sql("SELECT number, mark[:10] FROM ops.pulls ORDER BY number") == [
+        (n, f"2026-01-0{n}") for n in range(3, 7)
+    ]
+
+
+def test_a_restored_home_pulls_what_was_pulled_and_not_read(table: Table, tmp_path: Path) -> None:
+    def add(n: int) -> None:
+        table.sql(f"INSERT INTO things VALUES ({n}, 1, '2026-01-0{n}Z')")
+        table.pull()
+
+    add(1)
+    table.bench.ingest(table.contract)
+    add(2)
+    add(3)
+    back_up(table.bench.settings, tmp_path / "backup")
+    restore(tmp_path / "backup", tmp_path / "again", table.bench.settings)
+    settings = load_settings(home=str(tmp_path / "again"))
+    settings.landing_path.mkdir(parents=True, exist_ok=True)
+    again = Lake(settings)
+    assert pull(again, table.contract).rows == 2
+    ingest(again, table.contract, None)
+    with again.reading() as con:
+        assert con.execute("SELECT id FROM bronze.things ORDER BY id").fetchall() == [(1,), (2,), (3,)]
+    assert pull(again, table.contract) == Pulled(None, 0, "2026-01-03 00:00:00+00")
+
+
+def test_a_home_restored_beside_its_landing_area_replaces_no_file_there(table: Table, tmp_path: Path) -> None:
+    table.sql("INSERT INTO things VALUES (1, 1, '2026-01-01Z')")
+    table.pull()
+    back_up(table.bench.settings, tmp_path / "backup")
+    table.sql("UPDATE things SET changed = '2026-01-02Z'")
+    table.pull()
+    restore(tmp_path / "backup", tmp_path / "again", table.bench.settings)
+    table.sql("UPDATE things SET changed = '2026-01-03Z'")
+    again = Lake(load_settings(home=str(tmp_path / "again"), landing=str(table.bench.landing)))
+    assert (pull(again, table.contract).file or "").endswith("/pull-00000003.jsonl")
+    assert [rows[0]["changed"][:10] for rows in table.delivered()] == ["2026-01-01", "2026-01-02", "2026-01-03"]

@@ -148,6 +148,8 @@ NEXT = {"kind": "cursor", "path": "next", "param": "cursor"}
         ([reply('{"rows": [NaN]}')], {}, UNAVAILABLE, "no whole JSON", 3),
         ([reply("no gzip at all", Content_Encoding="gzip")], {}, UNAVAILABLE, "cannot be unpacked", 3),
         ([reply('{"rows": ' + "[" * 100_000)], {}, ANSWER, "nested too deep", 1),
+        # What the parser reads and a writer that goes level by level cannot.
+        ([reply('{"rows": [{"x": ' + "[" * 500 + "]" * 500 + "}]}")], {}, ANSWER, "nested too deep", 1),
         ([reply("<html>", Content_Type="text/html")], {}, ANSWER, "'text/html' instead of JSON", 1),
         ([reply({}, 401)], {}, REFUSED, "expired. Renew what the contract sends", 1),
         ([reply({}, 403)], {}, REFUSED, "answers 403", 1),
@@ -273,11 +275,34 @@ def test_who_is_asked_to_wait_too_long_gives_up_at_once_and_so_does_the_next(sou
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("12", 12), (" 0 ", 0), ("-1", None), ("soon", None), (None, None), ("9" * 40, None), ("1.5", None),
+    [("12", 12), (" 0 ", 0), ("-1", None), ("soon", None), (None, None), ("9" * 400, 86_400), ("1.5", None),
+     ("99999999999", 86_400), ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400),
      (email.utils.formatdate(NOW - 60, usegmt=True), 0), (email.utils.formatdate(NOW + 90, usegmt=True), 90)],
 )  # fmt: skip
 def test_retry_after_is_read_in_both_forms(header: str | None, seconds: float | None) -> None:
     assert retry_after(header, NOW) == seconds
+
+
+def test_a_server_that_asks_for_three_thousand_years_is_asked_again_after_a_day(source: Source) -> None:
+    source.fetch(reply({}, 429, Retry_After="99999999999"))
+    source.clock.sleep(86_000)
+    held = the_failure(source.fetch(reply({"rows": GOOD})))
+    assert type(held) is RestCircuitOpenError and source.server.paths == []
+    source.clock.sleep(400)
+    assert source.fetch(reply({"rows": GOOD})).good
+
+
+def nested(levels: int) -> str:
+    """An answer of so many levels, a list and an object and lists in it."""
+    return '{"rows": [{"id": "1", "x": ' + "[" * (levels - 3) + "]" * (levels - 3) + "}]}"
+
+
+def test_an_answer_nested_too_deep_stops_no_other_day(source: Source) -> None:
+    days = ("2026-01-01", "2026-01-02")
+    done = source.fetch(reply(nested(101)), reply(nested(100)), days=days)
+    assert [key for key, _ in done.failed] == ["2026-01-01"] and not done.untried
+    assert [(one.partition_key, one.rows) for one in done.fetched] == [("2026-01-02", 1)]
+    assert "by more than 100 levels" in str(the_failure(done))
 
 
 def test_requests_keep_the_pace_over_partitions(source: Source) -> None:
