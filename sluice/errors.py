@@ -44,6 +44,10 @@ class PositionMovedError(SluiceError):
     """Somebody else has committed the offsets that were about to be. Transient: reading goes on behind them."""
 
 
+class RebuildHeldError(SluiceError):
+    """Rows of a source are being made again by somebody else. Nothing was changed. Transient."""
+
+
 class RestUnavailableError(SluiceError):
     """An API cannot be reached, does not answer in time, or answers that it cannot now. Transient; nothing landed.
 

@@ -1,77 +1,30 @@
 """A source's rows made again from its topic: under today's contract, beside the old ones, compared, and swapped.
 
-The log is read once more into a shadow of the source: a source of its own (`<source>__rebuilt`) with its own bronze
-table, books and positions, by the very code that reads the topic. Readers and the stream itself go on meanwhile. When
-the shadow has come as far as the source, one transaction puts its rows, books and positions in the place of the old.
-Belongs here: the shadow, the comparison and the swap; reading belongs to `sluice.streams`.
+The log is read once more into a shadow of the source: a source of its own with its own bronze table, books and
+positions, by the very code that reads the topic. Readers and the stream itself go on meanwhile. When the shadow has
+come as far as the source, one transaction puts its rows, books and positions in the place of the old. Belongs here:
+what is read again, and from where; reading belongs to `sluice.streams`, comparison and swap to `sluice.swap`, how a
+shadow goes to `sluice.shadows`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
 
-from sluice.booking import balanced, take_turn
 from sluice.bronze import create_bronze
-from sluice.contracts import REBUILT, Contract
-from sluice.erasure.register import ERASED
-from sluice.errors import EventLogError, PositionMovedError
+from sluice.contracts import Contract
+from sluice.errors import EventLogError, PositionMovedError, RebuildHeldError, SluiceError
 from sluice.eventlog import EventLog
-from sluice.lake import Lake, literal, quoted, temp_table
+from sluice.lake import Lake, quoted, temp_table
 from sluice.records import message_path
-from sluice.replay import take_corrected
-from sluice.stream_positions import Position, former_topics, positions, stream_of
+from sluice.shadows import ShadowLostError, end, erasures, is_there, shadow_of, sweep, turn_of
+from sluice.stream_positions import former_topics, positions, stream_of
 from sluice.streams import Reader
-
-_BOOKS = ("ledger", "dead_letters", "warnings", "stream_positions", "schema_drift")
-
-# How a row is the same in both: all but when, and by which batch, it was read.
-_OF_THE_READING = ("_batch_id", "_partition_key", "_ingested_at")
-
-
-@dataclass(frozen=True)
-class Range:
-    """The offsets [start, stop) of a partition that were made again."""
-
-    partition: int
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class Rebuilt:
-    """What making rows again came to.
-
-    Attributes:
-        source: whose rows.
-        ranges: which offsets were read again.
-        before: rows bronze had of them.
-        after: rows it has now, or would have.
-        gone: rows that are not made again: they are dead letters or duplicates by now.
-        new: rows that were none before.
-        changed: rows that are there before and after, with other values.
-        dead_letters: rows of these offsets that are set aside now.
-        swapped: whether the new rows are in the place of the old.
-    """
-
-    source: str
-    ranges: tuple[Range, ...]
-    before: int = 0
-    after: int = 0
-    gone: int = 0
-    new: int = 0
-    changed: int = 0
-    dead_letters: int = 0
-    swapped: bool = False
-
-
-def shadow_of(contract: Contract) -> Contract:
-    """The source that rows are made again as."""
-    return dataclasses.replace(contract, name=contract.name + REBUILT)
+from sluice.swap import Range, Rebuilt, compare, swap
 
 
 def rebuild(
@@ -102,31 +55,96 @@ def rebuild(
 
     Raises:
         EventLogError: of what was read since then the log holds nothing any more.
+        RebuildHeldError: another replay of this source is under way; nothing was changed.
         StreamHeldError: a batch is refused under today's contract; nothing was changed.
         EventLogUnavailableError, LakeUnavailableError, StorageFullError: as `read_stream`.
     """
     stream_of(contract)
-    with lake.connect() as con:
-        lake.create(con)
-        create_bronze(lake, con, contract)
-        ranges = _ranges(con, contract, log, since)
-        if not ranges:
-            return Rebuilt(contract.name, ())
-        shadow = shadow_of(contract)
-        lake.transaction(con, lambda c: _begin(c, contract, shadow, ranges), f"rebuild of {contract.name}: begun")
-        reader = Reader(lake, shadow, log, run_id, force)
+    with turn_of(lake.settings, contract.name):
+        while True:
+            # Of the first erasure there was, only a new connection has the key.
+            with lake.connect() as con:
+                lake.create(con)
+                create_bronze(lake, con, contract)
+                done = _once(lake, con, contract, log, since, run_id, force, compare_only, tell)
+            if done is not None:
+                return done
+            tell("a person was erased meanwhile: all is read again, without them")
+
+
+def _once(
+    lake: Lake,
+    con: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    log: EventLog,
+    since: datetime,
+    run_id: str,
+    force: bool,
+    compare_only: bool,
+    tell: Callable[[str], None],
+) -> Rebuilt | None:
+    """Make rows again by one shadow; None where it came to nothing, because somebody was erased meanwhile."""
+    earlier = _earlier(con, contract, since)
+    ranges = _ranges(con, contract, log, since)
+    if not ranges:
+        return Rebuilt(contract.name, (), earlier=earlier)
+    shadow = shadow_of(contract)
+    erased = lake.transaction(con, _beginning(contract, shadow, ranges), f"rebuild of {contract.name}: begun")
+    reader = Reader(lake, shadow, log, run_id, force)
+    try:
+        done = _made(lake, con, contract, reader, shadow, erased, compare_only, tell)
+        return dataclasses.replace(done, earlier=earlier)
+    except (duckdb.Error, SluiceError) as error:
+        # Whoever writes into a shadow that was swept away meets one error or another.
+        if is_there(con, shadow) and not isinstance(error, ShadowLostError):
+            raise
+        if erasures(con) == erased:
+            raise RebuildHeldError(
+                f"What was read again of {contract.name} was taken away by another replay of it, on another machine. "
+                "Nothing was changed. Run this one again when that has ended."
+            ) from error
+        return None
+    finally:
+        lake.transaction(con, lambda c: end(c, shadow), f"rebuild of {contract.name}: ended")
+
+
+def _made(
+    lake: Lake,
+    con: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    reader: Reader,
+    shadow: Contract,
+    erased: tuple[int, int],
+    compare_only: bool,
+    tell: Callable[[str], None],
+) -> Rebuilt:
+    """Fill a shadow, and compare or swap it."""
+    while True:
+        _read(reader, con, contract, tell)
         try:
-            while True:
-                _read(reader, con, contract, tell)
-                try:
-                    if compare_only:
-                        return _compare(con, contract, shadow)
-                    return lake.transaction(con, lambda c: _swap(c, contract, shadow), f"{contract.name} rebuilt")
-                except PositionMovedError:
-                    # The stream went on between the last reading and the swap: a few messages more to read.
-                    continue
-        finally:
-            lake.transaction(con, lambda c: _clear(c, shadow), f"rebuild of {contract.name}: ended")
+            if compare_only:
+                return compare(con, contract, shadow)
+            return lake.transaction(con, lambda c: swap(c, contract, shadow, erased), f"{contract.name} rebuilt")
+        except PositionMovedError:
+            # The stream went on between the last reading and the swap: a few messages more to read.
+            continue
+
+
+def _earlier(con: duckdb.DuckDBPyConnection, contract: Contract, since: datetime) -> int:
+    """How many rows of that time were read before a position was moved: their places are not those of today."""
+    topic = stream_of(contract).topic
+    eras = con.execute(
+        "SELECT DISTINCT partition, era FROM ops.stream_positions WHERE source = ? AND topic = ? "
+        "QUALIFY era < max(era) OVER (PARTITION BY partition)",
+        [contract.name, topic],
+    ).fetchall()
+    row = con.execute(
+        f"SELECT count(*) FROM bronze.{quoted(contract.name)} WHERE _file IN (SELECT unnest(?)) "
+        "AND (_message_ts >= ? OR _message_ts IS NULL)",
+        [[message_path(topic, partition, era) for partition, era in eras], since],
+    ).fetchone()
+    assert row is not None, "an aggregate has a row"
+    return int(row[0])
 
 
 def _ranges(con: duckdb.DuckDBPyConnection, contract: Contract, log: EventLog, since: datetime) -> list[Range]:
@@ -145,9 +163,10 @@ def _ranges(con: duckdb.DuckDBPyConnection, contract: Contract, log: EventLog, s
         if position.next_offset is None or number not in wanted or wanted[number] >= position.next_offset:
             continue
         row = con.execute(
-            "SELECT max(start_offset) FILTER (start_offset <= $wanted), min(start_offset) FROM ops.stream_positions "
+            "SELECT max(start_offset) FILTER (start_offset BETWEEN $held AND $wanted), "
+            "min(start_offset) FILTER (start_offset >= $held), count(*) FROM ops.stream_positions "
             "WHERE source = $source AND topic = $topic AND partition = $partition AND era = $era "
-            "AND batch_id IS NOT NULL AND start_offset >= $held",
+            "AND batch_id IS NOT NULL",
             {
                 "wanted": wanted[number],
                 "source": contract.name,
@@ -157,7 +176,12 @@ def _ranges(con: duckdb.DuckDBPyConnection, contract: Contract, log: EventLog, s
                 "held": held[number].start,
             },
         ).fetchone()
-        start = None if row is None else row[0] if row[0] is not None else row[1]
+        assert row is not None, "an aggregate has a row"
+        at_or_before, behind, batches = row
+        if not batches:
+            # Its position was moved, and nothing has come since.
+            continue
+        start = at_or_before if at_or_before is not None else behind
         if start is None:
             raise EventLogError(
                 f"{stream.topic} partition {number} holds no whole batch any more that was read since {since}: its "
@@ -167,9 +191,21 @@ def _ranges(con: duckdb.DuckDBPyConnection, contract: Contract, log: EventLog, s
     return found
 
 
+def _beginning(
+    contract: Contract, shadow: Contract, ranges: list[Range]
+) -> Callable[[duckdb.DuckDBPyConnection], tuple[int, int]]:
+    """The transaction that makes a shadow, and tells who was erased before."""
+
+    def begin(con: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+        sweep(con, contract.name)
+        _begin(con, contract, shadow, ranges)
+        return erasures(con)
+
+    return begin
+
+
 def _begin(con: duckdb.DuckDBPyConnection, contract: Contract, shadow: Contract, ranges: list[Range]) -> None:
     """Make the shadow: an empty table like the source's, positions before what is to be read."""
-    _clear(con, shadow)
     stream = stream_of(contract)
     con.execute(f"CREATE TABLE bronze.{quoted(shadow.name)} AS FROM bronze.{quoted(contract.name)} LIMIT 0")
     # Columns that came in by themselves are to have the names they have.
@@ -216,139 +252,3 @@ def _read(
         if not result.batches:
             return
         tell(f"{result.total('rows_read'):,} messages read again, {result.total('rows_accepted'):,} accepted")
-
-
-def _made_again(con: duckdb.DuckDBPyConnection, contract: Contract, shadow: Contract) -> list[Range]:
-    """Make `made_again`: by the place messages have, from which offset on the shadow has read them again.
-
-    Raises:
-        PositionMovedError: the source has been read further, or its position was moved.
-    """
-    topic = stream_of(contract).topic
-    now, then = positions(con, contract), positions(con, shadow)
-
-    def place(found: dict[int, Position]) -> dict[int, tuple[int, int | None]]:
-        return {n: (p.era, p.next_offset) for n, p in found.items()}
-
-    if place(now) != place(then):
-        raise PositionMovedError(f"{contract.name} was read on meanwhile. Try again.")
-    rows = con.execute(
-        "SELECT partition, min(start_offset), max(stop_offset) FROM ops.stream_positions WHERE source = ? "
-        "GROUP BY partition HAVING min(start_offset) < max(stop_offset) ORDER BY 1",
-        [shadow.name],
-    ).fetchall()
-    ranges = [Range(*row) for row in rows]
-    temp_table(
-        con,
-        "made_again",
-        "partition INTEGER, file VARCHAR, start BIGINT",
-        [(r.partition, message_path(topic, r.partition, now[r.partition].era), r.start) for r in ranges],
-    )
-    return ranges
-
-
-def _compare(con: duckdb.DuckDBPyConnection, contract: Contract, shadow: Contract) -> Rebuilt:
-    """Hold the rows of the shadow against those of the source."""
-    ranges = _made_again(con, contract, shadow)
-    # A name with blanks: no column of bronze can be called so.
-    row = con.execute(
-        'WITH old AS (SELECT _file, _line, hash("the row") AS content FROM (SELECT b.* EXCLUDE '
-        f"({', '.join(_OF_THE_READING)}) FROM bronze.{quoted(contract.name)} AS b SEMI JOIN made_again AS m "
-        'ON b._file = m.file AND b._line >= m.start) AS "the row"), '
-        'made AS (SELECT _file, _line, hash("the row") AS content FROM (SELECT * EXCLUDE '
-        f'({", ".join(_OF_THE_READING)}) FROM bronze.{quoted(shadow.name)}) AS "the row") '
-        "SELECT count(old._line), count(made._line), count(*) FILTER (made._line IS NULL), "
-        "count(*) FILTER (old._line IS NULL), count(*) FILTER (old.content <> made.content) "
-        "FROM old FULL JOIN made ON old._file = made._file AND old._line = made._line"
-    ).fetchone()
-    letters = con.execute(
-        "SELECT coalesce(sum(rows), 0)::BIGINT FROM ops.dead_letters WHERE source = ?", [shadow.name]
-    ).fetchone()
-    assert row is not None and letters is not None, "an aggregate has a row"
-    before, after, gone, new, changed = row
-    return Rebuilt(contract.name, tuple(ranges), before, after, gone, new, changed, letters[0])
-
-
-def _swap(con: duckdb.DuckDBPyConnection, contract: Contract, shadow: Contract) -> Rebuilt:
-    """Put the shadow's rows, books and positions in the place of the source's: the body of one transaction."""
-    take_turn(con, contract.name)
-    told = _compare(con, contract, shadow)
-    stream = stream_of(contract)
-    table = f"bronze.{quoted(contract.name)}"
-    names = {"source": contract.name, "shadow": shadow.name}
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE replaced AS SELECT p.batch_id, p.partition FROM ops.stream_positions AS p "
-        "JOIN made_again AS m ON m.partition = p.partition WHERE p.source = $source AND p.topic = $topic "
-        "AND p.start_offset >= m.start AND p.batch_id IS NOT NULL AND p.era = (SELECT max(era) "
-        "FROM ops.stream_positions AS e WHERE e.source = $source AND e.topic = $topic AND e.partition = p.partition)",
-        {"source": contract.name, "topic": stream.topic},
-    )
-    con.execute(
-        f"DELETE FROM {table} WHERE EXISTS (SELECT 1 FROM made_again AS m WHERE m.file = _file AND _line >= m.start)"
-    )
-    con.execute(f"INSERT INTO {table} BY NAME FROM bronze.{quoted(shadow.name)}")
-    _carry_decisions_over(con, names)
-    con.execute(
-        "UPDATE ops.ledger AS l SET superseded_by = n.batch_id FROM replaced AS r JOIN (SELECT partition, "
-        "min(batch_id) AS batch_id FROM ops.stream_positions WHERE source = $shadow AND batch_id IS NOT NULL "
-        "GROUP BY partition) AS n USING (partition) WHERE l.batch_id = r.batch_id",
-        {"shadow": shadow.name},
-    )
-    con.execute(
-        "DELETE FROM ops.stream_positions WHERE source = $source AND batch_id IN (SELECT batch_id FROM replaced)",
-        {"source": contract.name},
-    )
-    # Where the shadow began is no batch.
-    con.execute("DELETE FROM ops.stream_positions WHERE source = $shadow AND batch_id IS NULL", {"shadow": shadow.name})
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE batches AS SELECT batch_id FROM ops.stream_positions WHERE source = $shadow",
-        {"shadow": shadow.name},
-    )
-    con.execute(
-        'DELETE FROM ops.schema_drift WHERE source = $shadow AND ("column", kind) IN '
-        '(SELECT ("column", kind) FROM ops.schema_drift WHERE source = $source)',
-        names,
-    )
-    for ops_table in _BOOKS:
-        con.execute(f"UPDATE ops.{ops_table} SET source = $source WHERE source = $shadow", names)
-    take_corrected(con, contract, "SELECT batch_id FROM batches")
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE batches AS SELECT batch_id FROM ops.stream_positions AS p JOIN made_again AS m "
-        "USING (partition) WHERE p.source = $source AND p.start_offset >= m.start AND batch_id IS NOT NULL",
-        {"source": contract.name},
-    )
-    balanced(con, contract.name)
-    return dataclasses.replace(told, swapped=True)
-
-
-def _carry_decisions_over(con: duckdb.DuckDBPyConnection, names: dict[str, str]) -> None:
-    """What was known of and decided about a dead letter holds for the same one again; the old ones are superseded."""
-    # Of a letter whose person was erased nothing else is left to know it by.
-    same = (
-        "n.file = o.file AND n.line = o.line "
-        f"AND (n.checksum = o.checksum OR starts_with(o.checksum, {literal(ERASED)}))"
-    )
-    con.execute(
-        "UPDATE ops.dead_letters AS n SET first_failed_at = o.first_failed_at, "
-        "attempts = coalesce(o.attempts, 1) + 1, "
-        "status = CASE WHEN o.status = 'discarded' THEN 'discarded' ELSE n.status END, corrected = o.corrected, "
-        "decided_by = o.decided_by, decided_at = o.decided_at, "
-        "decided_why = CASE WHEN o.status = 'discarded' THEN o.decided_why END "
-        "FROM (SELECT * FROM ops.dead_letters WHERE source = $source AND status <> 'superseded' "
-        "AND batch_id IN (SELECT batch_id FROM replaced)) AS o "
-        f"WHERE n.source = $shadow AND {same}",
-        names,
-    )
-    con.execute(
-        "UPDATE ops.dead_letters AS o SET status = 'superseded' WHERE source = $source "
-        "AND batch_id IN (SELECT batch_id FROM replaced) AND (status = 'open' OR EXISTS ("
-        f"SELECT 1 FROM ops.dead_letters AS n WHERE n.source = $shadow AND {same}))",
-        names,
-    )
-
-
-def _clear(con: duckdb.DuckDBPyConnection, shadow: Contract) -> None:
-    """Take the shadow away, be it one that a process that died has left."""
-    con.execute(f"DROP TABLE IF EXISTS bronze.{quoted(shadow.name)}")
-    for table in (*_BOOKS, "turns"):
-        con.execute(f"DELETE FROM ops.{table} WHERE source = {literal(shadow.name)}")

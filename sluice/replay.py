@@ -117,15 +117,19 @@ def reapply(con: duckdb.DuckDBPyConnection, contract: Contract, outcomes: list[B
     return [now.get(b.batch_id, b) for b in outcomes]
 
 
-def take_corrected(con: duckdb.DuckDBPyConnection, contract: Contract, batches: str) -> None:
+def take_corrected(
+    con: duckdb.DuckDBPyConnection, contract: Contract, batches: str, letters: str = "SELECT NULL"
+) -> None:
     """Take the open letters of some batches again for which somebody has supplied what is right.
 
     Args:
         con: in a transaction.
         contract: of their source.
         batches: SQL of the ids of the batches.
+        letters: SQL of the ids of letters in them that are taken as well.
     """
-    condition = f"line IS NOT NULL AND corrected IS NOT NULL AND status = 'open' AND batch_id IN ({batches})"
+    meant = f"(corrected IS NOT NULL OR dead_letter_id IN ({letters}))"
+    condition = f"line IS NOT NULL AND {meant} AND status = 'open' AND batch_id IN ({batches})"
     _take_again(con, contract, _Meant(condition, {}, True, {}, "", ""))
 
 

@@ -316,7 +316,7 @@ def _check_there(
         OffsetLostError: it is not.
     """
     # Rows that are made again are read under another name.
-    source = contract.name.removesuffix(REBUILT)
+    source = contract.name.partition(REBUILT)[0]
     if former:
         raise OffsetLostError(
             f"{source}: {stream.topic} is not the topic that was read so far: the topic was made anew, or SLUICE_KAFKA "

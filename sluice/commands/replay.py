@@ -9,7 +9,7 @@ from sluice.commands import moment_utc, shown
 from sluice.settings import Settings
 
 if TYPE_CHECKING:
-    from sluice.rebuild import Rebuilt
+    from sluice.swap import Rebuilt
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,12 +60,19 @@ def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
 
 
 def _told(done: Rebuilt) -> str:
+    earlier = (
+        f"\n{done.earlier:,} more rows since then were read before a position was moved (sluice stream seek): they are "
+        "not made again, and stay as they are"
+        if done.earlier
+        else ""
+    )
     if not done.ranges:
-        return f"{done.source}: nothing has been read since then"
+        place = " at today's positions" if done.earlier else ""
+        return f"{done.source}: nothing has been read since then{place}{earlier}"
     places = ", ".join(f"partition {r.partition} [{r.start}, {r.stop})" for r in done.ranges)
     changes = f"{done.gone:,} gone, {done.new:,} new, {done.changed:,} changed"
     verdict = "swapped" if done.swapped else "compared only: nothing was changed"
     return (
         f"{done.source}: {places}\n{done.before:,} rows before, {done.after:,} after ({changes}), "
-        f"{done.dead_letters:,} set aside; {verdict}"
+        f"{done.dead_letters:,} set aside; {verdict}{earlier}"
     )

@@ -36,7 +36,7 @@ USUAL_HISTORY = 28
 LEAST_HISTORY = 5
 
 DECIMAL = re.compile(r"DECIMAL\((\d{1,2}),\s?(\d{1,2})\)")
-# What the shadow of a source that is being rebuilt is called, behind the source's name (sluice.rebuild).
+# In the name of each shadow of a source that is being rebuilt, behind the source's name (sluice.shadows).
 REBUILT = "__rebuilt"
 
 # Kafka's rule for the names of topics.

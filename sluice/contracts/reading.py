@@ -155,8 +155,8 @@ class _Reader:
             raise self.fail(f"schema name {name!r} must be lower-case letters, digits and underscores.")
         if not VERSION.fullmatch(self.document.version or ""):
             raise self.fail(f"version {self.document.version!r} must be major.minor.patch, such as 1.0.0.")
-        if name.endswith(REBUILT):
-            raise self.fail(f"schema name {name!r} ends as the shadow of a source that is rebuilt does. Rename it.")
+        if REBUILT in name:
+            raise self.fail(f"schema name {name!r} is like that of the shadow of a source that is rebuilt. Rename it.")
         custom = self._custom("landing", "stream", "rest", "changeFeed", "gates", "schemaEvolution", "pull")
         columns, rules = self._columns()
         self._check_erasable(columns)

@@ -23,6 +23,7 @@ from sluice.errors import ErasureError, PublicationError
 from sluice.lake import Lake
 from sluice.publication import current_publication, publish_as_is
 from sluice.readers import refresh_readers
+from sluice.shadows import sweep
 from sluice.writers import alone
 
 # A load that comes between the build and the publication is built, too; one after the other cannot always come.
@@ -117,9 +118,13 @@ def erase(
     digest = key.digest(person_id)
     with lake.reading() as con:
         now = lake.current_snapshot(con)
-    before, again = lake.write(
-        lambda con: register.note(con, subject, digest, key.id, now, by), f"erasure of a {subject}: begun"
-    )
+
+    def begin(con: duckdb.DuckDBPyConnection) -> tuple[int, bool]:
+        # What is being read again was read before they were on the list; what is begun from here on is without them.
+        sweep(con)
+        return register.note(con, subject, digest, key.id, now, by)
+
+    before, again = lake.write(begin, f"erasure of a {subject}: begun")
     with lake.reading() as con:
         values, shared = values_of(con, where, person_id, before)
     person = Person(subject, person_id, values)

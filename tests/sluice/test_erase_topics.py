@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import pytest
 
+from sluice import rebuild as rebuilding
+from sluice import streams
 from sluice.books import books
 from sluice.contracts import Contract
 from sluice.erasure.run import Erased, erase, find
@@ -111,6 +114,69 @@ def test_reading_goes_on_and_rows_made_again_are_without_the_person(shop: Shop, 
         for contract in shop.contracts:
             assert broken_ranges(con, contract) == []
             assert sum(each.records for each in lag(con, contract, shop.log)) == 0
+
+
+def test_an_erasure_while_rows_are_made_again_holds(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MOST_ROWS", 2)
+    _, events = shop.contracts
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        # Between two batches: the first holds Ann.
+        if not told:
+            assert find(shop.bench.lake, shop.contracts, "customer", ANN).found
+            assert shop.erase().findings.found == {}
+        told.append(text)
+
+    assert rebuild(shop.bench.lake, events, shop.log, datetime(2020, 1, 1), tell=tell).swapped
+    assert "a person was erased meanwhile: all is read again, without them" in told
+    shop.bench.close()
+    assert shop.bench.sql("SELECT event_id, customer_id FROM bronze.events ORDER BY event_id") == [
+        ("e1", None),
+        ("e2", BOB),
+        ("e3", BOB),
+    ]
+    assert [b.balanced for b in books(shop.bench.lake, ["events"])] == [True]
+    assert find(shop.bench.lake, shop.contracts, "customer", ANN).found == {}
+
+
+def test_an_erasure_just_before_the_swap_holds(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, events = shop.contracts
+    real, swaps = rebuilding.swap, []
+
+    def swap(*given: Any) -> Any:
+        swaps.append(given)
+        return real(*given)
+
+    def begun(con: Any) -> tuple[int, int]:
+        return (0, 0) if not swaps else known(con)
+
+    # As if the shadow had been begun by a transaction that overlapped with that of the erasure: it was not swept away.
+    shop.erase()
+    known = rebuilding.erasures
+    monkeypatch.setattr(rebuilding, "swap", swap)
+    monkeypatch.setattr(rebuilding, "erasures", begun)
+    assert rebuild(shop.bench.lake, events, shop.log, datetime(2020, 1, 1)).swapped
+    assert len(swaps) == 2
+    assert len({shadow.name for _, _, shadow, _ in swaps}) == 2
+
+
+def test_an_erasure_takes_what_a_killed_replay_has_left(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, events = shop.contracts
+    monkeypatch.setattr(rebuilding, "swap", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(rebuilding, "end", lambda *given: None)
+    with pytest.raises(KeyboardInterrupt):
+        rebuild(shop.bench.lake, events, shop.log, datetime(2020, 1, 1))
+    shop.bench.close()
+    tables = "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'lake' AND table_name LIKE 'events_%rebuilt%'"
+    assert shop.bench.sql(tables) == [(1,)]
+    assert shop.erase().findings.found == {}
+    shop.bench.close()
+    assert shop.bench.sql(tables) == [(0,)]
+    assert shop.bench.sql("SELECT DISTINCT source FROM ops.stream_positions ORDER BY 1") == [
+        ("customers",),
+        ("events",),
+    ]
 
 
 def test_rows_and_letters_lose_keys_and_headers_of_the_person(shop: Shop) -> None:

@@ -14,10 +14,12 @@ from sluice import rebuild as module
 from sluice.books import books
 from sluice.contracts import Contract
 from sluice.dead_letters import Choice, discard
-from sluice.errors import StreamHeldError
-from sluice.rebuild import Rebuilt, rebuild
+from sluice.errors import RebuildHeldError, StreamHeldError
+from sluice.rebuild import rebuild
 from sluice.replay import replay
-from sluice.stream_positions import broken_ranges
+from sluice.shadows import sweep, turn_of
+from sluice.stream_positions import broken_ranges, seek
+from sluice.swap import Rebuilt
 from sluice.verification import set_aside, verify
 from tests.conftest import Bench
 from tests.sluice.test_streams import COLUMNS, TOPIC, Things
@@ -50,11 +52,11 @@ def rows(things: Things) -> list[tuple[Any, ...]]:
 def left(things: Things) -> list[str]:
     """What of a shadow is still there: its table, and ops tables with rows of it."""
     tables = things.bench.sql(
-        "SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake' AND table_name LIKE '%rebuilt'"
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake' AND table_name LIKE '%rebuilt%'"
     )
     found = [name for (name,) in tables]
     for name in ("ledger", "dead_letters", "warnings", "stream_positions", "schema_drift", "turns"):
-        if things.bench.sql(f"SELECT 1 FROM ops.{name} WHERE source LIKE '%rebuilt'"):
+        if things.bench.sql(f"SELECT 1 FROM ops.{name} WHERE source LIKE '%rebuilt%'"):
             found.append(name)
     return found
 
@@ -184,16 +186,15 @@ def test_the_stream_goes_on_meanwhile(things: Things, monkeypatch: pytest.Monkey
 
 def test_a_rebuild_that_died_leaves_nothing_for_the_next(things: Things, monkeypatch: pytest.MonkeyPatch) -> None:
     # As if the process had been killed: not even the end is cleared.
-    monkeypatch.setattr(module, "_swap", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
-    real = module._clear
-    monkeypatch.setattr(module, "_clear", lambda *given: None)
+    monkeypatch.setattr(module, "swap", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(module, "end", lambda *given: None)
     with pytest.raises(KeyboardInterrupt):
         again(things)
     things.bench.close()
-    assert "things__rebuilt" in left(things)
+    [table, *books_of_it] = left(things)
+    assert table.startswith("things__rebuilt_") and books_of_it
     assert [b.balanced for b in books(things.bench.lake, ["things"])] == [True]
     monkeypatch.undo()
-    assert module._clear is real
     assert again(things).swapped
     assert left(things) == []
     things.check()
@@ -207,3 +208,109 @@ def test_pinned_readers_see_one_state(things: Things) -> None:
         assert con.execute("SELECT count(*) FROM bronze.things").fetchall() == [(10,)]
         with things.bench.lake.reading() as now:
             assert broken_ranges(now, things.contract) == []
+
+
+def test_two_replays_of_a_source_do_not_meet(things: Things) -> None:
+    before = rows(things)
+    with (
+        turn_of(things.bench.settings, "things"),
+        pytest.raises(RebuildHeldError, match="Rows of things are being made again by another replay"),
+    ):
+        again(things)
+    assert left(things) == []
+
+    # From another machine the lock is not seen: the second takes the first's rows away, and the first says so.
+    def other(_: str) -> None:
+        things.bench.lake.write(lambda con: sweep(con, "things"), "as another replay begins")
+
+    with pytest.raises(RebuildHeldError, match="taken away by another replay"):
+        again(things, tell=other)
+    things.bench.close()
+    assert rows(things) == before
+    assert again(things).swapped
+    assert rows(things) == before
+
+
+def test_columns_that_are_taken_in_by_now_come_in(things: Things) -> None:
+    discarding = dataclasses.replace(things.contract, schema_evolution="discard")
+    things.contract, evolving = discarding, things.contract
+    things.send({"id": "12", "color": "red"}, minute=12, partition=0)
+    things.read()
+    things.contract = evolving
+    assert again(things, compare_only=True).changed == 1
+    done = again(things)
+    assert (done.before, done.after, done.new, done.changed) == (11, 11, 0, 1)
+    assert things.bench.sql("SELECT id FROM bronze.things WHERE color = 'red'") == [("12",)]
+    drift = "SELECT \"column\", action, bronze_column FROM ops.schema_drift WHERE kind = 'unexpected'"
+    assert things.bench.sql(drift) == [("color", "evolved", "color")]
+    # And the next message's is found there.
+    things.send({"id": "13", "color": "blue"}, minute=13, partition=0)
+    things.read()
+    assert things.bench.sql("SELECT id FROM bronze.things WHERE color = 'blue'") == [("13",)]
+    assert again(things).changed == 0
+    things.check()
+
+
+def test_columns_that_both_have_taken_in_meanwhile_stay_apart(things: Things, monkeypatch: pytest.MonkeyPatch) -> None:
+    things.contract, evolving = dataclasses.replace(things.contract, schema_evolution="discard"), things.contract
+    things.send({"id": "12", "color": "red"}, minute=12, partition=0)
+    things.read()
+    things.contract = evolving
+    real = module._read
+    rounds = []
+
+    def read(*given: Any) -> None:
+        real(*given)
+        if not rounds:
+            # The stream takes in another column that wants the same name.
+            things.send({"id": "13", "Color": "blue"}, minute=13, partition=0)
+            things.read()
+        rounds.append(1)
+
+    monkeypatch.setattr(module, "_read", read)
+    assert again(things).swapped
+    assert things.bench.sql("SELECT id, color, color_2 FROM bronze.things WHERE id > '11' ORDER BY id") == [
+        ("12", None, "red"),
+        ("13", "blue", None),
+    ]
+    drift = "SELECT \"column\", bronze_column FROM ops.schema_drift WHERE kind = 'unexpected' ORDER BY 1"
+    assert things.bench.sql(drift) == [("Color", "color"), ("color", "color_2")]
+    things.check()
+
+
+def test_letters_that_were_taken_in_stay_in(bench: Bench, make_contract: Callable[..., Contract]) -> None:
+    late = {"eventTime": "at", "allowedLateness": "30min", "late": "quarantine"}
+    things = Things(bench, make_contract(COLUMNS, stream={"topic": TOPIC} | late))
+    things.send({"id": "a", "at": "2026-01-01 10:00:00"}, minute=600)
+    things.read()
+    things.send({"id": "b", "at": "2026-01-01 08:00:00"}, {"id": "c", "at": "2026-01-01 09:00:00"}, minute=601)
+    things.read()
+    [first, _] = [row[0] for row in bench.sql("SELECT dead_letter_id FROM ops.dead_letters ORDER BY line")]
+    assert replay(bench.lake, things.contract, Choice(ids=(first,)), by="me").accepted == 1
+    bench.close()
+    before = rows(things)
+    assert [row[0] for row in before] == ["a", "b"]
+    for _ in range(2):
+        done = again(things, since=datetime(2026, 1, 1, 10, 1))
+        assert (done.before, done.after, done.gone, done.changed, done.dead_letters) == (1, 1, 0, 0, 1)
+        assert rows(things) == before
+        assert [letter[1] for letter in bench.letters("things")] == [2]
+        assert bench.sql("SELECT decided_by FROM ops.dead_letters WHERE status = 'replayed'") == [("me",)]
+        things.check()
+
+
+def test_what_was_read_before_a_seek_is_told_of(things: Things) -> None:
+    seek(things.bench.lake, things.contract, things.log, "unread")
+    things.bench.close()
+    # Nothing has come since.
+    done = again(things)
+    assert (done.ranges, done.earlier, done.swapped) == ((), 10, False)
+    things.send({"id": "12"}, minute=12, partition=0)
+    things.read()
+    # Of the other partition nothing has.
+    done = again(things)
+    assert [(r.partition, r.start, r.stop) for r in done.ranges] == [(0, 6, 7)]
+    assert (done.before, done.after, done.earlier, done.swapped) == (1, 1, 10, True)
+    assert again(things, since=datetime(2026, 1, 1, 0, 10)).earlier == 2
+    assert len(rows(things)) == 11
+    things.check()
