@@ -13,10 +13,12 @@ import pytest
 
 from sluice.audits import record_audit
 from sluice.bronze import create_bronze_tables
+from sluice.dead_letters import Choice
 from sluice.errors import PublicationError
 from sluice.eventlog import Message, open_log
 from sluice.live import refresh_live_views
 from sluice.publication import connect, publish, roll_back
+from sluice.replay import replay
 from sluice.simulation.live import live_events
 from sluice.streams import read_stream
 from tests.conftest import Bench
@@ -104,8 +106,65 @@ def test_a_live_view_says_what_the_next_build_will(home: Bench, build: Callable[
             assert live[view] == rows(con, table, columns)
 
 
+def assert_live_is_the_next_build(home: Bench, build: Callable[..., None]) -> list[tuple[Any, ...]]:
+    """Look at the live views, then build; returns what has come and gone."""
+    home.close()
+    with connect(home.settings, live=True) as con, connect(home.settings) as pinned:
+        live = {view: rows(con, view, columns) for view, (_, columns) in VIEWS.items()}
+        found = con.execute("SELECT event_id, is_gone FROM gold.live_arrivals ORDER BY ALL").fetchall()
+        for view, (table, columns) in VIEWS.items():
+            assert live[view] != rows(pinned, table, columns), "nothing of it shows"
+    build(*MODELS)
+    home.close()
+    with home.lake.reading() as con:
+        for view, (table, columns) in VIEWS.items():
+            assert live[view] == rows(con, table, columns)
+    return found
+
+
+def test_a_replayed_dead_letter_is_live(home: Bench, build: Callable[..., None]) -> None:
+    """It joins the batch it came with, which is published without it."""
+    given = json.loads(next(m.value for m in live_events(3, 0.1, date(2026, 1, 31)) if m.value))
+    bad = {**given, "event_id": "22222222-2222-4222-8222-222222222222", "quantity": "12,5"}
+    stream(home, [Message(json.dumps(bad).encode(), given["visitor_id"].encode(), 1_769_900_000_000)])
+    build(*MODELS)
+    published(home)
+    home.close()
+    [(letter,)] = home.sql("SELECT dead_letter_id FROM ops.dead_letters WHERE status = 'open'")
+    good = json.dumps({**bad, "quantity": 12})
+    assert replay(home.lake, EVENTS, Choice(ids=(letter,)), corrections={letter: good}, by="me").accepted == 1
+    assert assert_live_is_the_next_build(home, build) == [(bad["event_id"], False)]
+
+
+def test_a_partition_delivered_again_is_live(home: Bench, build: Callable[..., None]) -> None:
+    """Events that are in it no more are gone, one that it tells otherwise is changed, the others are as published."""
+    kept, changed, gone = (f"{n}3333333-3333-4333-8333-333333333333" for n in range(3))
+    given = next(m.value for m in live_events(3, 0.1, date(2026, 1, 31)) if m.value)
+    first = {**json.loads(given), "event_ts": "2026-01-30T10:00:00Z", "event_type": "view"}
+
+    def deliver(*events: dict[str, Any]) -> None:
+        text = "".join(json.dumps(first | event) + "\n" for event in events)
+        home.put("events/date=2026-01-30/hour=10/events.jsonl", text)
+        home.ingest(EVENTS)
+
+    deliver({"event_id": kept}, {"event_id": changed}, {"event_id": gone, "visitor_id": "v-of-one-event"})
+    build(*MODELS)
+    published(home)
+    deliver({"event_id": kept}, {"event_id": changed, "event_ts": "2026-01-30T10:55:00Z"})
+    assert assert_live_is_the_next_build(home, build) == [(changed, False), (changed, True), (gone, True)]
+
+
+def test_an_event_delivered_again_with_an_earlier_time_is_live(home: Bench, build: Callable[..., None]) -> None:
+    """Of two deliveries the earlier counts, whichever came first."""
+    published(home)
+    given = json.loads(next(m.value for m in live_events(3, 0.1, date(2026, 1, 31)) if m.value))
+    earlier = {**given, "event_ts": "2026-01-30T10:07:00Z"}
+    stream(home, [Message(json.dumps(earlier).encode(), given["visitor_id"].encode(), 1_769_900_000_000)])
+    assert assert_live_is_the_next_build(home, build) == [(given["event_id"], False), (given["event_id"], True)]
+
+
 def test_what_failed_its_gates_is_not_live(home: Bench, build: Callable[..., None]) -> None:
-    """After the test above: what was built since has not been published, and its tables are no part of the answer."""
+    """After the tests above: what was built since has not been published, and its tables are no part of the answer."""
     with connect(home.settings, live=True) as con:
         before = rows(con, "live_sessions", VIEWS["live_sessions"][1])
     home.lake.write(lambda con: con.execute("DELETE FROM gold.fct_sessions"), "a bad build")

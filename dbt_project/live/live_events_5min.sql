@@ -1,8 +1,15 @@
 -- Grain: one window of 5 minutes, [window_start, window_end), x event type x channel with an event, up to this moment.
--- What is published, but for the windows that something has streamed into since: those are counted again.
-with streamed as (
+-- What is published, but for the windows in which an event came, changed or went since: those are counted again.
+with changed as (
 
     select * from gold.live_arrivals
+
+),
+
+windows as (
+
+    select distinct time_bucket(interval '5 minutes', event_ts) as window_start
+    from changed
 
 ),
 
@@ -22,7 +29,8 @@ events as (
             visitor_id,
             quantity,
             event_ts
-        from streamed
+        from changed
+        where not is_gone
         union all by name
         select
             event_id,
@@ -34,7 +42,8 @@ events as (
         from gold.fct_events at (version => {{ published }})
         where
             time_bucket(interval '5 minutes', event_ts)
-            in (select time_bucket(interval '5 minutes', event_ts) from streamed)
+            in (select window_start from windows)
+            and event_id not in (select event_id from changed)
     )
 
 )
@@ -49,7 +58,7 @@ select
     quantity,
     false as is_live
 from gold.agg_events_5min at (version => {{ published }})
-where window_start not in (select window_start from events)
+where window_start not in (select window_start from windows)
 
 union all
 

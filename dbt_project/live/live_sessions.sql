@@ -1,6 +1,6 @@
 -- Grain: one session of one visitor, up to this moment: 30 minutes without an event end it, as in fct_sessions.
--- What is published, but for the visitors of whom something has streamed in since: their sessions are made again.
-with streamed as (
+-- What is published, but for the visitors of whom an event came, changed or went since: their sessions are made again.
+with changed as (
 
     select * from gold.live_arrivals
 
@@ -13,7 +13,8 @@ events as (
         visitor_id,
         event_type,
         event_ts
-    from streamed
+    from changed
+    where not is_gone
     union all by name
     select
         event_id,
@@ -21,7 +22,9 @@ events as (
         event_type,
         event_ts
     from gold.fct_events at (version => {{ published }})
-    where visitor_id in (select visitor_id from streamed)
+    where
+        visitor_id in (select visitor_id from changed)
+        and event_id not in (select event_id from changed)
 
 ),
 
@@ -58,7 +61,7 @@ select
     purchases,
     false as is_live
 from gold.fct_sessions at (version => {{ published }})
-where visitor_id not in (select visitor_id from streamed)
+where visitor_id not in (select visitor_id from changed)
 
 union all
 
