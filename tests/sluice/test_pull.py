@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import sluice.pull
 from sluice.backup import back_up, restore
+from sluice.cli import main
 from sluice.contracts import Contract, Pull
 from sluice.errors import ConfigurationError, ContractError, LandingError, PullError, PullUnavailableError
 from sluice.ingest import ingest
 from sluice.lake import Lake
 from sluice.pull import Pulled, pull
 from sluice.settings import load_settings
-from tests.conftest import Bench
+from tests.conftest import Bench, contract_document
 from tests.postgres import PASSWORD, Server
 
 Make = Callable[..., Contract]
@@ -372,3 +374,22 @@ def test_a_pull_that_was_killed_and_restored_goes_to_another_day(
     with again.reading() as con:
         assert con.execute("SELECT id FROM bronze.things ORDER BY id").fetchall() == [(1,), (2,)]
         assert con.execute("SELECT number, written FROM ops.pulls ORDER BY number").fetchall() == [(1, True), (3, True)]
+
+
+def test_the_command_goes_on_from_a_mark_and_warns(
+    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = {"table": "public.things", "cursor": "changed"}
+    document = contract_document({"id": {}, "changed": {"physicalType": "TIMESTAMP"}}, formats=["jsonl"], pull=value)
+    (tmp_path / "things.odcs.yaml").write_text(yaml.safe_dump(document))
+    monkeypatch.setenv("SLUICE_CONTRACTS", str(tmp_path))
+    monkeypatch.setenv("SLUICE_HOME", str(table.bench.settings.home))
+    table.sql("INSERT INTO things VALUES (1, 1, '2026-01-01Z'), (2, 1, '2026-01-02Z'), (3, 1, 'infinity')")
+    assert main(["pull", "things"]) == 0
+    told = capsys.readouterr()
+    assert "things: 3 rows" in told.out and told.out.endswith("mark 2026-01-02 00:00:00+00\n")
+    assert told.err.startswith("sluice: warning: things has rows whose changed lies in the future (1, up to infinity)")
+    assert main(["pull", "things", "--from", "2026-01-02"]) == 0
+    assert "things: 2 rows" in capsys.readouterr().out
+    assert main(["pull", "things", "--from", "soon"]) == 1
+    assert "The mark has not moved" in capsys.readouterr().err
