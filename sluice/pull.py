@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,26 +20,12 @@ from pathlib import Path
 
 import duckdb
 
-from sluice.connections import problem, scrub, shown
 from sluice.contracts import Contract, Pull
-from sluice.errors import ConfigurationError, ContractError, PullError, PullUnavailableError
-from sluice.extensions import install_extensions
+from sluice.errors import ContractError, PullError
 from sluice.lake import Lake, literal, quoted
 from sluice.pull_marks import Note, State, save, state
+from sluice.pull_source import BEGINNING, Now, bound, mark_of, now_of, rows_since, shape, source
 from sluice.settings import Settings
-
-# What orders rows the same in both databases, and how far back an overlap reaches there.
-_CURSORS = {
-    "TIMESTAMP": "seconds", "TIMESTAMP WITH TIME ZONE": "seconds", "DATE": "days",
-    "SMALLINT": "", "INTEGER": "", "BIGINT": "",
-}  # fmt: skip
-
-
-# Where a time is no longer believed to be one of now: clocks differ by seconds, times without a zone by 14 hours.
-_AHEAD = "INTERVAL '1 day'"
-
-# What `since` says for a pull of everything.
-BEGINNING = "beginning"
 
 
 @dataclass(frozen=True)
@@ -54,17 +39,6 @@ class Pulled:
     rows: int
     mark: str | None
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Now:
-    """The source's own time before it is read, in the cursor's type; None where that is a number.
-
-    Up to `cap` the mark may move; what is past `future` is of the future in whatever zone.
-    """
-
-    cap: str | None
-    future: str | None
 
 
 def pull(lake: Lake, contract: Contract, since: str | None = None) -> Pulled:
@@ -84,20 +58,21 @@ def pull(lake: Lake, contract: Contract, since: str | None = None) -> Pulled:
         ConfigurationError: the environment has no connection for it.
         PullError, PullUnavailableError: the database refuses, or cannot be reached; the mark is of another table, query
             or cursor than the contract's, or lies in the future; `since` is no value of the cursor.
+        LandingError: files that have not been read are gone, and so is the landing folder.
         LakeUnavailableError, StorageFullError: as `Lake`.
     """
     given = contract.pull
     if given is None:
         raise ContractError(f"{contract.path}: has no customProperty pull. See docs/cdc.md for how to write one.")
     lake.create()
-    with _alone(lake.settings.capture_path, contract), _source(given, contract) as con:
+    with _alone(lake.settings.capture_path, contract), source(given, contract) as con:
         known = state(lake, contract)
         if since is None:
             _check_fits(contract, given, known.note)
-        kind, names = _shape(con, given, contract)
-        now = _now(con, kind)
+        kind, names = shape(con, given, contract)
+        now = now_of(con, kind)
         if since is not None:
-            wound = Note(known.note.number, _mark(con, kind, since), [], None, True, _what(given))
+            wound = Note(known.note.number, mark_of(con, kind, since), [], None, True, _what(given))
             known = State(wound, [wound.number], False, (), known.read)
         _check_past(con, contract, kind, known.note, now)
         if since is not None:
@@ -114,10 +89,10 @@ def _pull(
     known: State,
     kind: str,
     names: list[str],
-    now: _Now,
+    now: Now,
 ) -> Pulled:
     note, kept, landing = known.note, known.kept, lake.settings.landing_path
-    con.execute(f"CREATE TEMP TABLE pulled AS {_rows(given, kind, names, note.mark)}")
+    con.execute(f"CREATE TEMP TABLE pulled AS {rows_since(given, kind, names, note.mark)}")
     hashed = f"md5(concat_ws(chr(31), {', '.join(_unambiguous(name) for name in names)}))"
     con.execute(
         f"CREATE TEMP TABLE fresh AS SELECT * FROM pulled WHERE NOT list_contains($recent::VARCHAR[], {hashed})",
@@ -132,7 +107,7 @@ def _pull(
         digest
         for (digest,) in con.execute(
             f"SELECT DISTINCT {hashed} FROM pulled WHERE {cursor} IS NULL OR $mark IS NULL OR "
-            f"{cursor} >= {_bound(kind, '$mark', given.overlap)}",
+            f"{cursor} >= {bound(kind, '$mark', given.overlap)}",
             {"mark": mark},
         ).fetchall()
     ]
@@ -144,6 +119,10 @@ def _pull(
             save(lake, contract, Note(note.number, mark, recent, None if gone else note.file, True, what), kept, 0)
         return Pulled(None, 0, mark, warnings)
     number, file = _place(contract, lake.settings, known)
+    if not kept:
+        # Where it began, should the first file be lost.
+        kept = [0]
+        save(lake, contract, Note(0, None, [], None, True, what), kept, 0)
     save(lake, contract, Note(number, note.mark, note.recent, file, False, what), kept, 0)
     _put(con, landing / file)
     save(lake, contract, Note(number, mark, recent, file, True, what), kept, rows)
@@ -164,26 +143,7 @@ def _check_fits(contract: Contract, given: Pull, note: Note) -> None:
         )
 
 
-def _now(con: duckdb.DuckDBPyConnection, kind: str) -> _Now:
-    if not _CURSORS[kind]:
-        return _Now(None, None)
-    utc = "now()" if kind == "TIMESTAMP WITH TIME ZONE" else "(now() AT TIME ZONE 'UTC')"
-    # Without a zone it is the server's or UTC, and nobody says which: the mark stays behind both.
-    cap = f"least({utc}, now()::{kind})"
-    asked = f"SELECT ({cap})::{kind}::text, ({utc} + {_AHEAD})::{kind}::text"
-    return _Now(*con.execute(_remote(asked)).fetchall()[0])
-
-
-def _mark(con: duckdb.DuckDBPyConnection, kind: str, since: str) -> str | None:
-    """The mark that somebody gave, as the source writes it, which refuses what is none."""
-    if since == BEGINNING:
-        return None
-    mark: str | None
-    ((mark,),) = con.execute(_remote(f"SELECT {literal(since)}::{kind}::text")).fetchall()
-    return mark
-
-
-def _check_past(con: duckdb.DuckDBPyConnection, contract: Contract, kind: str, note: Note, now: _Now) -> None:
+def _check_past(con: duckdb.DuckDBPyConnection, contract: Contract, kind: str, note: Note, now: Now) -> None:
     """A mark of the future, as a row without sense could set it in an earlier version, would find nothing new."""
     if note.mark is None or now.future is None:
         return
@@ -197,7 +157,7 @@ def _check_past(con: duckdb.DuckDBPyConnection, contract: Contract, kind: str, n
 
 
 def _newest(
-    con: duckdb.DuckDBPyConnection, given: Pull, kind: str, cursor: str, mark: str | None, now: _Now
+    con: duckdb.DuckDBPyConnection, given: Pull, kind: str, cursor: str, mark: str | None, now: Now
 ) -> str | None:
     """The mark after this pull: it does not go back, and no row of the future moves it.
 
@@ -214,7 +174,7 @@ def _newest(
 
 
 def _future(
-    con: duckdb.DuckDBPyConnection, contract: Contract, given: Pull, kind: str, cursor: str, now: _Now
+    con: duckdb.DuckDBPyConnection, contract: Contract, given: Pull, kind: str, cursor: str, now: Now
 ) -> Iterator[str]:
     if now.future is None:
         return
@@ -232,12 +192,15 @@ def _future(
 def _place(contract: Contract, settings: Settings, known: State) -> tuple[int, str]:
     """Number and place of the next file: those of one that was on its way, so that who begins anew replaces it."""
     note, landing = known.note, settings.landing_path
-    if not note.written and note.file:
+
+    def refused(folder: str) -> bool:
+        # As ingest does a day whole of which a file it has read is gone: after a restore without the landing area.
+        return any(f.startswith(f"{folder}/") and not (landing / f).exists() for f in known.read)
+
+    if not note.written and note.file and not refused(note.file.rpartition("/")[0]):
         return note.number, note.file
     today = day = datetime.now(UTC).date()
-    # Ingest refuses a day whole of which a file it has read is gone, as in a home that was restored without its landing
-    # area: then the file is of the day before.
-    while any(f.startswith(_folder(contract, day) + "/") and not (landing / f).exists() for f in known.read):
+    while refused(_folder(contract, day)):
         day -= timedelta(days=1)
     folder = _folder(contract, day if day >= settings.start_date else today)
     kind = "jsonl" if "jsonl" in contract.landing.formats else "parquet"
@@ -273,50 +236,6 @@ def _keep(path: Path) -> None:
         os.close(descriptor)
 
 
-def _shape(con: duckdb.DuckDBPyConnection, given: Pull, contract: Contract) -> tuple[str, list[str]]:
-    """The cursor's type in DuckDB, and the names of all columns in order."""
-    shape = con.execute(f"DESCRIBE {_remote(f'SELECT * FROM {_from(given)} LIMIT 0')}").fetchall()
-    columns = {name: kind for name, kind, *_ in shape}
-    if given.cursor not in columns:
-        raise ContractError(
-            f"{contract.path}: pull.cursor {given.cursor!r} is no column of what is pulled; those are "
-            f"{', '.join(columns)}."
-        )
-    kind = columns[given.cursor]
-    if kind not in _CURSORS:
-        raise ContractError(
-            f"{contract.path}: pull.cursor {given.cursor} is {kind}; it must be a time, a date or a whole number."
-        )
-    return kind, list(columns)
-
-
-def _rows(given: Pull, kind: str, names: list[str], mark: str | None) -> str:
-    """The query of the rows at or past the mark, every value as the source's text of it: nothing is rounded."""
-    texts = ", ".join(f"{quoted(name)}::text AS {quoted(name)}" for name in names)
-    where = ""
-    if mark is not None:
-        bound = _bound(kind, literal(mark), given.overlap)
-        where = f" WHERE {quoted(given.cursor)} >= {bound} OR {quoted(given.cursor)} IS NULL"
-    return _remote(f"SELECT {texts} FROM {_from(given)}{where}")
-
-
-def _bound(kind: str, mark: str, overlap: int) -> str:
-    """The lower bound of a pull, in SQL that both databases read alike; `mark` is a literal or a parameter."""
-    unit = _CURSORS[kind]
-    back = f"INTERVAL '{overlap} {unit}'" if unit else str(overlap)
-    return f"(CAST({mark} AS {kind}) - {back})"
-
-
-def _from(given: Pull) -> str:
-    if given.query:
-        return f"({given.query}) AS pulled"
-    return ".".join(quoted(part) for part in given.table.split("."))
-
-
-def _remote(sql: str) -> str:
-    return f"FROM postgres_query('source', {literal(sql)})"
-
-
 def _unambiguous(name: str) -> str:
     # Null and empty text differ, and no value can pass for the border between two.
     return f"coalesce('=' || replace({quoted(name)}, chr(31), chr(31) || chr(31)), '')"
@@ -332,34 +251,3 @@ def _alone(folder: Path, contract: Contract) -> Iterator[None]:
         except BlockingIOError:
             raise PullError(f"{contract.name} is being pulled already. Wait until that has ended.") from None
         yield
-
-
-@contextmanager
-def _source(given: Pull, contract: Contract) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB connection with the source attached, which it cannot write to; what fails on it is told."""
-    connection = os.environ.get(given.connection, "")
-    if not connection:
-        raise ConfigurationError(
-            f"{contract.name} is pulled with {given.connection}, which is not set. Set it to a libpq connection string."
-        )
-    wrong = problem(connection)
-    if wrong:
-        raise ConfigurationError(f"{given.connection} must be a libpq connection string, and {wrong}.")
-    install_extensions()
-    with duckdb.connect() as con:
-        try:
-            con.execute("SET TimeZone = 'UTC'")
-            con.execute("LOAD postgres_scanner")
-            con.execute(f"ATTACH {literal(connection)} AS source (TYPE postgres, READ_ONLY)")
-            yield con
-        except duckdb.Error as error:
-            said = scrub(str(error), connection).strip()
-            where = f"The source of {contract.name} ({shown(connection)})"
-            if re.search(
-                r"refused|timed out|closed the connection|starting up|shutting down|could not translate", said
-            ):
-                raise PullUnavailableError(f"{where} cannot be reached: {said}. Try again.") from None
-            raise PullError(
-                f"{where} refuses: {said}. The mark has not moved; mend pull in {contract.path.name}, the rights, or "
-                f"{given.connection}."
-            ) from None

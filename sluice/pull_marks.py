@@ -7,11 +7,12 @@ from the file before. Only marks belong here; asking the database is `sluice.pul
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import duckdb
 
 from sluice.contracts import Contract
+from sluice.errors import LandingError
 from sluice.lake import Lake
 
 
@@ -59,6 +60,7 @@ def state(lake: Lake, contract: Contract) -> State:
     """Where the next pull of a source goes on.
 
     Raises:
+        LandingError: files that have not been read are gone, and so is the landing folder.
         LakeUnavailableError: as `Lake`.
     """
     with lake.reading() as con:
@@ -80,23 +82,35 @@ def state(lake: Lake, contract: Contract) -> State:
     def lost(note: Note) -> bool:
         return note.written and not known(note) and not (lake.settings.landing_path / (note.file or "")).exists()
 
+    told: tuple[str, ...] = ()
+    if lost(notes[0]):
+        # Noted by a version that kept one mark only, or its rows were given up with `force`.
+        told = (
+            f"{_gone(notes[0])}; where it began is not noted. If its rows are wanted, wind the mark back with `sluice "
+            f"pull {contract.name} --from MARK`.",
+        )
+        notes[0] = replace(notes[0], file=None)
     # Of files that have been read, all but the last need no mark of their own any more.
     while len(notes) > 1 and notes[0].written and notes[1].written and known(notes[0]) and known(notes[1]):
         notes.pop(0)
     last = notes[-1]
+    kept = [note.number for note in notes if note.written]
     first = next((place for place, note in enumerate(notes) if lost(note)), None)
     if first is None:
-        return State(last, [note.number for note in notes], False, (), read)
-    gone = f"{notes[first].file} has not been read and is not in the landing area"
-    if first == 0 and notes[0].number > 1:
-        # Noted by a version that kept one mark only.
-        told = f"{gone}; where it began was not noted. Wind the mark back with `sluice pull {contract.name} --from …`."
-        return State(last, [note.number for note in notes], False, (told,), read)
-    before = notes[first - 1] if first else Note(0, None, [], None, True, last.pulled)
+        return State(last, kept, False, told, read)
+    if not lake.settings.landing_path.is_dir():
+        raise LandingError(
+            f"The landing folder {lake.settings.landing_path} is not there, and {notes[first].file} in it has not been "
+            "read. Mount it; or create it, and what has not been read is pulled again."
+        )
+    before = notes[first - 1]
     since = "from the beginning" if before.mark is None else f"from the mark {before.mark}"
-    note = Note(last.number, before.mark, before.recent, last.file, last.written, last.pulled)
-    told = f"{gone}: its rows are pulled again, {since}."
-    return State(note, [kept.number for kept in notes[:first]], True, (told,), read)
+    told = (*told, f"{_gone(notes[first])}: its rows are pulled again, {since}.")
+    return State(replace(last, mark=before.mark, recent=before.recent), kept[:first], True, told, read)
+
+
+def _gone(note: Note) -> str:
+    return f"{note.file} has not been read and is not in the landing area"
 
 
 def save(lake: Lake, contract: Contract, note: Note, kept: list[int], rows: int) -> None:

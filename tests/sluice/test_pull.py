@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import sluice.pull
 from sluice.backup import back_up, restore
+from sluice.cli import main
 from sluice.contracts import Contract, Pull
-from sluice.errors import ConfigurationError, ContractError, PullError, PullUnavailableError
+from sluice.errors import ConfigurationError, ContractError, LandingError, PullError, PullUnavailableError
 from sluice.ingest import ingest
 from sluice.lake import Lake
 from sluice.pull import Pulled, pull
 from sluice.settings import load_settings
-from tests.conftest import Bench
+from tests.conftest import Bench, contract_document
 from tests.postgres import PASSWORD, Server
 
 Make = Callable[..., Contract]
@@ -277,6 +279,34 @@ def test_a_first_file_that_was_lost_is_pulled_again_also_if_nothing_is_left_of_i
     assert table.pull().rows == 1
 
 
+def test_what_is_pulled_again_may_be_lost_again(table: Table) -> None:
+    for n in range(1, 4):
+        table.sql(f"INSERT INTO things VALUES ({n}, 1, '2026-01-0{n}Z')")
+        assert table.pull().rows == n
+        [file] = table.bench.landing.rglob("pull-*.jsonl")
+        file.unlink()
+
+
+def test_a_mark_of_before_cannot_be_wound_back_and_says_so(table: Table) -> None:
+    for n in range(1, 4):
+        table.sql(f"INSERT INTO things VALUES ({n}, 1, '2026-01-0{n}Z')")
+        table.pull()
+    table.bench.lake.write(lambda con: con.execute("DELETE FROM ops.pulls WHERE number < 3"), "a test")
+    table.bench.lake.write(lambda con: con.execute("UPDATE ops.pulls SET pulled = NULL"), "a test")
+    for file in table.bench.landing.rglob("pull-*.jsonl"):
+        file.unlink()
+    found = table.pull()
+    assert found.rows == 0 and "where it began is not noted" in found.warnings[0]
+    table.sql("INSERT INTO things VALUES (4, 1, '2026-01-04Z')")
+    table.pull()
+    [file] = table.bench.landing.rglob("pull-*.jsonl")
+    file.unlink()
+    # Its own loss does not hide that of a later one.
+    assert table.pull().rows == 1
+    assert pull(table.bench.lake, table.contract, "beginning").rows == 4
+    assert table.pull() == Pulled(None, 0, "2026-01-04 00:00:00+00")
+
+
 def test_notes_are_kept_until_their_files_are_read(table: Table) -> None:
     for n in range(1, 7):
         table.sql(f"INSERT INTO things VALUES ({n}, 1, '2026-01-0{n}Z')")
@@ -300,8 +330,10 @@ def test_a_restored_home_pulls_what_was_pulled_and_not_read(table: Table, tmp_pa
     back_up(table.bench.settings, tmp_path / "backup")
     restore(tmp_path / "backup", tmp_path / "again", table.bench.settings)
     settings = load_settings(home=str(tmp_path / "again"))
-    settings.landing_path.mkdir(parents=True, exist_ok=True)
     again = Lake(settings)
+    with pytest.raises(LandingError, match=r"pull-00000002\.jsonl in it has not been read\. Mount it"):
+        pull(again, table.contract)
+    settings.landing_path.mkdir(parents=True)
     assert pull(again, table.contract).rows == 2
     ingest(again, table.contract, None)
     with again.reading() as con:
@@ -320,3 +352,44 @@ def test_a_home_restored_beside_its_landing_area_replaces_no_file_there(table: T
     again = Lake(load_settings(home=str(tmp_path / "again"), landing=str(table.bench.landing)))
     assert (pull(again, table.contract).file or "").endswith("/pull-00000003.jsonl")
     assert [rows[0]["changed"][:10] for rows in table.delivered()] == ["2026-01-01", "2026-01-02", "2026-01-03"]
+
+
+def test_a_pull_that_was_killed_and_restored_goes_to_another_day(
+    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.sql("INSERT INTO things VALUES (1, 1, '2026-01-01Z')")
+    table.pull()
+    table.bench.ingest(table.contract)
+    table.sql("INSERT INTO things VALUES (2, 1, '2026-01-02Z')")
+    with monkeypatch.context() as patched:
+        patched.setattr(sluice.pull, "_put", _raise(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            table.pull()
+    back_up(table.bench.settings, tmp_path / "backup")
+    restore(tmp_path / "backup", tmp_path / "again", table.bench.settings)
+    settings = load_settings(home=str(tmp_path / "again"))
+    again = Lake(settings)
+    assert pull(again, table.contract).rows == 1
+    ingest(again, table.contract, None)
+    with again.reading() as con:
+        assert con.execute("SELECT id FROM bronze.things ORDER BY id").fetchall() == [(1,), (2,)]
+        assert con.execute("SELECT number, written FROM ops.pulls ORDER BY number").fetchall() == [(1, True), (3, True)]
+
+
+def test_the_command_goes_on_from_a_mark_and_warns(
+    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = {"table": "public.things", "cursor": "changed"}
+    document = contract_document({"id": {}, "changed": {"physicalType": "TIMESTAMP"}}, formats=["jsonl"], pull=value)
+    (tmp_path / "things.odcs.yaml").write_text(yaml.safe_dump(document))
+    monkeypatch.setenv("SLUICE_CONTRACTS", str(tmp_path))
+    monkeypatch.setenv("SLUICE_HOME", str(table.bench.settings.home))
+    table.sql("INSERT INTO things VALUES (1, 1, '2026-01-01Z'), (2, 1, '2026-01-02Z'), (3, 1, 'infinity')")
+    assert main(["pull", "things"]) == 0
+    told = capsys.readouterr()
+    assert "things: 3 rows" in told.out and told.out.endswith("mark 2026-01-02 00:00:00+00\n")
+    assert told.err.startswith("sluice: warning: things has rows whose changed lies in the future (1, up to infinity)")
+    assert main(["pull", "things", "--from", "2026-01-02"]) == 0
+    assert "things: 2 rows" in capsys.readouterr().out
+    assert main(["pull", "things", "--from", "soon"]) == 1
+    assert "The mark has not moved" in capsys.readouterr().err
