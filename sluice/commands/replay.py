@@ -55,11 +55,12 @@ def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
             compare_only=chosen.compare,
             tell=lambda text, name=contract.name: print(f"{name}: {text}", flush=True),  # type: ignore[misc]
         )
-        print(_told(done))
+        print(told(done))
     return 0
 
 
-def _told(done: Rebuilt) -> str:
+def told(done: Rebuilt) -> str:
+    """What is printed of a replay."""
     earlier = (
         f"\n{done.earlier:,} more rows since then were read before a position was moved (sluice stream seek): they are "
         "not made again, and stay as they are"

@@ -12,6 +12,7 @@ import pytest
 
 from sluice import rebuild as module
 from sluice.books import books
+from sluice.commands.replay import told
 from sluice.contracts import Contract
 from sluice.dead_letters import Choice, discard
 from sluice.errors import RebuildHeldError, StreamHeldError
@@ -305,12 +306,19 @@ def test_what_was_read_before_a_seek_is_told_of(things: Things) -> None:
     # Nothing has come since.
     done = again(things)
     assert (done.ranges, done.earlier, done.swapped) == ((), 10, False)
+    assert told(done) == (
+        "things: nothing has been read since then at today's positions\n10 more rows since then were read before a "
+        "position was moved (sluice stream seek): they are not made again, and stay as they are"
+    )
     things.send({"id": "12"}, minute=12, partition=0)
     things.read()
     # Of the other partition nothing has.
     done = again(things)
     assert [(r.partition, r.start, r.stop) for r in done.ranges] == [(0, 6, 7)]
     assert (done.before, done.after, done.earlier, done.swapped) == (1, 1, 10, True)
+    # The two letters of before the seek are not of these offsets.
+    assert done.dead_letters == 0
+    assert "swapped\n10 more rows since then" in told(done)
     assert again(things, since=datetime(2026, 1, 1, 0, 10)).earlier == 2
     assert len(rows(things)) == 11
     things.check()
