@@ -22,7 +22,7 @@ from sluice.replay import replay
 from sluice.simulation.live import live_events
 from sluice.streams import read_stream
 from tests.conftest import Bench
-from tests.warehouse import CONTRACTS, building
+from tests.warehouse import CONTRACTS, building, dbt_test
 
 pytestmark = pytest.mark.slow
 
@@ -152,6 +152,17 @@ def test_a_partition_delivered_again_is_live(home: Bench, build: Callable[..., N
     published(home)
     deliver({"event_id": kept}, {"event_id": changed, "event_ts": "2026-01-30T10:55:00Z"})
     assert assert_live_is_the_next_build(home, build) == [(changed, False), (changed, True), (gone, True)]
+
+
+def test_a_fact_that_is_behind_bronze_fails_a_gate(home: Bench, build: Callable[..., None]) -> None:
+    """As after a build of other models alone: published so, what came between would be neither built nor live."""
+    assert dbt_test(home.settings, "events_equal_bronze") == 0
+    given = json.loads(next(m.value for m in live_events(3, 0.1, date(2026, 1, 31)) if m.value))
+    other = {**given, "event_id": "44444444-4444-4444-8444-444444444444"}
+    stream(home, [Message(json.dumps(other).encode(), given["visitor_id"].encode(), 1_769_900_000_000)])
+    assert dbt_test(home.settings, "events_equal_bronze") == 1
+    build(*MODELS)
+    assert dbt_test(home.settings, "events_equal_bronze") == 0
 
 
 def test_an_event_delivered_again_with_an_earlier_time_is_live(home: Bench, build: Callable[..., None]) -> None:
