@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ QUEUE_BYTES = 64 * 1024 * 1024
 
 # With nothing to capture the place in the database's log still moves on, and the server may let go of what is before.
 HEARTBEAT_MS = 10_000
+
+# Debezium begins to read within 5 s, on a machine that is busy within 30; three times that, for a database that is slow
+# to let it in.
+START_SECONDS = 90.0
+_AGAIN_SECONDS = 0.1
 
 # A batch that is being appended when the engine is stopped may end properly.
 CLOSE_MS = 10_000
@@ -170,15 +176,21 @@ class Engine:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop, after the batch under way, and wait for it."""
-        if not self.ended.is_set():
-            self._closing = True
+        """Stop, after the batch under way, and wait for it; while Debezium starts, it waits until that is over."""
+        self._closing = True
+        until = time.monotonic() + START_SECONDS
+        while not self.ended.is_set():
             try:
                 self._engine.close()
+                break
             except Exception as error:
-                # It had ended by itself in this very moment; anything else is kept for whoever asks.
-                if "already" not in str(error):
+                # It has ended by itself in this very moment, or it is starting and cannot be stopped yet.
+                if self.ended.wait(_AGAIN_SECONDS):
+                    break
+                if time.monotonic() > until:
                     self.error = self.error or CaptureError(f"Debezium could not be stopped: {error}.")
+                    # Whoever waited for it would wait for ever; it ends with the process.
+                    return
         self._thread.join()
 
     def _run(self) -> None:
