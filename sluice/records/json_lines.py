@@ -50,6 +50,7 @@ def json_records(
         # A converter may wrap the event as {schema, payload}. A delete's image is what was there before it.
         wrapped = "CASE WHEN valid THEN json_exists(raw, '$.payload') AND json_exists(raw, '$.schema') END"
         state = "CASE WHEN meta[1] = 'd' THEN before ELSE after END"
+        named, unnamed = envelopes.no_change("imaged", "named")
         events = (
             f"wraps AS (SELECT *, {wrapped} AS wrapped FROM docs), "
             "events AS (SELECT *, CASE WHEN wrapped THEN json_extract(raw, '$.payload') WHEN valid THEN raw::JSON END "
@@ -57,8 +58,8 @@ def json_records(
             f"imaged AS (SELECT *, json_extract_string(event, {_sql_list(meta)}) AS meta, "
             f"CASE WHEN valid THEN coalesce({again}, false) END AS again, "
             "nullif(json_extract(event, '$.before'), 'null') AS before, "
-            "nullif(json_extract(event, '$.after'), 'null') AS after FROM events), "
-            f"{'came' if found.any else 'taken'} AS (SELECT *, {state} AS doc FROM imaged)"
+            f"nullif(json_extract(event, '$.after'), 'null') AS after FROM events), {named}, "
+            f"{'came' if found.any else 'taken'} AS (SELECT *, {state} AS doc FROM named)"
         )
         if found.any:
             events += f", {envelopes.decoding(contract, found, 'came', 'taken')}"
@@ -77,7 +78,7 @@ def json_records(
         taken_in += f" AND len(others) <= {MOST_NEW_COLUMNS}"
     if contract.change_feed:
         # Few have no operation: only of those is it asked what they are.
-        faults.append(envelopes.no_change())
+        faults.append(unnamed)
     fault = f"CASE {' '.join(f'WHEN {f.condition} THEN {f.rule}' for f in faults)} END"
     fault_detail = f"CASE {' '.join(f'WHEN {f.condition} THEN {f.detail}' for f in faults)} END"
     values += "".join(f", fields[{i + 1}] AS {c.sql}" for i, c in enumerate(own))

@@ -106,7 +106,8 @@ def shapes(
         spoilt = mutators.BYTES[mutate](rng, data[-size:-4])
         return f"{what} {mutate}", data[:-size] + spoilt + b"PAR1", None, None, ""
     if what == "cut":
-        return what, data[: rng.randrange(len(data))], None, 1, "unreadable_file"
+        cut = data[: rng.randrange(len(data))]
+        return what, cut, None, *((1, "unreadable_file") if cut else (0, "empty_file"))
     return (
         what,
         rng.choice(

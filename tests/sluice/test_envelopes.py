@@ -115,6 +115,21 @@ def test_what_is_no_change_of_a_row_says_what_it_is_and_what_to_do(
     assert said in bad["fault_detail"]
 
 
+def test_a_long_one_nested_deep_is_a_dead_letter_within_the_memory_allowed(
+    make_bench: Callable[..., Bench], make_contract: Make
+) -> None:
+    # Of such a line each function of JSON holds some 30 MB: with all its questions asked one by one it took 1.1 GB.
+    bench = make_bench("small", memory_limit="700MB")
+    contract = make_contract({"id": {"primaryKey": True}}, formats=["jsonl"], feed=FEED)
+    deep = '{"a":' * 300_000 + "1" + "}" * 300_000
+    bench.put("things/date=2026-01-01/f.jsonl", lines(change("c", {"id": "1"}), deep))
+    bench.ingest(contract)
+    ((line, raw, reasons),) = bench.sql("SELECT line, raw, reasons FROM ops.dead_letters")
+    assert (line, raw) == (2, deep)
+    assert [reason["rule"] for reason in reasons] == ["envelope"]
+    assert bench.sql("SELECT id FROM bronze.things") == [("1",)]
+
+
 def test_an_event_may_have_any_of_the_fields_they_have(feed: Contract, read_files: Read) -> None:
     row = {"id": "1", "ddl": "x", "status": "BEGIN", "__op": "c", "specversion": "1.0", "ts_ms": 0}
     found = read_files(feed, {"f.jsonl": lines(change("c", row, ddl="x", status="BEGIN", id="1"))})
