@@ -100,7 +100,7 @@ def _list(settings: Settings, chosen: argparse.Namespace) -> int:
     for group in found:
         told = f", {group.poison} poison" if group.poison else ""
         print(
-            f"{group.source}  {group.rule}{f' ({group.column})' if group.column else ''}: "
+            f"{group.source}  {group.rule}{f' ({shown(group.column)})' if group.column else ''}: "
             f"{many(group.letters, 'letter')}, {many(group.rows, 'row')}{told}, "
             f"{group.first_failed_at:%Y-%m-%d %H:%M} to {group.last_failed_at:%Y-%m-%d %H:%M}"
         )
@@ -124,7 +124,7 @@ def _show(settings: Settings, chosen: argparse.Namespace) -> int:
         print(f"    {place}; batch {letter.batch_id}, contract {letter.contract_version}")
         print(f"    failed {_when(letter)}")
         for reason in letter.reasons:
-            column = f" ({reason['column']})" if reason["column"] else ""
+            column = f" ({shown(reason['column'])})" if reason["column"] else ""
             value = f": {shown(reason['value'])}" if reason["value"] is not None else ""
             print(f"    - {reason['rule']}{column}{value}: {shown(reason['detail'], 500)}")
         if letter.message_ts is not None:

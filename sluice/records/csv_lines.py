@@ -158,7 +158,7 @@ def _layout(contract: Contract, columns: list[TextColumn], header: str | None) -
     if "\0" in header:
         return "malformed", None, f"The first line {NUL_DETAIL}. Deliver the file with a header of text."
     try:
-        names = next(csv.reader([header], delimiter=dialect.delimiter, quotechar=dialect.quote))
+        names = next(csv.reader([header], delimiter=dialect.delimiter, quotechar=dialect.quote, strict=True))
     except csv.Error as error:
         return "malformed", None, f"The first line is no header ({error}). Deliver the file with a header."
     doubled = sorted(n for n, times in Counter(names).items() if times > 1)

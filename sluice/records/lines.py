@@ -12,12 +12,16 @@ import duckdb
 from sluice.contracts import Contract
 from sluice.errors import BooksDoNotBalanceError
 from sluice.lake import literal, temp_table
-from sluice.preflight import UNIT_SEPARATOR
+from sluice.preflight import KEPT_BYTES, UNIT_SEPARATOR
 from sluice.records.shape import SourceFile, no_glob
 
 # Bytes of bad lines that Python and JSON hold at once, and what one costs besides its own.
 _BAD_LINES_AT_ONCE = 8 * 1024 * 1024
 _BAD_LINE_OVERHEAD = 500
+
+# Lines that are joined to one record. Each takes 100 bytes of memory besides its own, of which DuckDB's limit knows
+# nothing: 26 million short lines behind an open quote took 3.4 GB.
+MOST_JOINED = 1_000_000
 
 
 def load_lines(con: duckdb.DuckDBPyConnection, files: list[SourceFile], contract: Contract) -> None:
@@ -25,11 +29,15 @@ def load_lines(con: duckdb.DuckDBPyConnection, files: list[SourceFile], contract
 
     Unreadable ones go to `taken_records`.
     """
+    joins = [contract.landing.csv.multiline and f.inspected.file.format == "csv" for f in files]
     temp_table(
         con,
         "line_files",
-        "file_index BIGINT, file_id INTEGER, batch_no INTEGER, path VARCHAR, lines BIGINT",
-        [(index, f.file_id, f.batch_no, str(f.inspected.readable), f.inspected.lines) for index, f in enumerate(files)],
+        "file_index BIGINT, file_id INTEGER, batch_no INTEGER, path VARCHAR, lines BIGINT, joins BOOLEAN",
+        [
+            (index, f.file_id, f.batch_no, str(f.inspected.readable), f.inspected.lines, joins[index])
+            for index, f in enumerate(files)
+        ],
     )
     # One column per line: the delimiter is a character the preflight guarantees absent, quoting is off. The file's
     # number and not its name: a text on every line took three times as long to store.
@@ -56,11 +64,9 @@ def load_lines(con: duckdb.DuckDBPyConnection, files: list[SourceFile], contract
         "SELECT r.rowid AS row_id, s.file_id, s.batch_no, r.rowid - s.first_row + 1 AS line, r.line AS raw "
         "FROM raw_lines AS r JOIN line_spans AS s USING (file_index)"
     )
-    if contract.landing.csv.multiline and any(f.inspected.file.format == "csv" for f in files):
-        con.execute(
-            f"CREATE OR REPLACE TEMP TABLE joined_lines AS {_joined_records(by_line, contract.landing.csv.quote)}"
-        )
-        by_line = "SELECT * FROM joined_lines"
+    if any(joins):
+        _join_lines(con, by_line, contract.landing.csv.quote)
+        by_line = "SELECT row_id, file_id, batch_no, line, raw FROM joined_lines"
     con.execute(f"CREATE OR REPLACE TEMP VIEW lines AS {by_line}")
     _take_bad_lines(con, files)
 
@@ -88,22 +94,49 @@ def _take_bad_lines(con: duckdb.DuckDBPyConnection, files: list[SourceFile]) -> 
         pass_on()
 
 
-def _joined_records(by_line: str, quote: str) -> str:
-    """Join physical lines into records where a quoted value runs over a line end.
+def _join_lines(con: duckdb.DuckDBPyConnection, by_line: str, quote: str) -> None:
+    """Make `joined_lines`: the physical lines, those joined over whose ends a quoted value runs.
 
-    A record starts where the number of quotes before it, in its file, is even. A quote never closed swallows the rest
-    of its file into one record, which is then malformed and kept as it came.
+    A record starts where the number of quotes before it, in its file, is even: the lines with an odd number open and
+    close in turn. A quote never closed swallows the rest of its file into one record, which is then malformed and kept
+    as it came. What is longer than `KEPT_BYTES` or `MOST_JOINED` lines goes to `taken_records`.
     """
     quotes = f"length(raw) - length(replace(raw, {literal(quote)}, ''))"
-    return (
-        f"WITH numbered AS ({by_line}), "
-        f"counted AS (SELECT *, coalesce(sum({quotes}) OVER (PARTITION BY file_id ORDER BY line "
-        "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) % 2 AS open FROM numbered), "
-        "grouped AS (SELECT *, sum(1 - open) OVER (PARTITION BY file_id ORDER BY line) AS record FROM counted) "
-        "SELECT min(row_id) AS row_id, file_id, batch_no, min(line) AS line, CASE WHEN count(*) = 1 THEN "
-        "any_value(raw) ELSE string_agg(coalesce(raw, ''), chr(10) ORDER BY line) END AS raw "
-        "FROM grouped GROUP BY file_id, batch_no, record"
+    odd = f"CASE WHEN contains(raw, {literal(quote)}) THEN ({quotes}) % 2 = 1 ELSE false END"
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE quoted_spans AS WITH odd AS (SELECT file_id, line, "
+        f"row_number() OVER (PARTITION BY file_id ORDER BY line) AS nth FROM ({by_line}) "
+        f"WHERE file_id IN (SELECT file_id FROM line_spans WHERE joins) AND {odd}) "
+        "SELECT o.file_id, min(o.line) AS first, CASE WHEN count(*) = 2 THEN max(o.line) ELSE any_value(s.lines) END "
+        "AS last FROM odd AS o JOIN line_spans AS s USING (file_id) GROUP BY o.file_id, (o.nth - 1) // 2"
     )
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE quoted_lines AS SELECT file_id, first, last, "
+        f"unnest(range(first, least(last + 1, first + {MOST_JOINED}))) AS line FROM quoted_spans"
+    )
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE joined_lines AS WITH placed AS (SELECT l.*, q.first, q.last, "
+        "strlen(coalesce(raw, '')) + 1 AS size, "
+        "sum(size) OVER (PARTITION BY file_id, first ORDER BY line) AS size_so_far "
+        f"FROM ({by_line}) AS l JOIN quoted_lines AS q USING (file_id, line)) "
+        f"SELECT l.*, NULL::HUGEINT AS bytes, 1 AS lines FROM ({by_line}) AS l "
+        "ANTI JOIN quoted_lines AS q ON q.file_id = l.file_id AND q.line = l.line "
+        f"ANTI JOIN (FROM quoted_spans WHERE last - first >= {MOST_JOINED}) AS q "
+        "ON q.file_id = l.file_id AND l.line >= q.first AND l.line <= q.last "
+        "UNION ALL BY NAME SELECT min(row_id) AS row_id, file_id, batch_no, first AS line, "
+        f"string_agg(coalesce(raw, ''), chr(10) ORDER BY line) FILTER (size_so_far - 1 <= {KEPT_BYTES}) AS raw, "
+        "sum(size) - 1 AS bytes, last - first + 1 AS lines FROM placed GROUP BY file_id, batch_no, first, last"
+    )
+    con.execute("DROP TABLE raw_lines")
+    # To take one of these apart would cost many times its size.
+    endless = f"bytes > {KEPT_BYTES} OR lines > {MOST_JOINED}"
+    con.execute(
+        "INSERT INTO taken_records BY NAME SELECT file_id, batch_no, line, raw, 'utf-8' AS raw_encoding, "
+        "'too_long' AS fault, format('{:,} lines behind a quote, as if it were never closed; at most {:,} lines and "
+        f"{{:,}} bytes are read, and those are kept here', lines, {MOST_JOINED}, {KEPT_BYTES}) AS fault_detail "
+        f"FROM joined_lines WHERE {endless}"
+    )
+    con.execute(f"DELETE FROM joined_lines WHERE {endless}")
 
 
 def keep_lines(con: duckdb.DuckDBPyConnection, row_ids: str) -> None:

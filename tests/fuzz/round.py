@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -85,15 +86,28 @@ class Round:
         for each in before:
             if not each.balanced:
                 found.complain(f"the books do not balance: {each}")
+        moved: dict[str, int] = {}
         for contract in self.contracts.values():
             again = ingest(self.lake, contract)
             changed = [b.partition_key for b in again.batches if not b.unchanged]
             if changed:
                 found.complain(f"{contract.name}: ingesting again changed {changed[:3]}")
-            replayed = replay(self.lake, contract, Choice())
-            if replayed.accepted or replayed.duplicate:
-                found.complain(f"{contract.name}: replaying under the same contract accepted rows: {replayed}")
-        if books(self.lake, sorted(self.contracts)) != before:
+            first, second = (replay(self.lake, contract, Choice()) for _ in range(2))
+            if first.accepted or second.accepted or second.duplicate:
+                found.complain(f"{contract.name}: replaying under the same contract accepted rows: {first}, {second}")
+            if first.duplicate != self.repeats(contract.name):
+                found.complain(f"{contract.name}: replaying settled letters that are no repeats: {first}")
+            moved[contract.name] = first.duplicate
+        wanted = [
+            replace(
+                each,
+                rows_dead_lettered=each.rows_dead_lettered - moved[each.source],
+                rows_in_dead_letters=each.rows_in_dead_letters - moved[each.source],
+                rows_duplicate=each.rows_duplicate + moved[each.source],
+            )
+            for each in before
+        ]
+        if books(self.lake, sorted(self.contracts)) != wanted:
             found.complain(f"running again changed the books: {before}")
         letters = sum(map(len, found.letters.values()))
         for complaint in command_line(self.lake, self.folder, letters):
@@ -101,6 +115,20 @@ class Round:
         for complaint in nothing_executed(self.lake, self.folder):
             found.complain(complaint)
         return found
+
+    def repeats(self, source: str) -> int:
+        """Letters replayed of which all that was wrong is that an earlier row has their value.
+
+        Of two lines that differ in nothing a column holds (a key that is let go of, say), the second is a dead letter,
+        for files are compared by their texts; and a duplicate when it is replayed, for bronze keeps values.
+        """
+        with self.lake.reading() as con:
+            row = con.execute(
+                "SELECT count(*) FROM ops.dead_letters WHERE source = ? AND status = 'replayed' "
+                "AND list_distinct(list_transform(reasons, lambda r: r.\"rule\")) = ['unique']",
+                [source],
+            ).fetchone()
+        return row[0] if row else 0
 
     def compare(self, told: set[tuple[str, str]]) -> Comparison:
         """What is in the lake, held against what must be."""

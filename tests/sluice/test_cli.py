@@ -223,7 +223,7 @@ def test_dead_letters_from_list_to_replay(
     def said(*arguments: str, code: int = 0) -> str:
         assert main(["dead-letters", *arguments]) == code
         captured = capsys.readouterr()
-        assert "\x1b" not in captured.out + captured.err
+        assert all(line.isprintable() for line in (captured.out + captured.err).split("\n"))
         return captured.out + captured.err
 
     assert "There is no lake" in said("list", code=1)
@@ -237,6 +237,12 @@ def test_dead_letters_from_list_to_replay(
     listed = said("list").splitlines()
     assert listed[0].startswith("orders  type (quantity): 2 letters, 2 rows, 20")
     assert listed[-1] == "2 open, 0 replayed, 0 discarded, 0 superseded"
+    # Nor may a column's.
+    home.put("orders/region=uk/date=2026-01-02/twice.csv", "\x1b[2J\u2028,\x1b[2J\u2028\n1,2\n")
+    home.ingest(contracts["orders"])
+    assert r"orders  malformed (\x1b[2J\u2028): 1 letter, 1 row" in said("list")
+    assert r"    - malformed (\x1b[2J\u2028): The header names" in said("show", "--rule", "malformed")
+    assert said("discard", "--rule", "malformed", "--why", "no file of theirs") == "1 dead letter discarded\n"
     shown = said("show", "--rule", "type")
     assert r"o\x1b[2Jrders.csv, line 42" in shown and r"\x1b]0;owned\x07CUP,one" in shown
     first, second = (line.split()[0] for line in shown.splitlines() if not line.startswith(" "))
@@ -270,8 +276,8 @@ def test_dead_letters_from_list_to_replay(
     mended = tmp_path / "mended.jsonl"
     mended.write_text(json.dumps({"dead_letter_id": first, "corrected": GOOD}) + "\n")
     assert said("replay", "--corrections", str(mended)) == "1 correction already in bronze\n"
-    assert said("list").splitlines()[-1] == "0 open, 1 replayed, 1 discarded, 0 superseded"
-    assert home.ledger("orders") == {"2026-01-01|uk": (42, 41, 1, 0)}
+    assert said("list").splitlines()[-1] == "0 open, 1 replayed, 2 discarded, 0 superseded"
+    assert home.ledger("orders") == {"2026-01-01|uk": (42, 41, 1, 0), "2026-01-02|uk": (1, 0, 1, 0)}
     for wrong in ("0", "-1", "many"):
         with pytest.raises(SystemExit):
             main(["dead-letters", "show", "--limit", wrong])

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice.contracts import Contract
-from sluice.records import json_path
+from sluice.records import json_path, lines
 from sluice.settings import PROJECT
 from tests.conftest import Bench, Extracted
 
@@ -174,6 +174,14 @@ def test_a_file_without_a_usable_header_is_set_aside_alone(
     assert [(r["file_id"], r["fault"]) for r in found.rows] == [(1, None)]
 
 
+def test_a_header_with_a_broken_quote_is_none(make_contract: Make, read_files: Read) -> None:
+    contract = make_contract({"a": {}, "b": {}}, csv={"multiline": True})
+    # As in a row, a quote inside a name opens nothing, one before it has to be closed.
+    found = read_files(contract, {"open.csv": b'a,b,c",",d\n1,2,3,4\n', "behind.csv": b'a,"b"b\n1,2\n'})
+    assert [(f.file_id, f.rule, f.rows) for f in found.faults] == [(0, "malformed", 1), (1, "malformed", 1)]
+    assert found.rows == []
+
+
 def test_a_header_alone_is_a_file_without_rows(abc: Contract, read_files: Read) -> None:
     found = read_files(abc, {"f.csv": b"a,b,c\n"})
     assert (found.rows, found.faults) == ([], [])
@@ -203,6 +211,41 @@ def test_a_value_may_run_over_lines_where_the_contract_says_so(make_contract: Ma
     # Where it does not, each line is a record of its own.
     single = make_contract({"a": {}, "b": {}, "c": {}})
     assert [line for line, _, _ in faults(read_files(single, {"f.csv": data}))] == [2, 4, 6]
+
+
+def test_a_record_without_end_is_a_fault_of_which_the_beginning_is_kept(
+    make_contract: Make, read_files: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract = make_contract({"a": {}, "b": {}}, formats=["csv", "jsonl"], csv={"multiline": True})
+    files = {
+        "1.csv": b'a,b\n1,"\nxyz\n\ny\n"\n2,"u\nv"\n3,4\n',
+        "2.csv": b'a,b\n5,"\n\n\n\n\n\n',
+        "3.csv": b"a,b\n6,7\n",
+        "4.jsonl": b'{"a": "8"}\n"\n{"a": "9"}\n',
+    }
+
+    def read(limit: str, most: int) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        with monkeypatch.context() as patch:
+            patch.setattr(lines, limit, most)
+            found = read_files(contract, files)
+        return values(found, "a", "b"), [
+            (r["file_id"], r["line"], r["fault"], r["raw"]) for r in found.rows if r["fault"]
+        ]
+
+    good = [(9, "3", "4"), (2, "6", "7"), (1, "8", None), (3, "9", None)]
+    no_json = (3, 2, "malformed", '"')
+    assert read("MOST_JOINED", 3) == (
+        [(7, "2", "u\nv"), *good],
+        [(0, 2, "too_long", '1,"\nxyz\n'), (1, 2, "too_long", '5,"\n\n'), no_json],
+    )
+    assert read("KEPT_BYTES", 7) == (
+        [(7, "2", "u\nv"), *good],
+        [(0, 2, "too_long", '1,"\nxyz'), (1, 2, "too_long", '5,"\n\n\n\n'), no_json],
+    )
+    assert read("MOST_JOINED", 7) == (
+        [(2, "1", "\nxyz\n\ny\n"), (7, "2", "u\nv"), *good],
+        [(1, 2, "malformed", '5,"\n\n\n\n\n'), no_json],
+    )
 
 
 def test_where_records_run_over_lines_a_bad_line_sets_its_file_aside(make_contract: Make, read_files: Read) -> None:
