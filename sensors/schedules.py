@@ -1,5 +1,6 @@
 """Jobs and schedules people expect: load one source, build the warehouse, the daily load, weekly maintenance."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,7 @@ import dagster as dg
 
 from resources.partitions import run_tags
 from sensors.attempts import SOURCE_TAG, under_way
-from sluice.contracts import Contract
+from sluice.contracts import Contract, FetchSchedule, PullSchedule
 from sluice.rest import scheduled_days
 
 if TYPE_CHECKING:
@@ -103,25 +104,14 @@ def fetch_job(contract: Contract, key: dg.AssetKey) -> "UnresolvedAssetJobDefini
 def fetch_schedule(
     contract: Contract, job: "UnresolvedAssetJobDefinition", asset: dg.AssetsDefinition
 ) -> dg.ScheduleDefinition | None:
-    """Fetches the last days of a source as often as its contract says; None where it does not.
-
-    On from the start unless the contract says `active: false`: whoever wrote a schedule wants it to run.
-    """
+    """Fetches the last days of a source as often as its contract says; None where it does not."""
     rest = contract.rest
     if rest is None or rest.schedule is None:
         return None
     schedule, definition = rest.schedule, asset.partitions_def
     assert definition is not None, "landing assets are partitioned"
 
-    @dg.schedule(
-        name=f"scheduled_fetch_{contract.name}",
-        job=job,
-        cron_schedule=schedule.cron,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING if schedule.active else dg.DefaultScheduleStatus.STOPPED,
-        description=f"Fetches the last {schedule.days} days, up to yesterday.",
-    )
-    def _fetch(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def fetch(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         moment = context.scheduled_execution_time
         days = {day.isoformat() for day in scheduled_days(rest, moment.date())}
         keys = [k for k in definition.get_partition_keys() if days & set(k.split("|"))]
@@ -131,7 +121,8 @@ def fetch_schedule(
             )
         return dg.RunRequest(run_key=moment.isoformat(), tags=run_tags(keys, definition))
 
-    return _fetch
+    told = f"Fetches the last {schedule.days} days, up to yesterday."
+    return _as_often(schedule, f"scheduled_fetch_{contract.name}", job, told, fetch)
 
 
 def pull_job(contract: Contract, key: dg.AssetKey) -> "UnresolvedAssetJobDefinition":
@@ -146,28 +137,36 @@ def pull_job(contract: Contract, key: dg.AssetKey) -> "UnresolvedAssetJobDefinit
 def pull_schedule(
     contract: Contract, job: "UnresolvedAssetJobDefinition", key: dg.AssetKey
 ) -> dg.ScheduleDefinition | None:
-    """Pulls a source as often as its contract says; None where it does not.
-
-    On from the start unless the contract says `active: false`, as what is fetched.
-    """
+    """Pulls a source as often as its contract says; None where it does not."""
     schedule = contract.pull.schedule if contract.pull else None
     if schedule is None:
         return None
     source = "/".join(key.path)
 
-    @dg.schedule(
-        name=f"scheduled_pull_{contract.name}",
-        job=job,
-        cron_schedule=schedule.cron,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING if schedule.active else dg.DefaultScheduleStatus.STOPPED,
-        description="Pulls what changed since the last pull.",
-    )
-    def _pull(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def pull(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         # A pull that takes longer than the pause between two has no other waiting behind it: the next asks for all.
         waiting = under_way(context.instance, source)
         if waiting is not None:
             return waiting
         return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat(), tags={SOURCE_TAG: source})
 
-    return _pull
+    return _as_often(schedule, f"scheduled_pull_{contract.name}", job, "Pulls what changed since the last pull.", pull)
+
+
+def _as_often(
+    schedule: FetchSchedule | PullSchedule,
+    name: str,
+    job: "UnresolvedAssetJobDefinition",
+    description: str,
+    evaluate: Callable[[dg.ScheduleEvaluationContext], dg.RunRequest | dg.SkipReason],
+) -> dg.ScheduleDefinition:
+    """A contract's schedule; on from the start unless it says `active: false`: who wrote one wants it to run."""
+    status = dg.DefaultScheduleStatus.RUNNING if schedule.active else dg.DefaultScheduleStatus.STOPPED
+    return dg.schedule(
+        name=name,
+        job=job,
+        cron_schedule=schedule.cron,
+        execution_timezone="UTC",
+        default_status=status,
+        description=description,
+    )(evaluate)

@@ -27,7 +27,7 @@ from sluice.contracts.model import (
     VolumeGate,
 )
 from sluice.contracts.reading import SUFFIX, load_contract, load_contracts, misnamed
-from sluice.contracts.rest import RestSource
+from sluice.contracts.rest import FetchSchedule, RestSource
 
 __all__ = [
     "EVOLUTIONS",
@@ -44,6 +44,7 @@ __all__ = [
     "Column",
     "Contract",
     "CsvDialect",
+    "FetchSchedule",
     "Landing",
     "Pull",
     "PullSchedule",

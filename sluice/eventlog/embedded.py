@@ -23,8 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, NoReturn, Self
+from typing import BinaryIO, NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,6 +34,7 @@ from sluice.eventlog.protocol import (
     RECORDS,
     TOPIC,
     Bounds,
+    EventLog,
     Message,
     Slice,
     checked_name,
@@ -81,8 +81,8 @@ class _Known:
         return self.hints[at][1] if at >= 0 else 0
 
 
-class EmbeddedLog:
-    """Topics in files below `root`; an `EventLog`. Cheap to make: nothing is opened until it is asked for."""
+class EmbeddedLog(EventLog):
+    """Topics in files below `root`. Cheap to make: nothing is opened until it is asked for."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -98,14 +98,6 @@ class EmbeddedLog:
     def close(self) -> None:
         """Forget what was seen of the files; none is kept open."""
         self._known.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def topics(self) -> list[str]:
         """Names of the topics there are, in order."""

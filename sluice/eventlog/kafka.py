@@ -16,8 +16,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
 from confluent_kafka import Message as Received
@@ -26,7 +25,7 @@ from confluent_kafka.admin import NewTopic, OffsetSpec  # type: ignore[attr-defi
 from sluice.errors import EventLogError, EventLogUnavailableError, OffsetLostError
 from sluice.eventlog.kafka_client import LET_BE, PASSING, Clients
 from sluice.eventlog.kafka_reader import Reader
-from sluice.eventlog.protocol import Bounds, Message, Slice, checked_name, lost, milliseconds
+from sluice.eventlog.protocol import Bounds, EventLog, Message, Slice, checked_name, lost, milliseconds
 
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -57,8 +56,8 @@ class _Described:
     led: bool
 
 
-class KafkaLog:
-    """Topics of a Kafka; an `EventLog`. Nothing is connected to until it is asked for.
+class KafkaLog(EventLog):
+    """Topics of a Kafka. Nothing is connected to until it is asked for.
 
     Args:
         settings: of librdkafka, as `sluice.connections.kafka_client` gives them. They may hold passwords.
@@ -83,14 +82,6 @@ class KafkaLog:
             self._readers.pop(topic).close()
         self._producer = None
         self._clients.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def topics(self) -> list[str]:
         """Names of the topics there are, Kafka's own left out, in order."""

@@ -71,7 +71,7 @@ class Slice:
 
 
 class EventLog(Protocol):
-    """A log that is read by range. Positions are the reader's to keep: no call here remembers any.
+    """A log that is read by range; implementations inherit it. Positions are the reader's to keep: none is remembered.
 
     For one thread at a time. A context manager that closes at its end.
 
@@ -89,11 +89,13 @@ class EventLog(Protocol):
         """Let go of connections. It may be called twice, and a later call of another method opens them anew."""
         ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()
 
     def topics(self) -> list[str]:
         """Names of the topics there are, in order."""
