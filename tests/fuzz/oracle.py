@@ -245,17 +245,20 @@ def _no_constant(text: str) -> Any:
 
 
 def parse(text: str) -> tuple[str, Any]:
-    """A JSON document as RFC 8259 has it: GOOD and the object, BAD, or UNSURE where readers differ."""
+    """A JSON document by RFC 8259: GOOD and the object, BAD, or UNSURE where readers differ, and what some read."""
     try:
-        made = json.loads(
-            text, object_pairs_hook=_object, parse_int=_Whole, parse_float=_Number, parse_constant=_no_constant
-        )
+        made = _loads(text)
     except RecursionError:
         return UNSURE, None
     except ValueError:
         # A comma too many, and numbers that are none: the reader's liberty.
         liberty = re.search(r",\s*[}\]]|nan|inf", text, re.IGNORECASE)
-        return (UNSURE if liberty and text.lstrip(" \t").startswith("{") else BAD), None
+        if not liberty or not text.lstrip(" \t").startswith("{"):
+            return BAD, None
+        try:
+            return UNSURE, _loads(re.sub(r",(\s*[}\]])", r"\1", text))
+        except (RecursionError, ValueError):
+            return UNSURE, None
     if not isinstance(made, dict):
         return BAD, None
     if re.search(r"\\u[dD][89a-fA-F]", text):
@@ -266,6 +269,12 @@ def parse(text: str) -> tuple[str, Any]:
         except RecursionError:
             return UNSURE, None
     return GOOD, made
+
+
+def _loads(text: str) -> Any:
+    return json.loads(
+        text, object_pairs_hook=_object, parse_int=_Whole, parse_float=_Number, parse_constant=_no_constant
+    )
 
 
 def _text(value: Any) -> Any:
@@ -322,14 +331,14 @@ def _holds_nul(value: Any) -> bool:
 
 
 def _json_row(source: Source, text: str) -> tuple[str, dict[str, Any], str]:
-    verdict, document = parse(text)
-    if verdict != GOOD:
-        return verdict, {}, "malformed"
+    parsed, document = parse(text)
+    if document is None:
+        return parsed, {}, "malformed"
     if _holds_nul(document):
         return BAD, {}, "encoding"
     feed: dict[str, Any] = {}
     columns = source.columns
-    verdicts = [GOOD]
+    verdicts = [parsed]
     if source.feed:
         event = document
         if "payload" in document and "schema" in document:
