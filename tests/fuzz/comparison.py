@@ -128,7 +128,7 @@ class Comparison:
             held = sum(x["rows"] for x, rule in whole if rule in HELD and rule not in reading.rules)
             in_bronze = accepted.get(file, {})
             unfit |= any(rule in SCHEMA for _, rule in whole)
-            self._columns(case, status, [rule for _, rule in whole])
+            self._columns(case, cases, status, [rule for _, rule in whole])
             self.counts["files"] += 1
             for fault in faults:
                 self.counts["files set aside"] += 1
@@ -189,19 +189,23 @@ class Comparison:
         self.counts["batches"] += 1
         self.counts["batches refused"] += status == "refused"
 
-    def _columns(self, case: Case, status: str, rules: list[str]) -> None:
-        """Whether a file whose columns are not those of its contract is let in only where it may."""
+    def _columns(self, case: Case, batch: list[Case], status: str, rules: list[str]) -> None:
+        """Whether a file whose columns are not those of its contract is let in only where it may.
+
+        At most `MOST_NEW` are taken in with a batch, whichever of its files have them.
+        """
         reading, evolution = case.reading, case.source.evolution
         if reading.rules or not reading.certain:
             return
         told = [r for r in rules if r in ("unexpected_column", "too_many_columns")]
         for rule in told:
             allowed = rule == {"freeze": "unexpected_column", "evolve": "too_many_columns"}.get(evolution)
-            if allowed and reading.rumoured is not None:
-                names = reading.rumoured
-                allowed = (
-                    bool(names) if evolution == "freeze" else len(names | self.evolved[case.source.name]) > MOST_NEW
-                )
+            if allowed and evolution == "freeze":
+                allowed = reading.rumoured is None or bool(reading.rumoured)
+            elif allowed:
+                beside = [c.reading.rumoured for c in batch if not c.reading.rules]
+                known = self.evolved[case.source.name]
+                allowed = None in beside or len(known.union(*filter(None, beside))) > MOST_NEW
             if not allowed:
                 self.complain(f"refused as {rule}, its new columns are {reading.rumoured}", case)
         if evolution == "freeze" and reading.new and status != "refused":
