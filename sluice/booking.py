@@ -221,7 +221,7 @@ def _write_dead_letters(run: Callable[..., None], contract: Contract) -> None:
         f"coalesce({kept(row_reasons(contract))}, {ERASED_REASONS}) AS reasons, 'data' AS error_class, h.header, "
         f"CASE WHEN r.fault = {literal(ERASED_FAULT)} THEN {literal(ERASED)} || r.line "
         "WHEN r.raw IS NULL AND r.row_id NOT IN (SELECT row_id FROM erased_letters) THEN '' "
-        f"ELSE coalesce({kept('sha256(r.raw)')}, {literal(ERASED)} || r.line) END AS checksum, "
+        f"ELSE coalesce({kept('sha256(concat(r.raw, r.digest))')}, {literal(ERASED)} || r.line) END AS checksum, "
         f"{kept('m.message_key')} AS message_key, m.message_ts, {kept('m.headers')} AS headers "
         "FROM records AS r JOIN judged AS j USING (row_id) JOIN batch_books AS b ON b.batch_no = r.batch_no "
         "JOIN batch_files AS f ON f.file_id = r.file_id LEFT JOIN file_headers AS h ON h.file_id = r.file_id "

@@ -55,7 +55,7 @@ def judge(
     con.execute(
         # Hashes find the few candidates cheaply; the texts themselves decide. The firsts are kept and not the twins: of
         # a file of fifteen million equal lines these were as many, and finding one among them took 1.6 GB.
-        f"CREATE OR REPLACE TEMP TABLE firsts AS SELECT {scope}, layout, raw_encoding, raw, "
+        f"CREATE OR REPLACE TEMP TABLE firsts AS SELECT {scope}, layout, raw_encoding, raw, digest, "
         f"arg_min(row_id, {place}) AS first_id FROM records "
         f"WHERE raw IS NOT NULL AND ({scope}, hash(raw)) IN (SELECT ({scope}, hash(raw)) FROM records "
         "GROUP BY ALL HAVING count(*) > 1) GROUP BY ALL HAVING count(*) > 1"
@@ -68,7 +68,8 @@ def judge(
         f"fault IS NOT NULL OR {broken(rejecting(contract))} AS rejected, "
         f"fault IS NULL AND {broken(failing(contract))} AS failing, {_numbers(telling(contract))} AS warned, "
         f"{', '.join(value(c.name) for c in columns)} FROM (SELECT *, {typed} FROM records) AS r LEFT JOIN firsts AS f "
-        f"ON f.{scope} = r.{scope} AND f.layout = r.layout AND f.raw_encoding = r.raw_encoding AND f.raw = r.raw"
+        f"ON f.{scope} = r.{scope} AND f.layout = r.layout AND f.raw_encoding = r.raw_encoding AND f.raw = r.raw "
+        "AND f.digest IS NOT DISTINCT FROM r.digest"
     )
     con.execute(
         'CREATE OR REPLACE TEMP TABLE repeated (row_id BIGINT, "column" VARCHAR, "rule" VARCHAR DEFAULT \'unique\', '

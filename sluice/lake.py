@@ -294,11 +294,7 @@ class Lake:
             con.execute(f"ATTACH {literal(attach_path)} AS {LAKE} ({', '.join(options)})")
             con.execute(f"USE {LAKE}")
             if not read_only:
-                # Whoever writes rows must recognise the erased. Deferred: the register is made of the lake.
-                from sluice.erasure.register import register_key
-                from sluice.pseudonyms import ERASURE
-
-                register_key(settings).put(con, ERASURE)
+                self._know_the_erased(con)
 
         secrets = bucket_secrets(settings)
         return opened(f"{'postgres' if settings.uses_postgres else 'sqlite'} {bool(secrets)}", attach)
@@ -329,6 +325,8 @@ class Lake:
         """As `write`, on a connection that is already there (with temporary tables `work` reads)."""
 
         def attempt() -> T:
+            # Again: the first person may have been erased since the connection was opened.
+            self._know_the_erased(con)
             con.execute("BEGIN")
             try:
                 # DuckDB commits what joined a transaction last first. Temporary tables must come after the lake: else
@@ -343,6 +341,14 @@ class Lake:
             return result
 
         return self._retry(attempt, writes=True)
+
+    def _know_the_erased(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Give a connection the key by which whoever writes rows recognises the erased."""
+        # Deferred: the register is made of the lake.
+        from sluice.erasure.register import register_key
+        from sluice.pseudonyms import ERASURE
+
+        register_key(self.settings).put(con, ERASURE)
 
     def change_catalog(self, con: duckdb.DuckDBPyConnection, work: Callable[[str], T]) -> T:
         """Write to the catalog's own tables in one transaction, for what DuckLake has no statement; retried as `write`.

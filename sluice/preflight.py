@@ -44,12 +44,13 @@ UNIT_SEPARATOR = "\x1f"
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line no text reader can take: where, why and its bytes (base64)."""
+    """A line no text reader can take: where, why, and its bytes in base64; where these are cut, SHA-256 of them all."""
 
     line: int
     rule: str
     detail: str
     raw_base64: str
+    digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,7 @@ def _rewrite(path: Path, file: LandingFile, copy: Path, encoding: str) -> tuple[
     count, first = 0, None
     copy.parent.mkdir(parents=True, exist_ok=True)
     with path.open("rb") as raw, copy.open("wb") as out, kept.open("w", encoding="ascii") as beside:
-        for number, (line, size) in enumerate(_lines(_blocks(raw.read, file.gzipped)), start=1):
+        for number, (line, size, digest) in enumerate(_lines(_blocks(raw.read, file.gzipped)), start=1):
             rule = detail = ""
             text = b""
             if size > LONGEST_LINE_BYTES:
@@ -289,7 +290,7 @@ def _rewrite(path: Path, file: LandingFile, copy: Path, encoding: str) -> tuple[
                 elif UNIT_SEPARATOR.encode() in text:
                     rule, detail = "encoding", "holds the control character U+001F"
             if rule:
-                bad = BadLine(number, rule, detail, base64.b64encode(line).decode("ascii"))
+                bad = BadLine(number, rule, detail, base64.b64encode(line).decode("ascii"), digest)
                 count, first = count + 1, first or bad
                 beside.write(json.dumps(astuple(bad)) + "\n")
                 if count > MOST_BAD_LINES:
@@ -300,14 +301,22 @@ def _rewrite(path: Path, file: LandingFile, copy: Path, encoding: str) -> tuple[
     return copy, BadLines(kept, count, first) if first else None
 
 
-def _lines(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Lines without their ends, `KEPT_BYTES` of each at most, and their sizes; one ends at LF, CR LF or a lone CR."""
+def _lines(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, int, str | None]]:
+    """Lines without their ends, `KEPT_BYTES` of each at most, and their sizes; one ends at LF, CR LF or a lone CR.
+
+    With what is not whole comes the SHA-256 of the whole: two lines may be alike in what is kept of them.
+    """
     pending: list[bytes] = []
     kept = size = 0
     carried = b""
+    seen = hashlib.sha256()
 
-    def whole(last: bytes) -> tuple[bytes, int]:
-        return b"".join([*pending, last[: KEPT_BYTES - kept]]), size + len(last)
+    def whole(last: bytes) -> tuple[bytes, int, str | None]:
+        line = b"".join([*pending, last[: KEPT_BYTES - kept]])
+        if size + len(last) == len(line):
+            return line, len(line), None
+        seen.update(last)
+        return line, size + len(last), seen.hexdigest()
 
     for block in blocks:
         block = carried + block
@@ -318,9 +327,12 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
             body = piece.rstrip(b"\r\n")
             if len(body) < len(piece):
                 yield whole(body)
+                if size:
+                    seen = hashlib.sha256()
                 pending, kept, size = [], 0, 0
             else:
                 size += len(piece)
+                seen.update(piece)
                 if kept < KEPT_BYTES:
                     pending.append(piece[: KEPT_BYTES - kept])
                     kept += len(pending[-1])

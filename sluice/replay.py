@@ -45,7 +45,7 @@ class Replayed:
         failed: letters that failed again.
         poison: letters left alone because they have failed too often; named by id they are taken.
         partitions: partition keys whose letters stand for more than rows: they are to be ingested again.
-        undecodable: letters whose bytes are no text, which only a corrected payload helps.
+        undecodable: letters whose bytes are no text, or no longer one record, which only a corrected payload helps.
         unroutable: files that lie where they belong to no partition: to be moved, not replayed.
         changed: partition keys that gained rows.
     """
@@ -214,13 +214,15 @@ def _choose(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -
         "OR c.dead_letter_id IS NOT NULL)",
         meant.given,
     )
+    # Taken as records over lines; by the contract as it is now each of the lines is one.
+    torn = "false" if contract.landing.csv.multiline else "(header IS NOT NULL AND contains(raw, chr(10)))"
     poison = "false" if meant.poison_too else f"({POISON} AND NOT supplied)"
     con.execute(
         "CREATE OR REPLACE TEMP TABLE sorted_letters AS SELECT *, "
         f"CASE WHEN partition_key = {literal(UNROUTABLE)} THEN 'unroutable' WHEN {poison} THEN 'poison' "
         "WHEN line IS NULL OR batch_status = 'refused' THEN 'whole' "
-        "WHEN (raw IS NULL OR raw_encoding = 'base64') AND correction IS NULL THEN 'undecodable' ELSE 'row' END "
-        "AS kind FROM meant"
+        f"WHEN (raw IS NULL OR raw_encoding = 'base64' OR {torn}) AND correction IS NULL THEN 'undecodable' "
+        "ELSE 'row' END AS kind FROM meant"
     )
     con.execute(
         "CREATE OR REPLACE TEMP TABLE chosen_letters AS SELECT dead_letter_id, batch_id, partition_key, file, line, "

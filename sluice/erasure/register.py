@@ -165,8 +165,14 @@ def leave_out(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
                 f"WHERE {theirs}"
             )
         _leave_out_numbers(con, column)
+    # Of bytes that are no text every other byte ends a word.
+    blob = "from_base64(raw)"
+    text_of_bytes = f"coalesce(TRY(decode({blob})), regexp_replace({blob}::VARCHAR, '\\\\x[0-9A-F]{{2}}', ' ', 'g'))"
     leave_out_of_texts(
-        con, contract, "SELECT row_id, raw FROM records WHERE fault IS NOT NULL AND raw_encoding = 'utf-8'"
+        con,
+        contract,
+        f"SELECT row_id, CASE WHEN raw_encoding = 'base64' THEN {text_of_bytes} ELSE raw END AS raw FROM records "
+        "WHERE fault IS NOT NULL AND raw IS NOT NULL",
     )
 
 

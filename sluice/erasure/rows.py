@@ -197,5 +197,5 @@ def names_them(
         if without(place, person, text, form, names).verdict != "other":
             return True
     # Of a record that was taken apart, what its reasons quote is in it; they name a column of another meaning, then.
-    taken = bool(raw) and without(place, person, raw or "", form, names).verdict == "other" and not corrected
+    taken = bool(raw)
     return person.is_in(loose) and not (taken and not (values and values.search(loose.encode("utf-8", "ignore"))))

@@ -36,6 +36,7 @@ from sluice.records.shape import (
     SCHEMA_RULES,
     SEQUENCE,
     SOURCE_TS,
+    TAKEN_LAYOUT,
     FileFault,
     LetterFile,
     Origin,
@@ -84,9 +85,9 @@ def extract(con: duckdb.DuckDBPyConnection, contract: Contract, files: list[Sour
     """Make the temporary view `records` of `files`; return the files set aside as a whole.
 
     `records` has row_id, file_id, batch_no, line (1-based line or row number), raw, raw_encoding (utf-8 or base64),
-    layout (equal texts below different headers are different records), fault and
-    fault_detail (why the record cannot be taken apart, else null), extra (JSON of columns the contract does not know;
-    of CSV and Parquet only where it lets them in)
+    layout (equal texts below different headers, or of different formats, are different records), digest (of the whole
+    record where raw is only its beginning, else null), fault and fault_detail (why the record cannot be taken apart,
+    else null), extra (JSON of columns the contract does not know; of CSV and Parquet only where it lets them in)
     and one VARCHAR column `t_<name>` per contract column. Blank lines are no records. The temporary table
     `file_headers` has the first line of each CSV file by which its records are taken apart, `file_drift` the columns by
     which files of CSV and Parquet differ from the contract: those they have besides, and those they lack.
@@ -110,14 +111,17 @@ def extract(con: duckdb.DuckDBPyConnection, contract: Contract, files: list[Sour
     if by_format["csv"] or by_format["jsonl"]:
         load_lines(con, by_format["csv"] + by_format["jsonl"], contract)
     if by_format["csv"]:
-        first_lines = headers(con) if contract.landing.csv.header else {}
-        wanted = {f.file_id: first_lines.get(f.file_id) for f in by_format["csv"]}
-        misfits, select = csv_records(con, contract, columns, wanted)
+        ids = [f.file_id for f in by_format["csv"]]
+        # Of these files alone: whether a letter of JSON is one known before must not depend on its neighbours.
+        first_lines = headers(con, ids) if contract.landing.csv.header else {}
+        misfits, select = csv_records(con, contract, columns, {id_: first_lines.get(id_) for id_ in ids})
         selects.append(select)
         for file in by_format["csv"]:
             if file.file_id in misfits:
                 rule, column, detail = misfits[file.file_id]
-                faults.append(FileFault(file.file_id, rule, detail, _rows(con, file), column))
+                rows = _rows(con, file, first_lines.get(file.file_id))
+                faults.append(FileFault(file.file_id, rule, detail, rows, column))
+        con.execute("DELETE FROM taken_records WHERE file_id IN (SELECT unnest(?::INTEGER[]))", [list(misfits)])
     selects.append(json_records(con, contract, columns, [f.file_id for f in by_format["jsonl"]]))
     faults += insert_parquet(con, contract, columns, by_format["parquet"])
     temp_table(con, "file_headers", "file_id INTEGER, header VARCHAR", list(first_lines.items()))
@@ -164,7 +168,8 @@ def _make_taken_records(con: duckdb.DuckDBPyConnection, columns: list[TextColumn
     declared = "".join(f", {c.sql} VARCHAR" for c in columns)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE taken_records (file_id INTEGER, batch_no INTEGER, line BIGINT, raw VARCHAR, "
-        f"raw_encoding VARCHAR, layout INTEGER DEFAULT 0, fault VARCHAR, fault_detail VARCHAR, extra VARCHAR{declared})"
+        f"raw_encoding VARCHAR, layout INTEGER DEFAULT {TAKEN_LAYOUT}, digest VARCHAR, fault VARCHAR, "
+        f"fault_detail VARCHAR, extra VARCHAR{declared})"
     )
     make_messages(con)
 
@@ -180,11 +185,17 @@ def _make_records(con: duckdb.DuckDBPyConnection, selects: list[str]) -> None:
     con.execute(f"CREATE OR REPLACE TEMP VIEW records AS {' UNION ALL BY NAME '.join([taken, *filter(None, selects)])}")
 
 
-def _rows(con: duckdb.DuckDBPyConnection, file: SourceFile) -> int:
-    """How many rows a file with a header stands for in the books."""
-    row = con.execute("SELECT count(raw) FROM lines WHERE line > 1 AND file_id = ?", [file.file_id]).fetchone()
-    bad = file.inspected.bad_lines
-    return (row[0] if row else 0) + (bad.count if bad else 0)
+def _rows(con: duckdb.DuckDBPyConnection, file: SourceFile, header: str | None) -> int:
+    """How many rows a file with a header stands for in the books, where that does not fit."""
+    if header is not None and "\n" in header:
+        # A quote in it was not closed, as likely as not: the rows it has swallowed are lines.
+        return max(file.inspected.lines - 1, 1)
+    row = con.execute(
+        "SELECT (SELECT count(raw) FROM lines WHERE line > 1 AND file_id = $file) "
+        "+ (SELECT count(*) FROM taken_records WHERE file_id = $file)",
+        {"file": file.file_id},
+    ).fetchone()
+    return row[0] if row else 0
 
 
 def _unreadable(file: SourceFile) -> FileFault:

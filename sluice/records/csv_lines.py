@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -31,9 +31,16 @@ class _Layout:
     extra: tuple[tuple[str, int], ...]
 
 
-def headers(con: duckdb.DuckDBPyConnection) -> dict[int, str]:
-    """The first line of each file in `lines` that has one."""
-    return dict(con.execute("SELECT file_id, raw FROM lines WHERE line = 1 AND raw IS NOT NULL").fetchall())
+def headers(con: duckdb.DuckDBPyConnection, file_ids: Sequence[int]) -> dict[int, str]:
+    """The first line of each of these files in `lines` that has one; of one too long what was kept."""
+    return dict(
+        con.execute(
+            "SELECT file_id, raw FROM lines WHERE line = 1 AND raw IS NOT NULL AND file_id IN (SELECT unnest($ids)) "
+            "UNION ALL SELECT file_id, TRY(decode(from_base64(raw))) FROM taken_records WHERE line = 1 "
+            "AND fault = 'too_long' AND file_id IN (SELECT unnest($ids)) AND TRY(decode(from_base64(raw))) IS NOT NULL",
+            {"ids": list(file_ids)},
+        ).fetchall()
+    )
 
 
 def csv_records(
@@ -63,8 +70,6 @@ def csv_records(
             layouts[file_id] = made
         else:
             misfits[file_id] = made
-    if misfits:
-        con.execute("DELETE FROM taken_records WHERE file_id IN (SELECT unnest(?))", [list(misfits)])
     if not layouts:
         return misfits, ""
     places = ", ".join(f"p{i} INTEGER" for i in range(len(columns)))

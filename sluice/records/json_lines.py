@@ -14,7 +14,7 @@ from sluice.contracts import Contract
 from sluice.lake import literal, temp_table
 from sluice.records import envelopes
 from sluice.records.envelopes import Fault
-from sluice.records.shape import JSON_HAS_NUL, MOST_NEW_COLUMNS, NUL_DETAIL, TextColumn, feed_columns
+from sluice.records.shape import JSON_HAS_NUL, JSON_LAYOUT, MOST_NEW_COLUMNS, NUL_DETAIL, TextColumn, feed_columns
 
 
 def json_records(
@@ -89,8 +89,8 @@ def json_records(
         "CASE WHEN json_type(doc) = 'OBJECT' THEN json_keys(doc) END AS keys, "
         f"list_filter(keys, lambda k: k NOT IN ({', '.join(map(literal, known))})) AS others FROM taken), "
         f"compared AS (SELECT *, {twice} AS twice FROM split) "
-        f"SELECT row_id, file_id, batch_no, line, raw, 'utf-8' AS raw_encoding, 0 AS layout, {fault} AS fault, "
-        f"{fault_detail} AS fault_detail, "
+        f"SELECT row_id, file_id, batch_no, line, raw, 'utf-8' AS raw_encoding, {JSON_LAYOUT} AS layout, "
+        f"{fault} AS fault, {fault_detail} AS fault_detail, "
         # All values at once: to extract each key's from the document copied the document for each.
         f"CASE WHEN {taken_in} THEN to_json(map_from_entries(list_filter(list_zip(keys, "
         f"json_extract(doc, '$.*')), lambda e: e[1] NOT IN ({', '.join(map(literal, known))}))))::VARCHAR END AS extra"

@@ -77,10 +77,12 @@ def _take_bad_lines(con: duckdb.DuckDBPyConnection, files: list[SourceFile]) -> 
     size = 0
 
     def pass_on() -> None:
-        temp_table(con, "bad_lines", "file_id INTEGER, line BIGINT, rule VARCHAR, detail VARCHAR, raw VARCHAR", held)
+        columns = "file_id INTEGER, line BIGINT, rule VARCHAR, detail VARCHAR, raw VARCHAR, digest VARCHAR"
+        temp_table(con, "bad_lines", columns, held)
         con.execute(
             "INSERT INTO taken_records BY NAME SELECT b.file_id, s.batch_no, b.line, b.raw, 'base64' AS raw_encoding, "
-            "b.rule AS fault, b.detail AS fault_detail FROM bad_lines AS b JOIN line_spans AS s USING (file_id)"
+            "b.digest, b.rule AS fault, b.detail AS fault_detail FROM bad_lines AS b "
+            "JOIN line_spans AS s USING (file_id)"
         )
 
     for file in files:
@@ -127,16 +129,21 @@ def _join_lines(con: duckdb.DuckDBPyConnection, by_line: str, quote: str) -> Non
         f"string_agg(coalesce(raw, ''), chr(10) ORDER BY line) FILTER (size_so_far - 1 <= {KEPT_BYTES}) AS raw, "
         "sum(size) - 1 AS bytes, last - first + 1 AS lines FROM placed GROUP BY file_id, batch_no, first, last"
     )
-    con.execute("DROP TABLE raw_lines")
-    # To take one of these apart would cost many times its size.
-    endless = f"bytes > {KEPT_BYTES} OR lines > {MOST_JOINED}"
+    # To take one of these apart would cost many times its size. Only its beginning is kept, so a digest tells it from
+    # others that begin alike; DuckDB's hash is enough for that, and was as fast as reading.
+    endless = f"(bytes > {KEPT_BYTES} OR lines > {MOST_JOINED})"
     con.execute(
-        "INSERT INTO taken_records BY NAME SELECT file_id, batch_no, line, raw, 'utf-8' AS raw_encoding, "
-        "'too_long' AS fault, format('{:,} lines behind a quote, as if it were never closed; at most {:,} lines and "
-        f"{{:,}} bytes are read, and those are kept here', lines, {MOST_JOINED}, {KEPT_BYTES}) AS fault_detail "
-        f"FROM joined_lines WHERE {endless}"
+        "INSERT INTO taken_records BY NAME SELECT j.file_id, j.batch_no, j.line, base64(encode(j.raw)) AS raw, "
+        "'base64' AS raw_encoding, d.digest, 'too_long' AS fault, format('{:,} lines behind a quote, as if it were "
+        "never closed; at most {:,} lines and {:,} bytes are read, and those are kept here', lines, "
+        f"{MOST_JOINED}, {KEPT_BYTES}) AS fault_detail FROM joined_lines AS j JOIN (SELECT q.file_id, q.first, "
+        f"bit_xor(hash(l.line - q.first, l.raw))::VARCHAR AS digest FROM ({by_line}) AS l "
+        f"JOIN (SELECT file_id, line AS first, line + lines AS stop FROM joined_lines WHERE {endless}) AS q "
+        "ON q.file_id = l.file_id AND l.line >= q.first AND l.line < q.stop GROUP BY ALL) AS d "
+        f"ON d.file_id = j.file_id AND d.first = j.line WHERE {endless}"
     )
     con.execute(f"DELETE FROM joined_lines WHERE {endless}")
+    con.execute("DROP TABLE raw_lines")
 
 
 def keep_lines(con: duckdb.DuckDBPyConnection, row_ids: str) -> None:

@@ -124,6 +124,7 @@ def _take_what_is_no_text(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(
         "INSERT INTO taken_records BY NAME SELECT file_id, batch_no, line, base64(value[:$longest]) AS raw, "
         "CASE WHEN value IS NOT NULL THEN 'base64' END AS raw_encoding, "
+        "CASE WHEN octet_length(value) > $longest THEN sha256(value) END AS digest, "
         "CASE WHEN value IS NULL AND list_contains(list_transform(headers, lambda h: h.name), $header) THEN $erased "
         "WHEN value IS NULL THEN 'tombstone' WHEN octet_length(value) > $longest THEN 'too_long' "
         "ELSE 'encoding' END AS fault, CASE WHEN value IS NULL THEN 'the message has no value, and no delete comes "

@@ -40,6 +40,9 @@ _LISTED = 5
 # single value with one, and every join on its column, every update and every build of what follows fails.
 NUL_DETAIL = "holds the control character U+0000"
 
+# What a CSV file's header numbers from 0 (`layout`) is this of JSON lines, and of what is no line of text.
+JSON_LAYOUT, TAKEN_LAYOUT = -1, -2
+
 # SQL of whether `raw`, a document of JSON, has the character in a name or text, where it stands only as this escape; an
 # even number of backslashes before that are texts of their own.
 JSON_HAS_NUL = r"CASE WHEN contains(raw, '\u0000') THEN regexp_matches(raw, '(^|[^\\])(\\\\)*\\u0000') ELSE false END"

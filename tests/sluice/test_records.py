@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -229,7 +230,9 @@ def test_a_record_without_end_is_a_fault_of_which_the_beginning_is_kept(
             patch.setattr(lines, limit, most)
             found = read_files(contract, files)
         return values(found, "a", "b"), [
-            (r["file_id"], r["line"], r["fault"], r["raw"]) for r in found.rows if r["fault"]
+            (r["file_id"], r["line"], r["fault"], base64.b64decode(r["raw"]).decode() if r["digest"] else r["raw"])
+            for r in found.rows
+            if r["fault"]
         ]
 
     good = [(9, "3", "4"), (2, "6", "7"), (1, "8", None), (3, "9", None)]
