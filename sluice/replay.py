@@ -245,10 +245,10 @@ def _choose(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -
 def _check_letters(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     """Whether what `corrections` corrects is an open letter of a row whose batch was accepted."""
     row = con.execute(
-        "SELECT c.dead_letter_id, l.status FROM corrections AS c LEFT JOIN (SELECT d.dead_letter_id, l.status "
-        "FROM ops.dead_letters AS d JOIN ops.ledger AS l USING (batch_id) WHERE d.source = ? AND d.status = 'open' "
-        "AND d.line IS NOT NULL AND l.superseded_by IS NULL) AS l USING (dead_letter_id) "
-        "WHERE l.status IS DISTINCT FROM 'accepted' LIMIT 1",
+        "SELECT c.dead_letter_id, l.status, d.status, d.decided_by, d.decided_why FROM corrections AS c "
+        "LEFT JOIN (FROM ops.dead_letters WHERE source = ?) AS d USING (dead_letter_id) "
+        "LEFT JOIN ops.ledger AS l ON l.batch_id = d.batch_id AND d.status = 'open' AND d.line IS NOT NULL "
+        "AND l.superseded_by IS NULL WHERE l.status IS DISTINCT FROM 'accepted' LIMIT 1",
         [contract.name],
     ).fetchone()
     if row and row[1] == "refused":
@@ -256,9 +256,14 @@ def _check_letters(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
             f"{row[0]} is a row of a refused batch, of which nothing is accepted, corrected or not. Mend the file and "
             "deliver it again, or raise gates.maxRejectedShare and replay the partition."
         )
-    if row:
+    if row and row[2] in (None, "open"):
         raise DeadLetterError(
             f"{row[0]} is no open dead letter of a row of {contract.name}. See `sluice dead-letters list`."
+        )
+    if row:
+        raise DeadLetterError(
+            f"{row[0]} is no open dead letter any more: it was {row[2]}{f' by {row[3]}' if row[3] else ''}"
+            f"{f' ({row[4]})' if row[4] else ''}. Nothing was replayed: leave it out of what is corrected."
         )
 
 

@@ -238,18 +238,19 @@ class _Seeker:
         return hits, 0
 
     def _other_letters(self) -> list[bytes]:
-        """Texts of the dead letters that do not name the person, though their digits may stand in them."""
+        """Texts of the dead letters that do not name the person and quotes of them, though their digits may be there."""
         if self._letters_of_others is None:
             with self.lake.reading() as con:
                 rows = con.execute(
-                    "SELECT source, file, raw, raw_encoding, corrected, header, CAST(reasons AS VARCHAR), decided_why "
+                    "SELECT list_concat([raw, corrected], list_transform(reasons, lambda r: r.value)), source, file, "
+                    "raw, raw_encoding, corrected, header, CAST(reasons AS VARCHAR), decided_why "
                     "FROM ops.dead_letters WHERE raw IS NOT NULL OR corrected IS NOT NULL"
                 ).fetchall()
             self._letters_of_others = [
                 text.encode()
-                for row in rows
-                if not names_them(self.places.get(row[0]), self.person, *row[1:])
-                for text in (row[2], row[4])
+                for texts, source, *letter in rows
+                if not names_them(self.places.get(source), self.person, *letter)
+                for text in texts
                 if text
             ]
         return self._letters_of_others

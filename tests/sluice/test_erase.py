@@ -12,6 +12,7 @@ import io
 import json
 import os
 import sqlite3
+import struct
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -23,9 +24,11 @@ import pytest
 from sluice.books import books
 from sluice.cli import main
 from sluice.contracts import Contract
+from sluice.dead_letters import Choice, letters
 from sluice.erasure import run
 from sluice.erasure.run import Erased, erase, find
 from sluice.errors import ErasureError
+from sluice.replay import replay
 from tests.conftest import ORDERS_HEADER, Bench
 
 ANN, BOB = "15036", "12345"
@@ -364,6 +367,46 @@ def test_a_home_may_have_a_name_that_means_something_in_a_uri(
     done = erase(bench.lake, list(contracts.values()), "customer", ANN, rebuild=_nothing_to_build)
     assert (done.rows.rows_emptied, done.findings.found, found()) == (1, {}, {})
     assert bench.sql("SELECT customer_id FROM bronze.orders ORDER BY 1 NULLS FIRST") == [(None,), (BOB,)]
+
+
+def test_an_id_that_stands_in_packed_bytes_by_chance_is_nobody(
+    bench: Bench, make_contract: Callable[..., Contract]
+) -> None:
+    contract = make_contract(
+        {
+            "customer": {"customProperties": [{"property": "subject", "value": "customer"}]},
+            "x": {"physicalType": "DOUBLE"},
+        },
+        formats=["parquet"],
+    )
+    file = bench.landing / "things/date=2026-01-01/a.parquet"
+    file.parent.mkdir(parents=True)
+    with duckdb.connect() as con:
+        (number,) = struct.unpack("<d", b"\x00 15036\x00")
+        con.execute("CREATE TABLE t AS SELECT '7' AS customer, ?::DOUBLE AS x", [number])
+        con.execute(f"COPY t TO '{file}' (FORMAT parquet, COMPRESSION uncompressed)")
+    assert b" 15036\x00" in file.read_bytes()
+    bench.ingest(contract)
+    bench.close()
+    assert find(bench.lake, [contract], "customer", ANN).found == {}
+    with pytest.raises(ErasureError, match="There is no customer of this id"):
+        erase(bench.lake, [contract], "customer", ANN, rebuild=lambda: None)
+    assert find(bench.lake, [contract], "customer", "7").found
+
+
+def test_a_letter_is_of_nobody_whose_digits_its_failed_correction_has_elsewhere(
+    bench: Bench, contracts: dict[str, Contract]
+) -> None:
+    orders = dataclasses.replace(contracts["orders"], max_rejected_share=1.0)
+    bench.put("orders/region=eu/date=2026-01-02/o.csv", "\n".join([ORDERS_HEADER, order(1, BOB, quantity="x")]) + "\n")
+    bench.ingest(orders)
+    (letter,) = letters(bench.lake, Choice(), 10)
+    # A spreadsheet's number in the place of a date, which the reasons quote.
+    wrong = order(1, BOB, quantity=2).replace(f"{DAY} 10:00:00", ANN)
+    assert replay(bench.lake, orders, Choice(), corrections={letter.dead_letter_id: wrong}).failed == 1
+    bench.close()
+    assert find(bench.lake, [orders], "customer", ANN).found == {}
+    assert find(bench.lake, [orders], "customer", BOB).found
 
 
 def test_nobody_is_named_by_the_contracts(bench: Bench, contracts: dict[str, Contract]) -> None:

@@ -1,4 +1,4 @@
-"""Ingest attacked: neighbours that change what is known of a letter, rows that look alike, gates that are led astray."""
+"""Ingest attacked: neighbours that change what is known of a letter, rows that look alike, gates led astray."""
 
 from __future__ import annotations
 
