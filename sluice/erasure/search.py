@@ -238,7 +238,7 @@ class _Seeker:
         return hits, 0
 
     def _other_letters(self) -> list[bytes]:
-        """Texts of the dead letters that do not name the person and quotes of them, though their digits may be there."""
+        """Texts of the dead letters that do not name the person, and quotes of them: their digits may be there."""
         if self._letters_of_others is None:
             with self.lake.reading() as con:
                 rows = con.execute(
