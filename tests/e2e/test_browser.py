@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, FloatRect, Locator, Page, expect
 from running import LOCATION, Platform, Run, Shop
 
 import sluice
@@ -27,7 +27,9 @@ SCREENSHOTS = os.environ.get("SLUICE_SCREENSHOTS")
 MOST_BYTES = 300_000
 
 WIDE = {"width": 1440, "height": 860}
-TALL = {"width": 1800, "height": 2800}
+# Of the asset graph from top to bottom.
+BROAD = {"width": 3400, "height": 1100}
+MARGIN = 30
 
 GROUPS = ("bronze", "silver", "gold_dimensions", "gold_facts", "gold_marts", "published")
 NODES = ("orders", "products", "customers", "events", "stg_orders", "fct_order_lines", "mart_daily_sales", "published")
@@ -174,19 +176,25 @@ def test_a_build_started_in_the_browser_is_published_and_shows_its_numbers(
     shoot(ui, "mart")
 
     open_graph(ui)
-    shoot(ui, "asset-graph")
+    boxes = [box for each in ui.locator("svg foreignObject").all() if (box := each.bounding_box())]
+    left, top = (min(box[side] for box in boxes) - MARGIN for side in ("x", "y"))
+    right, bottom = (max(box[a] + box[b] for box in boxes) + MARGIN for a, b in (("x", "width"), ("y", "height")))
+    shoot(ui, "asset-graph", clip={"x": left, "y": top, "width": right - left, "height": bottom - top})
 
 
 def open_graph(ui: Page) -> None:
     """The whole asset graph, every group unfolded, small enough to be seen at once."""
-    ui.set_viewport_size(TALL)
+    ui.set_viewport_size(BROAD)
     ui.goto("/asset-groups")
+    # As the button beside the graph does.
+    ui.evaluate("localStorage.setItem('asset-graph-direction', JSON.stringify('vertical'))")
+    ui.reload()
     node(ui, "published").first.wait_for()
     if ui.get_by_text("Hide navigation").is_visible():
         ui.get_by_text("Hide navigation").click()
     ui.keyboard.press("Alt+e")
     ui.wait_for_url("**expanded=**")
-    ui.mouse.move(1000, 1400)
+    ui.mouse.move(BROAD["width"] / 2, BROAD["height"] / 2)
     ui.keyboard.down("Control")
     # Nodes out of sight are not in the page at all.
     for _ in range(30):
@@ -253,12 +261,12 @@ def result_of(ui: Page, asset: str, check: str) -> str:
     return found[1] if found else "not to be found"
 
 
-def shoot(ui: Page, name: str) -> None:
+def shoot(ui: Page, name: str, clip: FloatRect | None = None) -> None:
     """Keep a screenshot for the documentation, if asked to."""
     if not SCREENSHOTS:
         return
     ui.wait_for_timeout(700)  # animations end
     path = Path(SCREENSHOTS) / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    ui.screenshot(path=path)
+    ui.screenshot(path=path, clip=clip)
     assert path.stat().st_size < MOST_BYTES, f"{path} is too big for the repository"

@@ -177,11 +177,12 @@ class Comparison:
         if exact and (totals[0], totals[3]) != (read, duplicates):
             self.complain(f"{name}: booked {totals}; the oracle counts {read} read, {duplicates} duplicates", cases[0])
         share = self.contracts[name].max_rejected_share
-        if exact and read:
-            if status == "accepted" and bad / read > share:
-                self.complain(f"{name}: accepted with {bad} of {read} rows bad", cases[0])
-            if status == "refused" and not unfit and (bad + unsure) / read <= share:
-                self.complain(f"{name}: refused with at most {bad + unsure} of {read} rows bad", cases[0])
+        own = read - duplicates
+        if exact and own:
+            if status == "accepted" and bad / own > share:
+                self.complain(f"{name}: accepted with {bad} of {own} rows bad", cases[0])
+            if status == "refused" and not unfit and (bad + unsure) / own <= share:
+                self.complain(f"{name}: refused with at most {bad + unsure} of {own} rows bad", cases[0])
         self.counts["rows read"] += totals[0]
         self.counts["rows accepted"] += totals[1]
         self.counts["rows dead-lettered"] += totals[2]

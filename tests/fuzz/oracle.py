@@ -153,6 +153,7 @@ def _csv(source: Source, lines: list[tuple[int, Any, str]]) -> Reading:
     delimiter, quote = dialect["delimiter"], dialect["quote"]
     columns = {spec.get("physicalName", name): (name, spec) for name, spec in source.columns.items()}
     torn = [why for _, _, why in lines if why]
+    physical = len(lines)
     if dialect["multiline"]:
         if torn:
             return Reading(rules=(torn[0],), stands_for=max(len(lines) - 1, 1))
@@ -161,6 +162,9 @@ def _csv(source: Source, lines: list[tuple[int, Any, str]]) -> Reading:
     if dialect["header"]:
         first, lines = lines[:1], lines[1:]
         behind = sum(1 for _, text, why in lines if text != "" or why)
+        if first and isinstance(first[0][1], str) and "\n" in first[0][1]:
+            # What it has swallowed were rows, as likely as not.
+            behind = max(physical - 1, 1)
         if not first or first[0][1] == "" or first[0][2]:
             # A header that is no text counts, too: nobody knows that it is none of the rows.
             return Reading(rules=("missing_header",), stands_for=behind + bool(first and first[0][2]))
