@@ -191,24 +191,29 @@ def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
             failed += 1
             continue
         done = replay(lake, contracts[source], choice, corrections=own, by=chosen.by)
-        told = f"{done.accepted} accepted, {done.duplicate} duplicates, {done.failed} failed again"
+        why = " (`sluice dead-letters show` says why)" if done.failed else ""
+        told = f"{done.accepted} accepted, {done.duplicate} duplicates, {done.failed} failed again{why}"
         if done.poison:
             told += f", {done.poison} left alone (poison: name them by ID or correct them)"
         if done.undecodable:
-            told += f", {done.undecodable} are no text (correct them)"
+            told += f", {done.undecodable} are no text, or no single record (correct them)"
         if done.unroutable:
             told += f", {done.unroutable} files belong to no partition (move them)"
-        print(f"{source}: {told}")
+        rows = done.accepted + done.duplicate + done.failed + done.poison + done.undecodable + done.unroutable
+        if rows or not done.partitions:
+            print(f"{source}: {told}")
         failed += done.failed + done.undecodable + done.unroutable
         if not (done.accepted or done.duplicate or done.partitions):
             failed += done.poison
         if done.partitions:
             again = ingest(lake, contracts[source], done.partitions, again=True)
-            refused = {b.partition_key for b in again.refused}
+            refused = {b.partition_key: b.reason for b in again.refused}
             taken = many(len(again.batches) - len(refused), "partition")
             print(
                 f"{source}: {taken} ingested again, {len(refused)} refused, {len(again.empty_partitions)} without files"
             )
+            for key, reason in refused.items():
+                print(f"    {key}: {shown(reason, 500)}")
             for each in again.drift:
                 print(f"{source}: {shown(str(each), 300)}")
             for problem in again.problems:

@@ -217,6 +217,18 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
     assert done.stderr.startswith("sluice: There is no lake at ")
 
 
+def test_a_refused_batch_replayed_says_why_it_is_refused_again(
+    home: Bench, contracts: dict[str, Contract], capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.put_orders("2026-01-01|uk", GOOD.replace("CUP,1,", "CUP,one,"), GOOD)
+    home.ingest(contracts["orders"])
+    assert main(["dead-letters", "replay", "--source", "orders"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "orders: 0 partitions ingested again, 1 refused, 0 without files",
+        "    2026-01-01|uk: 1 of 2 rows were rejected, more than the contract allows (gates.maxRejectedShare: 0.05)",
+    ]
+
+
 def test_dead_letters_from_list_to_replay(
     home: Bench, tmp_path: Path, contracts: dict[str, Contract], capsys: pytest.CaptureFixture[str]
 ) -> None:
