@@ -129,8 +129,15 @@ def _join_lines(con: duckdb.DuckDBPyConnection, by_line: str, quote: str) -> Non
         f"string_agg(coalesce(raw, ''), chr(10) ORDER BY line) FILTER (size_so_far - 1 <= {KEPT_BYTES}) AS raw, "
         "sum(size) - 1 AS bytes, last - first + 1 AS lines FROM placed GROUP BY file_id, batch_no, first, last"
     )
-    # To take one of these apart would cost many times its size. Only its beginning is kept, so a digest tells it from
-    # others that begin alike; DuckDB's hash is enough for that, and was as fast as reading.
+    _take_endless(con, by_line)
+    con.execute("DROP TABLE raw_lines")
+
+
+def _take_endless(con: duckdb.DuckDBPyConnection, by_line: str) -> None:
+    """Records without end from `joined_lines` into `taken_records`: to take one apart would cost many times its size.
+
+    Only the beginning is kept, so a digest of the whole tells one from others that begin alike.
+    """
     endless = f"(bytes > {KEPT_BYTES} OR lines > {MOST_JOINED})"
     con.execute(
         "INSERT INTO taken_records BY NAME SELECT j.file_id, j.batch_no, j.line, base64(encode(j.raw)) AS raw, "
@@ -143,7 +150,6 @@ def _join_lines(con: duckdb.DuckDBPyConnection, by_line: str, quote: str) -> Non
         f"ON d.file_id = j.file_id AND d.first = j.line WHERE {endless}"
     )
     con.execute(f"DELETE FROM joined_lines WHERE {endless}")
-    con.execute("DROP TABLE raw_lines")
 
 
 def keep_lines(con: duckdb.DuckDBPyConnection, row_ids: str) -> None:
