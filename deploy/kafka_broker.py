@@ -105,7 +105,8 @@ def prepare(folder: Path, port: int, controller_port: int, more: Mapping[str, st
     path.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
     if not (folder / "data" / "meta.properties").exists():
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        asked = java("kafka.tools.StorageTool", "64m", "format", "-t", cluster, "-c", str(path))
+        # In one word with its option: one in 64 begins with a dash.
+        asked = java("kafka.tools.StorageTool", "64m", "format", f"--cluster-id={cluster}", "-c", str(path))
         done = subprocess.run(asked, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"Kafka cannot format {folder}:\n{done.stdout}{done.stderr}")
