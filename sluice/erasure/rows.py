@@ -197,5 +197,4 @@ def names_them(
         if without(place, person, text, form, names).verdict != "other":
             return True
     # Of a record that was taken apart, what its reasons quote is in it; they name a column of another meaning, then.
-    taken = bool(raw)
-    return person.is_in(loose) and not (taken and not (values and values.search(loose.encode("utf-8", "ignore"))))
+    return person.is_in(loose) and not (raw and not (values and values.search(loose.encode("utf-8", "ignore"))))
