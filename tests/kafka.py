@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from deploy.kafka_broker import broker, prepare
+from tests.ports import free_ports
 
 USER = "sluice"
 PASSWORD = "damson-jam-23"
@@ -28,7 +28,7 @@ class Broker:
     """A broker that can be stopped, killed and started again, on the same ports with the same data."""
 
     def __init__(self, folder: Path) -> None:
-        self.port, self._controller_port, self.sasl_port = _free_ports(3)
+        self.port, self._controller_port, self.sasl_port = free_ports(3)
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         # A second listener, for who has a password.
@@ -117,11 +117,3 @@ def serving() -> Iterator[Broker]:
             yield made
         finally:
             made.kill()
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.ports import free_port
 
 OWNER = "sluice"
 PASSWORD = "plum-pudding-7"
@@ -69,9 +70,6 @@ def programs() -> Path | None:
 @contextmanager
 def serving(binary: Path, **parameters: str) -> Iterator[Server]:
     """A server of its own folder and port, with these parameters set; `OWNER` may do everything."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     # Not below pytest's folder, which is closed to the user the server runs as.
     with tempfile.TemporaryDirectory(prefix="sluice-postgres-") as name:
         folder = Path(name)
@@ -81,7 +79,7 @@ def serving(binary: Path, **parameters: str) -> Iterator[Server]:
             shutil.chown(folder / "password", "postgres")
         made = ("-D", "data", "-U", OWNER, "-A", "scram-sha-256", "--pwfile", "password")
         _as_server(folder, str(binary / "initdb"), *made)
-        server = Server(binary, folder, port, tuple(parameters.items()))
+        server = Server(binary, folder, free_port(), tuple(parameters.items()))
         server.start()
         try:
             yield server

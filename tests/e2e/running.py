@@ -28,6 +28,7 @@ from sluice.lake import Lake
 from sluice.publication import Publication, current_publication
 from sluice.settings import PROJECT, Settings, load_settings
 from sluice.simulation import Truth
+from tests.ports import free_port
 
 T = TypeVar("T")
 
@@ -462,13 +463,6 @@ def listening(group: int) -> set[str]:
                 words = [bytes.fromhex(packed[n : n + 8])[::-1] for n in range(0, len(packed), 8)]
                 found.add(f"{socket.inet_ntop(family, b''.join(words))}:{int(port, 16)}")
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _alive(process: subprocess.Popen[bytes]) -> bool:

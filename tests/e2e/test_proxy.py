@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import LOCATION, SELECTOR, free_port, listening
+from running import LOCATION, SELECTOR, listening
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from sluice.settings import PROJECT
 from tests.conftest import go_without
+from tests.ports import free_ports
 
 DEPLOY = PROJECT / "deploy"
 PASSWORDS = {"anna": "an editor's, 1", "victor": "a viewer's, 2"}
@@ -186,7 +187,7 @@ def deployed() -> Iterator[Deployed]:
     # Not below pytest's folder: a socket's path is short.
     with tempfile.TemporaryDirectory(prefix="sluice-proxy-") as name, ExitStack() as started:
         folder = Path(name)
-        plain, secure, editors, viewers = (free_port() for _ in range(4))
+        plain, secure, editors, viewers = free_ports(4)
         certificate(folder)
         passwords(folder)
         (folder / "editors").write_text(EDITORS)
