@@ -60,7 +60,7 @@ class BatchOutcome:
 
     @property
     def rejected_share(self) -> float:
-        """Share of the rows read that was set aside, 0 for an empty batch."""
+        """Share of all rows read that was set aside, 0 for an empty batch. The gates leave exact duplicates out."""
         return self.rows_dead_lettered / self.rows_read if self.rows_read else 0.0
 
 

@@ -259,7 +259,8 @@ class _Seeker:
         """Parquet of one folder: every column as text; then the bytes.
 
         An id in the bytes that no column has is none: pages are compressed, and of the ids of five digits one in sixty
-        stands in those of a lake of 18 MB by chance. Where a column has it, or for what is longer, it counts.
+        stands in those of a lake of 18 MB by chance. Where a column of the file has it, or the bytes a personal value
+        of theirs, it counts.
         """
         named = [str(p) for p in paths]
         with duckdb.connect() as con:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -193,9 +192,7 @@ def test_what_is_usual_does_not_depend_on_how_many_days_load_at_once(
     assert found == [("accepted", None)] * 5 + [("refused", told)] * 7
 
 
-def test_the_path_of_a_file_says_nothing_of_its_neighbours(tmp_path: Path, make_contract: Make) -> None:
-    """A day of JSON that was corrected, taken again in one run with a day of CSV."""
-    bench = Bench(tmp_path / "home")
+def test_a_corrected_day_of_json_may_be_taken_again_with_a_day_of_csv(bench: Bench, make_contract: Make) -> None:
     contract = make_contract(NUMBERED, formats=["csv", "jsonl"])
     bench.put(f"{DAY}/a.jsonl", '{"n":"1","t":"a"}\n{"n":"x","t":"b"}\n')
     bench.ingest(contract)
@@ -204,4 +201,3 @@ def test_the_path_of_a_file_says_nothing_of_its_neighbours(tmp_path: Path, make_
     bench.put("things/date=2026-01-02/a.csv", "n,t\n3,c\n")
     bench.ingest(contract, again=True)
     assert bench.ledger("things") == {"2026-01-01": (2, 2, 0, 0), "2026-01-02": (1, 1, 0, 0)}
-    bench.close()
