@@ -1,0 +1,91 @@
+"""Parquet taken apart into text; and what all formats have in common."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import duckdb
+
+from sluice.contracts import Contract
+from tests.sluice.records.reading import Make, Read, values
+
+
+def parquet(con: duckdb.DuckDBPyConnection, folder: Path, query: str) -> bytes:
+    path = folder / "made.parquet"
+    con.execute(f"COPY ({query}) TO '{path}' (FORMAT parquet)")
+    return path.read_bytes()
+
+
+def test_parquet_values_become_text(
+    make_contract: Make, read_files: Read, memory: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    names = ["i", "d", "f", "t", "z", "b", "day", "s", "l", "n"]
+    contract = make_contract({n: {} for n in names}, formats=["parquet"])
+    data = parquet(
+        memory,
+        tmp_path,
+        "SELECT 7::INTEGER AS i, 1.50::DECIMAL(12,4) AS d, 0.1::DOUBLE AS f, TIMESTAMP '2026-01-01 10:00:00.5' AS t, "
+        "TIMESTAMPTZ '2026-01-01 10:00:00+02' AS z, true AS b, DATE '2026-01-01' AS day, 'é' AS s, [1, 2] AS l, "
+        "NULL::VARCHAR AS n",
+    )
+    found = read_files(contract, {"f.parquet": data})
+    assert values(found, *names) == [
+        (
+            1,
+            "7",
+            "1.5000",
+            "0.1",
+            "2026-01-01 10:00:00.5",
+            "2026-01-01 08:00:00+00",
+            "true",
+            "2026-01-01",
+            "é",
+            "[1, 2]",
+            None,
+        )
+    ]
+    assert json.loads(found.rows[0]["raw"])["s"] == "é"
+
+
+def test_parquet_shapes_and_broken_files_do_not_disturb_each_other(
+    abc: Contract, read_files: Read, memory: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    good = parquet(memory, tmp_path, "SELECT range::VARCHAR AS a, 'b' AS b, 1 AS c FROM range(3)")
+    files = {
+        "1.parquet": good,
+        "2.parquet": parquet(memory, tmp_path, "SELECT 'x' AS a, true AS new"),
+        "3.parquet": parquet(memory, tmp_path, "SELECT 'x' AS aa, 'y' AS b FROM range(5)"),
+        "4.parquet": good[:40] + b"\xff" * (len(good) - 80) + good[-40:],
+        "5.parquet": good[: len(good) // 2],
+        "6.parquet": b"",
+        "7.parquet": parquet(memory, tmp_path, "SELECT 'x' AS a WHERE false"),
+    }
+    found = read_files(abc, files)
+    assert [(r["file_id"], r["line"], r["t_a"], r["t_b"], r["t_c"], r["extra"]) for r in found.rows] == [
+        (0, 1, "0", "b", "1", None),
+        (0, 2, "1", "b", "1", None),
+        (0, 3, "2", "b", "1", None),
+        (1, 1, "x", None, None, '{"new":"true"}'),
+    ]
+    assert sorted((f.file_id, f.rule, f.rows) for f in found.faults) == [
+        (2, "missing_column", 5),
+        (3, "unreadable_file", 1),
+        (4, "unreadable_file", 1),
+        (5, "empty_file", 0),
+    ]
+    assert "it has 'aa': if it was renamed" in next(f.detail for f in found.faults if f.file_id == 2)
+
+
+def test_all_formats_give_the_same_records(
+    abc: Contract, read_files: Read, memory: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    found = read_files(
+        abc,
+        {
+            "f.csv": b'a,b,c\n1,"x ""y""",\n',
+            "f.jsonl": b'{"a":1,"b":"x \\"y\\"","c":null}\n',
+            "f.parquet": parquet(memory, tmp_path, "SELECT 1 AS a, 'x \"y\"' AS b, NULL::VARCHAR AS c"),
+        },
+    )
+    assert [v[1:] for v in values(found)] == [("1", 'x "y"', None)] * 3
