@@ -83,8 +83,12 @@ kafka: $(VENV)/python-checked ## run a Kafka broker on 127.0.0.1, its data under
 	@$(BIN)/python deploy/kafka_broker.py --folder $(SLUICE_HOME)/kafka --port $(KAFKA_PORT)
 
 .PHONY: test
-test: $(VENV)/dev ## run the tests
-	$(BIN)/python -m pytest $(WORKERS)
+test: $(VENV)/dev ## run the tests, but for those of test-slow
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
+
+.PHONY: test-slow
+test-slow: $(VENV)/dev ## run the tests that take long: backfills, captures, a whole year, random facts
+	$(BIN)/python -m pytest $(WORKERS) -m slow
 
 .PHONY: test-deep
 test-deep: $(VENV)/dev ## SCD_EXAMPLES random histories (1000), the real year in YEAR_PIECES pieces (20), anew each time; latency

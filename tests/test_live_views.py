@@ -24,8 +24,6 @@ from sluice.streams import read_stream
 from tests.conftest import Bench
 from tests.warehouse import CONTRACTS, building, dbt_test
 
-pytestmark = pytest.mark.slow
-
 EVENTS = next(c for c in CONTRACTS if c.name == "events")
 MODELS = ("+fct_sessions", "+agg_events_5min")
 VIEWS = {

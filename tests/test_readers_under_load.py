@@ -21,8 +21,6 @@ from sluice.settings import PROJECT, load_settings
 from sluice.simulation import generate
 from tests.warehouse import days_of, load
 
-pytestmark = pytest.mark.slow
-
 READERS = 8
 
 # What must agree if all tables are of one instant, each asked on its own, with time for others to write in between.

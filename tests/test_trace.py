@@ -21,8 +21,6 @@ from sluice.trace import trace, trace_day
 from tests.conftest import Bench
 from tests.warehouse import days_of, load
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:

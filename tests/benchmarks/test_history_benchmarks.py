@@ -18,6 +18,8 @@ from benchmarks.measure import Result
 from resources.dbt import dbt_environment
 from sluice.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 SIZE = 0.0002
 
 

@@ -20,7 +20,7 @@ import sluice
 from resources.partitions import RANGE_END, RANGE_START
 from sluice.simulation import LedgerTruth
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = pytest.mark.browser
 
 # Also take screenshots, and keep them in this folder.
 SCREENSHOTS = os.environ.get("SLUICE_SCREENSHOTS")

@@ -22,8 +22,6 @@ from resources.partitions import EXACT_KEYS, RANGE_END, RANGE_START
 from sluice.audits import latest_audit
 from sluice.publication import Publication
 
-pytestmark = pytest.mark.slow
-
 PUBLISH_SECONDS = 180
 # Listing, launching and failing: a landing sensor looks every 20 s, the alert sensor every 15 s.
 FAIL_SECONDS = 90
@@ -114,6 +112,7 @@ def test_every_partition_is_ingested_exactly_once(delivered: Delivered, shop: Sh
     assert not twice, f"batches were replaced: {twice}"
 
 
+@pytest.mark.slow
 def test_a_late_file_brings_its_partition_and_no_other(delivered: Delivered, shop: Shop) -> None:
     platform = delivered.platform
     before = {r.run_id for r in platform.runs()}
@@ -176,6 +175,7 @@ def test_a_broken_file_fails_its_run_alerts_and_leaves_readers_where_they_were(
     assert published_lines(platform) == lines
 
 
+@pytest.mark.slow
 def test_after_a_restart_nothing_runs_twice(delivered: Delivered) -> None:
     platform = delivered.platform
     # What the last delivery asks for is asked for before the restart, not after it.

@@ -9,7 +9,6 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
 from running import START, Platform
 
 from sluice.books import books
@@ -19,7 +18,7 @@ from tests.faults import SEED, deep
 from tests.faults.invariants import AGREEMENT, nothing_is_left_behind, published_state_is_whole
 from tests.warehouse import CONTRACTS, assert_same, days_of, gold, load
 
-pytestmark = [pytest.mark.slow, deep]
+pytestmark = deep
 
 DAYS = 6
 KILLS = 3

@@ -19,7 +19,7 @@ from tests.faults import SEED, deep
 from tests.faults.cycle import Shop, finish
 from tests.faults.invariants import books_hold, holds_in_the_end, published_state_is_whole
 
-pytestmark = [pytest.mark.slow, deep]
+pytestmark = deep
 
 
 def days_seen(settings: Settings, as_of: datetime | None = None) -> int:

@@ -21,8 +21,6 @@ from tests.faults.cycle import Shop, cycle
 from tests.faults.invariants import holds_in_the_end, state
 from tests.warehouse import CONTRACTS, assert_same, load
 
-pytestmark = pytest.mark.slow
-
 
 def largest(shop: Shop, table: str) -> Path:
     """The largest file of a table as it is now."""

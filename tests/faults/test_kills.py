@@ -16,8 +16,6 @@ from tests.faults import KILLS, SEED
 from tests.faults.cycle import Shop, finish, last_words, start
 from tests.faults.invariants import books_hold, holds_in_the_end, published_state_is_whole
 
-pytestmark = pytest.mark.slow
-
 KILLS_A_HOME = 10
 DAYS = 4
 # Longest waits within a stage: about what it takes on two cores; beyond it the next stage is killed instead.

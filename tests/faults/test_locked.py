@@ -13,7 +13,7 @@ from tests.faults import SEED, deep
 from tests.faults.cycle import STAGES, Shop, finish, last_words, start
 from tests.faults.invariants import books_hold, holds_in_the_end, published_state_is_whole
 
-pytestmark = [pytest.mark.slow, deep]
+pytestmark = deep
 
 
 @pytest.mark.parametrize("stage", STAGES[:-1])

@@ -20,7 +20,7 @@ from tests.faults.cycle import Shop
 from tests.faults.invariants import books_hold, holds_in_the_end, published_state_is_whole
 from tests.warehouse import CONTRACTS
 
-pytestmark = [pytest.mark.slow, deep]
+pytestmark = deep
 
 MODEL = "models/facts/fct_order_lines.sql"
 

@@ -18,6 +18,8 @@ from sluice.settings import PROJECT
 from tests.fuzz.bombs import BOMBS
 from tests.fuzz.campaign import MOST_MB
 
+pytestmark = pytest.mark.slow
+
 DEEP = bool(os.environ.get("FUZZ_FILES"))
 
 # In the quick suite those that once took all memory, and of each other kind one; megabytes unpacked.

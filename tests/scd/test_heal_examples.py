@@ -8,8 +8,6 @@ import pytest
 
 from sluice.scd_harness import Harness
 
-pytestmark = pytest.mark.slow
-
 MODEL = """{{{{ config(materialized='healed', unique_key='id', {options}) }}}}
 select id, k, t, amount from lake.logs.{name}_log where {{{{ touched_rows() }}}}
 """
@@ -200,6 +198,7 @@ def plain(name: str) -> str:
     )
 
 
+@pytest.mark.slow
 def test_what_is_looked_up_is_what_a_whole_computation_gives(known: Harness) -> None:
     names = ["known_dim", *(f"known_{name}" for name in LOOKUPS)]
     assert set(known.build(names, full_refresh=True).values()) == {None}

@@ -22,8 +22,6 @@ from tests.scd import oracle
 from tests.scd.conftest import TOGETHER
 from tests.scd.logs import KEYS_ARE_APART, KILLER, MODELS, SPOKEN, batches, renumbered, steps
 
-pytestmark = pytest.mark.slow
-
 
 def without_surrogate(model: Model, found: Iterable[Row]) -> list[Row]:
     """Rows less their surrogate key, which the oracle does not know."""

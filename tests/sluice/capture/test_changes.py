@@ -7,14 +7,10 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-import pytest
-
 from sluice.contracts import Contract
 from sluice.eventlog import open_log
 from tests.conftest import Bench
 from tests.sluice.capture.source import Event, Source
-
-pytestmark = pytest.mark.slow
 
 Make = Callable[..., Contract]
 FEED = {
