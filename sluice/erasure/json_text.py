@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sluice.errors import ErasureError
 
@@ -40,7 +40,7 @@ def parse(text: str) -> Node | None:
     """The document a text holds; None if it is none."""
     try:
         node = _value(text, _skip(text, 0))
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return node if _skip(text, node.end) == len(text) else None
 
@@ -50,40 +50,69 @@ def _skip(text: str, at: int) -> int:
     return match.end() if match else at
 
 
+@dataclass
+class _Open:
+    """A container that is being read, and the key of the value that comes next in it."""
+
+    start: int
+    opened: str
+    members: list[tuple[str, Node]] = field(default_factory=list)
+    key: str = ""
+
+    @property
+    def closing(self) -> str:
+        return "}" if self.opened == "{" else "]"
+
+    def closed(self, end: int) -> Node:
+        return Node(self.start, end, "object" if self.opened == "{" else "list", members=tuple(self.members))
+
+
 def _value(text: str, at: int) -> Node:
-    opened = text[at : at + 1]
-    if opened == '"':
-        string, end = _string(text, at)
-        return Node(at, end, "string", string)
-    if opened in ("{", "["):
-        return _container(text, at, opened)
-    match = _BARE.match(text, at)
-    if match is None:
-        raise ValueError(f"no value at {at}")
-    return Node(at, match.end(), "bare", None if match.group() == "null" else match.group())
-
-
-def _container(text: str, start: int, opened: str) -> Node:
-    closing = "}" if opened == "{" else "]"
-    members: list[tuple[str, Node]] = []
-    at = _skip(text, start + 1)
-    # A comma before the closing bracket is taken, as DuckDB takes it.
-    while text[at : at + 1] != closing:
-        key = ""
-        if opened == "{":
-            key, at = _string(text, at)
+    """The value that begins at `at`, as deep as it may be: containers wait in a list, not in calls."""
+    waiting: list[_Open] = []
+    while True:
+        opened = text[at : at + 1]
+        if opened and opened in "{[":
+            waiting.append(_Open(at, opened))
+            at = _skip(text, at + 1)
+        else:
+            node = _scalar(text, at)
+            if not waiting:
+                return node
+            at = _added(text, waiting[-1], node)
+        # A comma before the closing bracket is taken, as DuckDB takes it.
+        while text[at : at + 1] == waiting[-1].closing:
+            node = waiting.pop().closed(at + 1)
+            if not waiting:
+                return node
+            at = _added(text, waiting[-1], node)
+        if waiting[-1].opened == "{":
+            waiting[-1].key, at = _string(text, at)
             at = _skip(text, at)
             if text[at : at + 1] != ":":
                 raise ValueError(f"no colon at {at}")
             at = _skip(text, at + 1)
-        node = _value(text, at)
-        members.append((key, node))
-        at = _skip(text, node.end)
-        if text[at : at + 1] == ",":
-            at = _skip(text, at + 1)
-        elif text[at : at + 1] != closing:
-            raise ValueError(f"neither a comma nor an end at {at}")
-    return Node(start, at + 1, "object" if opened == "{" else "list", members=tuple(members))
+
+
+def _added(text: str, container: _Open, node: Node) -> int:
+    """Put a value into its container; returns where the next one, or the end, is."""
+    container.members.append((container.key, node))
+    at = _skip(text, node.end)
+    if text[at : at + 1] == ",":
+        return _skip(text, at + 1)
+    if text[at : at + 1] != container.closing:
+        raise ValueError(f"neither a comma nor an end at {at}")
+    return at
+
+
+def _scalar(text: str, at: int) -> Node:
+    if text[at : at + 1] == '"':
+        string, end = _string(text, at)
+        return Node(at, end, "string", string)
+    match = _BARE.match(text, at)
+    if match is None:
+        raise ValueError(f"no value at {at}")
+    return Node(at, match.end(), "bare", None if match.group() == "null" else match.group())
 
 
 def _string(text: str, at: int) -> tuple[str, int]:

@@ -178,9 +178,7 @@ def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Copy 
         out, changed = _kept_apart(list(records(text, place, form, person)), place, form)
     elif form:
         # Of a source that names no such person: an equal id is something else there, a value of theirs is not.
-        if person.value_pattern is None:
-            return None
-        out = person.value_pattern.sub(lambda m: b"*" * len(m.group()), data).decode(encoding, "surrogateescape")
+        out = person.mask_values(data).decode(encoding, "surrogateescape")
         changed = zip(LINE_END.split(text), LINE_END.split(out), strict=True)
     else:
         out = person.mask(data).decode(encoding, "surrogateescape")
@@ -221,21 +219,29 @@ def records(text: str, place: Place, form: str, person: Person) -> Iterator[tupl
         text = text[len(_MARK) :]
         yield Line("other", _MARK), _MARK, ""
     parts, ends = LINE_END.split(text), [*LINE_END.findall(text), ""]
-    header = header_of(place, parts[0]) if form == "csv" else None
-    if header is not None and not {c.source_name for c in place.contract.columns} & set(header):
-        header = None  # a file that came without its header: its first line may be anybody's
+    header, begun = None, form != "csv"
     joined, quotes = "", 0
     for number, (part, end) in enumerate(zip(parts, ends, strict=True)):
-        if header is not None and dialect.header and number == 0:
-            yield Line("other", part), part, end
-            continue
         joined += part
-        if form == "csv" and dialect.multiline and number + 1 < len(parts):
+        if form == "csv" and dialect.multiline:
             quotes += part.count(dialect.quote)
-            if quotes % 2:
+            if quotes % 2 and number + 1 < len(parts):
                 joined += end
                 continue
-        yield without(place, person, joined, form, header), joined, end
+            if quotes % 2 and not part and number:
+                # A record without an end: the file's last line end is not its own.
+                end = ends[number - 1]
+                joined = joined.removesuffix(end)
+        if not begun:
+            begun, header = True, header_of(place, joined)
+            if header is not None and not {c.source_name for c in place.contract.columns} & set(header):
+                header = None  # a file that came without its header: its first line may be anybody's
+            if header is not None and dialect.header:
+                yield Line("other", joined), joined, end
+                joined, quotes = "", 0
+                continue
+        line = without(place, person, joined, form, header)
+        yield line, joined, line.ends + end
         joined, quotes = "", 0
 
 

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sluice.erasure.person import BLANK, Person
+from sluice.erasure.person import Person, blank
 from sluice.erasure.purge import wipe_sqlite
 from sluice.settings import Settings
 
@@ -43,7 +43,7 @@ def blanked(person: Person, text: bytes) -> bytes:
     """The text with those blanked."""
     out = bytearray(text)
     for match in tokens(person, text):
-        out[match.start() : match.end()] = BLANK * len(match.group())
+        out[match.start() : match.end()] = blank(match)
     return bytes(out)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,15 +21,23 @@ from sluice.records.json_lines import json_path
 # As ingest has it: a line ends at LF, CR LF or a lone CR, and at nothing else that looks like an end.
 LINE_END = re.compile(r"\r\n|\n|\r")
 
+# What decoding leaves of bytes that are no text (`surrogateescape`).
+_NO_TEXT = re.compile("[\udc80-\udcff]")
+
 Verdict = Literal["theirs", "unclear", "other"]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line after the erasure, and what it was: theirs, unclear (no record, but the person stands in it), or other."""
+    """A line after the erasure, and what it was: theirs, unclear (no record, but the person stands in it), or other.
+
+    `ends` are the line ends that went with values over lines. As blank lines, which are no records, they follow it, so
+    that the lines after it keep their numbers.
+    """
 
     verdict: Verdict
     text: str
+    ends: str = ""
 
 
 def without(place: Place, person: Person, text: str, form: str, header: Sequence[str] | None) -> Line:
@@ -44,19 +52,22 @@ def without(place: Place, person: Person, text: str, form: str, header: Sequence
     """
     if not may_hold(place, person, text, form):
         return Line("other", text)
-    made = _csv(place, person, text, header or ()) if form == "csv" else _json(place, person, text)
+    made = None
+    # Bytes that are not of the encoding: when it is loaded, the line cannot be taken apart either.
+    if not _NO_TEXT.search(text):
+        made = _csv(place, person, text, header or ()) if form == "csv" else _json(place, person, text)
     if made is None:
-        return Line("unclear", _masked(person, text)) if person.is_in(text) else Line("other", text)
+        return Line("unclear", _masked(person.mask, text)) if person.is_in(text) else Line("other", text)
     values = person.value_pattern
     if values is not None and values.search(made.text.encode("utf-8", "surrogateescape")):
         # A value of the person in a record that does not name them, or outside its personal columns.
-        return Line("theirs", _masked(Person(person.subject, *_apart(person)), made.text))
+        return Line("theirs", _masked(person.mask_values, made.text), made.ends)
     return made
 
 
 def may_hold(place: Place | None, person: Person, text: str, form: str) -> bool:
-    """Whether a text is worth taking apart: JSON may write any character as its code, and a number has many forms."""
-    if person.is_in(text) or (form != "csv" and "\\u" in text):
+    """Whether a text is worth taking apart: an escape of JSON may hide a word's beginning, a number has many forms."""
+    if person.is_in(text) or (form != "csv" and "\\" in text):
         return True
     numeric = place is not None and place.numeric and person.number is not None
     return numeric and re.search(person.number_pattern, text) is not None
@@ -96,17 +107,13 @@ def header_of(place: Place, line: str | None) -> list[str] | None:
     if line is None:
         return None
     try:
-        return next(csv.reader([line], delimiter=dialect.delimiter, quotechar=dialect.quote))
+        return next(csv.reader([LINE_END.sub("\n", line)], delimiter=dialect.delimiter, quotechar=dialect.quote))
     except (csv.Error, StopIteration):
         return None
 
 
-def _apart(person: Person) -> tuple[str, tuple[str, ...]]:
-    return person.values[0], person.values[1:]
-
-
-def _masked(person: Person, text: str) -> str:
-    return person.mask(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+def _masked(mask: Callable[[bytes], bytes], text: str) -> str:
+    return mask(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
 
 def _csv(place: Place, person: Person, text: str, header: Sequence[str]) -> Line | None:
@@ -122,16 +129,16 @@ def _csv(place: Place, person: Person, text: str, header: Sequence[str]) -> Line
     if not any(names_them(name, field[2]) for name, field in zip(header, fields, strict=True)):
         return Line("other", text)
     if place.about:
-        # A blank line is no record, and the lines after it keep their numbers.
-        return Line("theirs", "".join(LINE_END.findall(text)))
+        return Line("theirs", "", "".join(LINE_END.findall(text)))
     known = {c.source_name for c in place.contract.columns}
     personal = {c.source_name for c in place.personal}
-    out = text
+    out, ends = text, ""
     for name, (start, end, value) in reversed(list(zip(header, fields, strict=True))):
         # What the contract does not know may be anything.
         if names_them(name, value) or name in personal or name not in known:
+            ends = "".join(LINE_END.findall(out[start:end])) + ends
             out = out[:start] + out[end:]
-    return Line("theirs", out)
+    return Line("theirs", out, ends)
 
 
 def _fields(text: str, delimiter: str, quote: str) -> list[tuple[int, int, str]] | None:

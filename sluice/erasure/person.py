@@ -5,7 +5,6 @@ Pure but for reading the values from bronze. Nothing here is ever written down o
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from functools import cached_property
 import duckdb
 
 from sluice.contracts import Column, Contract
+from sluice.erasure.spelling import beginnings, plain, spelt, spelt_bytes
 from sluice.lake import LAKE, quoted
 
 # Shorter values (a title, a letter for the gender) stand in too many texts to tell a person by.
@@ -22,6 +22,7 @@ SHORTEST_VALUE = 4
 
 # Stands for what was erased where a text must keep its length.
 BLANK = b"*"
+_INK = re.compile(rb"[^\r\n]")
 
 # A number however it is written, with blanks around it. No longer exponents: no id has one.
 _NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?\s*")
@@ -42,13 +43,17 @@ class Person:
 
     @cached_property
     def pattern(self) -> re.Pattern[bytes]:
-        """Finds the id or a value, in UTF-8 or as JSON escapes it, as a token: no letter, digit or _ on either side.
+        """Finds the id or a value, however it is written, as a token: no letter, digit or _ on either side.
 
         A number's digits before or after its point are no token: 12345 is not in 12345.67.
         """
-        texts = {form for text in (self.id, *self.values) for form in _forms(text)}
-        listed = b"|".join(re.escape(t) for t in sorted(texts, key=lambda t: (-len(t), t)))
-        return re.compile(b"(?<![" + _WORD + rb"])(?<![0-9]\.)(?:" + listed + b")(?![" + _WORD + rb"])(?!\.[0-9])")
+        texts = sorted({self.id, *self.values}, key=lambda t: (-len(t), t))
+        listed = b"|".join(map(spelt_bytes, texts))
+        # Looked at first, for most bytes begin nothing of theirs.
+        begun = b"".join(re.escape(bytes([byte])) for byte in sorted(set(b"".join(map(beginnings, texts)))))
+        return re.compile(
+            b"(?=[" + begun + b"])(?<![" + _WORD + rb"])(?<![0-9]\.)(?:" + listed + b")(?![" + _WORD + rb"])(?!\.[0-9])"
+        )
 
     @cached_property
     def value_pattern(self) -> re.Pattern[bytes] | None:
@@ -58,8 +63,16 @@ class Person:
     @cached_property
     def sql_pattern(self) -> str:
         """The same for DuckDB's regular expressions, which cannot look around."""
-        listed = "|".join(re.escape(t) for t in (self.id, *self.values))
+        listed = "|".join(map(spelt, (self.id, *self.values)))
         return f"(^|[^0-9A-Za-z_])({listed})($|[^0-9A-Za-z_])"
+
+    @cached_property
+    def plain(self) -> frozenset[str]:
+        """The ways to write the id and the values without an escape.
+
+        `sql_pattern` finds nothing in a text with none of them and no backslash.
+        """
+        return frozenset(way for text in (self.id, *self.values) for way in plain(text))
 
     @cached_property
     def number(self) -> Decimal | None:
@@ -98,8 +111,17 @@ class Person:
         return self.pattern.search(text.encode("utf-8", "surrogateescape")) is not None
 
     def mask(self, data: bytes) -> bytes:
-        """The same bytes with every token of the person blanked, as long as before."""
-        return self.pattern.sub(lambda m: BLANK * len(m.group()), data)
+        """The same bytes with every token of the person blanked, as long as before, and with the same line ends."""
+        return self.pattern.sub(blank, data)
+
+    def mask_values(self, data: bytes) -> bytes:
+        """Likewise with every token of the values alone."""
+        return data if self.value_pattern is None else self.value_pattern.sub(blank, data)
+
+
+def blank(match: re.Match[bytes]) -> bytes:
+    """What stands in the place of a match."""
+    return _INK.sub(BLANK, match.group())
 
 
 def is_number(column: Column) -> bool:
@@ -109,11 +131,6 @@ def is_number(column: Column) -> bool:
 
 def _number(text: str) -> Decimal | None:
     return Decimal(text.strip()) if _NUMBER.fullmatch(text) else None
-
-
-def _forms(text: str) -> set[bytes]:
-    escaped = json.dumps(text)[1:-1]
-    return {text.encode(), escaped.encode()}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 
 import duckdb
@@ -14,7 +15,7 @@ import duckdb
 from sluice.contracts import Column, Contract
 from sluice.erasure.person import SQL_NUMBER, is_number
 from sluice.errors import ErasureError
-from sluice.lake import quoted
+from sluice.lake import literal, quoted
 from sluice.ops_tables import now_utc
 from sluice.pseudonyms import ERASURE, Key, digest_sql
 from sluice.rules import text, value
@@ -194,15 +195,38 @@ def _leave_out_numbers(con: duckdb.DuckDBPyConnection, column: Column) -> None:
 def leave_out_of_texts(con: duckdb.DuckDBPyConnection, contract: Contract, texts: str) -> None:
     """Add to `erased_letters` the records that cannot be taken apart, and so may have an erased id as any token.
 
+    A token is a word; what stands between blanks or signs that part fields, or between the latter alone; and what is
+    between two quotes, as it stands and as JSON or CSV means it.
+
     Args:
         con: on which `leave_out` has made the table.
         contract: of their source.
         texts: SQL of their `row_id` and `raw`.
     """
+    dialect = contract.landing.csv
+    sign, quote = re.escape(dialect.delimiter), re.escape(dialect.quote)
+    given = {
+        "words": "[0-9A-Za-z_]+",
+        "between_blanks": r"""[^\s,;|"]+""",
+        "between_signs": f"[^{sign}{quote}]+",
+        "strings": r'"((?:[^"\\]|\\.)*)"',
+        "quoted": f"{quote}((?:[^{quote}]|{quote}{quote})*){quote}",
+        "subjects": sorted(contract.subjects),
+    }
+    string, twice, once = "'\"' || s || '\"'", literal(dialect.quote * 2), literal(dialect.quote)
+    lists = [
+        "regexp_extract_all(raw, $words)",
+        "regexp_extract_all(raw, $between_blanks)",
+        "list_transform(regexp_extract_all(raw, $between_signs), lambda s: trim(s))",
+        "regexp_extract_all(raw, $strings, 1)",
+        f"list_transform(regexp_extract_all(raw, $strings, 1), lambda s: CASE WHEN json_valid({string}) "
+        f"THEN json_extract_string({string}, '$') END)",
+        f"list_transform(regexp_extract_all(raw, $quoted, 1), lambda s: replace(s, {twice}, {once}))",
+    ]
     con.execute(
-        "INSERT INTO erased_letters SELECT DISTINCT row_id FROM (SELECT row_id, unnest(list_distinct(list_concat("
-        f"regexp_extract_all(raw, '[0-9A-Za-z_]+'), regexp_extract_all(raw, '[^\\s,;|\"]+')))) AS token FROM ({texts})"
-        f") AS words JOIN ops.erasures AS e ON e.subject_hash = {digest_sql('words.token', ERASURE)} "
-        "AND e.subject IN (SELECT unnest(?))",
-        [sorted(contract.subjects)],
+        "INSERT INTO erased_letters SELECT DISTINCT row_id FROM ("
+        f"SELECT row_id, unnest(list_distinct(flatten([{', '.join(lists)}]))) AS token FROM ({texts})) AS words "
+        f"JOIN ops.erasures AS e ON e.subject_hash = {digest_sql('words.token', ERASURE)} "
+        "AND e.subject IN (SELECT unnest($subjects))",
+        given,
     )

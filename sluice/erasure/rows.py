@@ -19,7 +19,7 @@ from sluice.contracts import Contract
 from sluice.dead_letters import DUPLICATE_WHY
 from sluice.erasure import landing
 from sluice.erasure.lines import header_of, without
-from sluice.erasure.person import BLANK, Person, Place, places, table_exists
+from sluice.erasure.person import Person, Place, places, table_exists
 from sluice.erasure.register import ERASED, ERASED_REASONS, ERASED_WHY
 from sluice.lake import literal, quoted, temp_table
 from sluice.landing import format_of
@@ -124,9 +124,7 @@ def _left(place: Place | None, person: Person, file: str, text: str | None, head
     if not text:
         return None
     if place is None:
-        values = person.value_pattern
-        data = text.encode("utf-8", "surrogateescape")
-        return text if values is None else values.sub(lambda m: BLANK * len(m.group()), data).decode()
+        return person.mask_values(text.encode()).decode()
     form = format_of(place.contract, file) or "jsonl"
     line = without(place, person, text, form, header_of(place, header) if form == "csv" else None)
     return None if line.verdict == "unclear" or not line.text.strip() else line.text
@@ -165,8 +163,8 @@ def may_name(where: Iterable[Place], person: Person) -> tuple[str, dict[str, obj
     return (
         "(raw_encoding = 'base64' OR regexp_matches(concat_ws(chr(10), raw, corrected, header, "
         "CAST(reasons AS VARCHAR), decided_why), $pattern) "
-        # Numbers have many forms, and JSON may write any character as its code.
-        f"OR (source IN (SELECT unnest($numeric)) AND regexp_matches({texts}, $number)) OR contains({texts}, '\\u'))",
+        # Numbers have many forms, and an escape may stand before what it does not belong to.
+        f"OR (source IN (SELECT unnest($numeric)) AND regexp_matches({texts}, $number)) OR contains({texts}, '\\'))",
         {"pattern": person.sql_pattern, "numeric": numeric, "number": person.number_pattern},
     )
 

@@ -331,7 +331,7 @@ class _Seeker:
         if kind in _WHOLE:
             return f"{text} = $id"  # as a token of a text, -15036 would count
         # The cheap test first.
-        wanted = " OR ".join(f"contains({text}, {literal(v)})" for v in (self.person.id, *self.person.values))
+        wanted = " OR ".join(f"contains({text}, {literal(v)})" for v in (*sorted(self.person.plain), "\\"))
         return f"CASE WHEN {wanted} THEN regexp_matches({text}, $pattern) OR {text} = $id ELSE false END"
 
     def _values_in(self, con: duckdb.DuckDBPyConnection, relation: str, column: str) -> bool:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from sluice.contracts import Contract
 from sluice.erasure.lines import without
-from sluice.erasure.person import BLANK, Person, Place
+from sluice.erasure.person import Person, Place, blank
 from sluice.eventlog.embedded import EmbeddedLog
 from sluice.eventlog.protocol import RECORDS
 from sluice.records.messages import ERASED_HEADER
@@ -136,6 +136,4 @@ def _headers(headers: Headers, pattern: re.Pattern[bytes] | None) -> Headers:
 
 
 def _blanked(data: bytes | None, pattern: re.Pattern[bytes] | None) -> bytes | None:
-    if data is None or pattern is None:
-        return data
-    return pattern.sub(lambda m: BLANK * len(m.group()), data)
+    return data if data is None or pattern is None else pattern.sub(blank, data)
