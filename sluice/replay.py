@@ -130,12 +130,15 @@ def take_corrected(
     """
     meant = f"(corrected IS NOT NULL OR dead_letter_id IN ({letters}))"
     condition = f"line IS NOT NULL AND {meant} AND status = 'open' AND batch_id IN ({batches})"
-    _take_again(con, contract, _Meant(condition, {}, True, {}, "", ""))
+    _take_again(con, contract, _Meant(condition, {}, True, {}, "", "", counted=True))
 
 
 @dataclass(frozen=True)
 class _Meant:
-    """Which letters are to be taken: a condition on `ops.dead_letters` and its values, poison or not, and by whom."""
+    """Which letters are to be taken: a condition on `ops.dead_letters` and its values, poison or not, and by whom.
+
+    `counted`: who asks is part of a load, which has said already whether it is one more attempt.
+    """
 
     condition: str
     given: Mapping[str, Any]
@@ -143,6 +146,7 @@ class _Meant:
     corrections: Mapping[str, str]
     by: str
     run_id: str
+    counted: bool = False
 
 
 def _check_payload(contract: Contract, letter: str, payload: str) -> None:
@@ -325,6 +329,10 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> 
         "FROM settled AS s JOIN misfits AS m USING (file_id)"
     )
     own = "(f.theirs AND f.correction IS NULL)"
+    attempt = (
+        f"same_failures = {same_failures('d.reasons', 'f.reasons', 'coalesce(d.same_failures, d.attempts)')}, "
+        "attempts = coalesce(d.attempts, 1) + 1, last_failed_at = $now, "
+    )
     con.execute(
         # The reasons are those of what was tried last, so that is kept beside them, unless it names somebody who has
         # been erased: then neither is, and of a letter whose own text does so no more than a load would keep.
@@ -335,8 +343,7 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> 
         f"status = CASE WHEN {own} THEN 'discarded' ELSE d.status END, "
         "decided_by = CASE WHEN f.supplied THEN nullif($by, '') ELSE d.decided_by END, "
         "decided_at = CASE WHEN f.supplied THEN $now ELSE d.decided_at END, "
-        f"same_failures = {same_failures('d.reasons', 'f.reasons', 'coalesce(d.same_failures, d.attempts)')}, "
-        "attempts = coalesce(d.attempts, 1) + 1, last_failed_at = $now, contract_version = $version "
+        f"{'' if meant.counted else attempt}contract_version = $version "
         "FROM failures AS f WHERE d.dead_letter_id = f.dead_letter_id",
         {"by": meant.by, "now": now, "version": contract.version},
     )

@@ -183,6 +183,22 @@ def test_only_the_same_failure_makes_poison(bench: Bench, counted: Contract) -> 
     assert letters(bench.lake, Choice())[0].same_failures == POISON_ATTEMPTS
 
 
+def test_a_failed_correction_is_tried_as_often_as_its_row(bench: Bench, counted: Contract) -> None:
+    bench.put(FILE, "n,name\n1,a\nx,b\n")
+    bench.ingest(counted)
+    assert replay(bench.lake, counted, Choice(), corrections={letter_of(bench, "x,b"): "y,b"}).failed == 1
+    for late in range(POISON_ATTEMPTS):
+        bench.put(f"things/{DAY}/late-{late}.csv", f"n,name\n{10 + late},late\n")
+        bench.ingest(counted)
+        (letter,) = letters(bench.lake, Choice())
+        assert (letter.corrected, letter.attempts, letter.same_failures) == ("y,b", 2, 2)
+        assert [(r["rule"], r["value"]) for r in letter.reasons] == [("type", "y")]
+    bench.ingest(counted, again=True)
+    (letter,) = letters(bench.lake, Choice())
+    assert (letter.corrected, letter.attempts, letter.same_failures) == ("y,b", 3, 3)
+    balanced(bench)
+
+
 def test_a_file_that_fails_too_often_is_left_alone(bench: Bench, make_contract: Make) -> None:
     wants = make_contract({"n": {"physicalType": "INTEGER", "required": True}})
     bench.put(FILE, "m\n1\n")
