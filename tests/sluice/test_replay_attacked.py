@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import threading
 from collections.abc import Callable
@@ -245,6 +246,28 @@ def test_a_correction_is_for_its_text_below_its_header(bench: Bench, counted: Co
     assert [row[2:] for row in values(bench)] == [(1, "a")]
     (left,) = letters(bench.lake, Choice())
     assert (left.raw, left.header, left.corrected) == ("x,b", "name,n", None)
+    balanced(bench)
+
+
+@pytest.mark.parametrize("duplicates", ["file", "batch"])
+def test_bytes_are_not_the_text_that_they_are_written_as(duplicates: str, bench: Bench, make_contract: Make) -> None:
+    both = make_contract({"n": {"physicalType": "INTEGER"}, "name": {}}, duplicates=duplicates)
+    bench.put(FILE, b"n,name\nx,\xff\n" + base64.b64encode(b"x,\xff") + b"\n1,a\n")
+    bench.ingest(both)
+    first, second = (x.dead_letter_id for x in letters(bench.lake, Choice()))
+    assert replay(bench.lake, both, Choice(ids=(first,)), corrections={first: "2,b"}).accepted == 1
+    before = values(bench)
+    bench.ingest(both, again=True)
+    assert values(bench) == before
+    assert bench.ledger("things") == {KEY: (3, 2, 1, 0)}
+    (left,) = letters(bench.lake, Choice())
+    assert (left.dead_letter_id, left.corrected, left.attempts) == (second, None, 2)
+    # Whoever gives the text up, gives up no bytes.
+    discard(bench.lake, Choice(ids=(second,)), by="ann", why="no row")
+    bench.put(FILE, b"n,name\n" + base64.b64encode(b"x,\xff") + b"\nx,\xff\n3,c\n")
+    bench.ingest(both)
+    assert counts(bench.lake)["discarded"] == 1
+    assert [row[1:] for row in values(bench)] == [(3, 2, "b"), (4, 3, "c")]
     balanced(bench)
 
 
