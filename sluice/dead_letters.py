@@ -316,6 +316,11 @@ def corrections_of(path: Path) -> dict[str, str]:
     return found
 
 
+def as_loaded(payload: str) -> str:
+    """A payload over lines with the line ends a load gives it; a spreadsheet writes CR LF into its cells."""
+    return re.sub(r"\r\n?", "\n", payload)
+
+
 def applied(lake: Lake, corrections: Mapping[str, str]) -> set[str]:
     """Of corrected payloads by id, the ids of letters that were replayed with just this payload."""
     if not corrections:
@@ -326,7 +331,7 @@ def applied(lake: Lake, corrections: Mapping[str, str]) -> set[str]:
             f"SELECT w.id, corrected FROM ops.dead_letters JOIN {_WANTED} ON {_NAMES} WHERE status = 'replayed'",
             {"ids": json.dumps(list(corrections))},
         ).fetchall()
-    return {letter for letter, corrected in rows if corrected == corrections[letter]}
+    return {letter for letter, corrected in rows if as_loaded(corrected) == as_loaded(corrections[letter])}
 
 
 def resolved(lake: Lake, choice: Choice) -> Choice:

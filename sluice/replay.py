@@ -18,7 +18,7 @@ from sluice.batches import Batch, BatchOutcome
 from sluice.booking import REPEATED_REASONS, balanced, insert_accepted, row_reasons, same_failures, take_turn
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract
-from sluice.dead_letters import DUPLICATE_WHY, POISON, Choice
+from sluice.dead_letters import DUPLICATE_WHY, POISON, Choice, as_loaded
 from sluice.drift import reject_rows
 from sluice.erasure.register import ERASED, ERASED_REASONS, ERASED_WHY, leave_out, leave_out_of_texts
 from sluice.erasure.rows import corrections_of_erased
@@ -87,7 +87,7 @@ def replay(
         BooksDoNotBalanceError: rows went astray, a defect; nothing was committed.
         LakeUnavailableError, StorageFullError: as `Lake`.
     """
-    supplied = dict(corrections or {})
+    supplied = {letter: as_loaded(payload) for letter, payload in (corrections or {}).items()}
     for letter, payload in supplied.items():
         _check_payload(contract, letter, payload)
     condition, given = dataclasses.replace(choice, source=contract.name, status="open").condition()
@@ -156,7 +156,7 @@ def _check_payload(contract: Contract, letter: str, payload: str) -> None:
         size = len(payload.encode())
     except UnicodeEncodeError:  # bytes on the command line that are no text
         size = LONGEST_LINE_BYTES + 1
-    lines = payload.replace("\r", "\n").split("\n")
+    lines = payload.split("\n")
     # Where records run over lines, they do so between quotes: their number before each line's end is odd.
     ends = ["\n".join(lines[:n]).count(csv.quote) % 2 for n in range(1, len(lines))]
     if (

@@ -17,6 +17,7 @@ from sluice.contracts import Contract
 from sluice.dead_letters import (
     POISON_ATTEMPTS,
     Choice,
+    applied,
     corrections_of,
     counts,
     discard,
@@ -458,6 +459,25 @@ def test_records_over_lines_are_corrected_as_such(bench: Bench, make_contract: M
         replay(bench.lake, over, Choice(), corrections={second: "2,\udcff"})
     assert replay(bench.lake, over, Choice(ids=(first,)), corrections={first: '2,"b\nc"'}).accepted == 1
     assert [row[1:] for row in values(bench)] == [(2, 1, "a"), (3, 2, "b\nc")]
+    balanced(bench)
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_a_correction_has_the_line_ends_its_row_would_have(end: str, bench: Bench, make_contract: Make) -> None:
+    over = make_contract({"name": {}, "n": {"physicalType": "INTEGER"}}, csv={"multiline": True})
+    bench.put(FILE, f'n,name{end}2,"b{end}c"{end}x,"b{end}c"{end}y,d{end}')
+    bench.ingest(over)
+    first, second = (x.dead_letter_id for x in letters(bench.lake, Choice()))
+    with pytest.raises(DeadLetterError, match="one line of text"):
+        replay(bench.lake, over, Choice(), corrections={second: f"3,d{end}"})
+    supplied = {first: f'2,"b{end}c"', second: f'3,"d{end}{end}e"'}
+    assert applied(bench.lake, supplied) == set()
+    done = replay(bench.lake, over, Choice(), corrections=supplied)
+    assert (done.accepted, done.duplicate) == (1, 1)
+    assert [row[2:] for row in values(bench)] == [(2, "b\nc"), (3, "d\n\ne")]
+    # The file of corrections comes again as it was.
+    assert applied(bench.lake, supplied) == {first, second}
+    assert [x.corrected for x in letters(bench.lake, Choice(status="replayed"))] == ['2,"b\nc"', '3,"d\n\ne"']
     balanced(bench)
 
 
