@@ -379,8 +379,26 @@ def _open_letters(lake: Lake, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
         found[short] = (whole, source)
     for short in wanted:
         if short not in found:
-            raise DeadLetterError(f"{short!r} is no open dead letter. See `sluice dead-letters list`.")
+            raise DeadLetterError(f"{short!r} is no open dead letter{_what_became(lake, short)}.")
     return {short: found[short] for short in wanted}
+
+
+def _what_became(lake: Lake, short: str) -> str:
+    """What is said of an id, or begin of one, that means no open letter: what was decided of the one it means."""
+    with lake.reading() as con:
+        rows = con.execute(
+            f"SELECT status, decided_by, decided_why FROM {_LETTERS} JOIN {_WANTED} ON {_NAMES} LIMIT 2",
+            {"ids": json.dumps([short])},
+        ).fetchall()
+    return any_more(*rows[0]) if len(rows) == 1 else ". See `sluice dead-letters list`"
+
+
+def any_more(status: str, by: str | None, why: str | None) -> str:
+    """What is said of a letter that is open no more."""
+    if status == "superseded":
+        # Who decided about it did so before.
+        return " any more: it was superseded by a later delivery of its partition"
+    return f" any more: it was {status}{f' by {by}' if by else ''}{f' ({why})' if why else ''}"
 
 
 def counts(lake: Lake) -> Mapping[str, int]:

@@ -18,7 +18,7 @@ from sluice.batches import Batch, BatchOutcome
 from sluice.booking import REPEATED_REASONS, balanced, insert_accepted, row_reasons, same_failures, take_turn
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract
-from sluice.dead_letters import DUPLICATE_WHY, POISON, Choice, as_loaded
+from sluice.dead_letters import DUPLICATE_WHY, POISON, Choice, any_more, as_loaded
 from sluice.drift import reject_rows
 from sluice.erasure.register import ERASED, ERASED_REASONS, ERASED_WHY, leave_out, leave_out_of_texts
 from sluice.erasure.rows import corrections_of_erased
@@ -266,8 +266,8 @@ def _check_letters(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
         )
     if row:
         raise DeadLetterError(
-            f"{row[0]} is no open dead letter any more: it was {row[2]}{f' by {row[3]}' if row[3] else ''}"
-            f"{f' ({row[4]})' if row[4] else ''}. Nothing was replayed: leave it out of what is corrected."
+            f"{row[0]} is no open dead letter{any_more(*row[2:])}. Nothing was replayed: leave it out of what is "
+            "corrected."
         )
 
 

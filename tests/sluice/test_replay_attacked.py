@@ -377,6 +377,33 @@ def test_ids_mean_one_letter_each(bench: Bench, counted: Contract) -> None:
     assert len(letters(bench.lake, Choice(ids=("abcdef",)))) == 2
 
 
+def test_of_a_letter_that_is_open_no_more_it_is_told_why(bench: Bench, counted: Contract) -> None:
+    bench.put(FILE, "n,name\n1,a\nx,b\ny,c\nz,d\n")
+    bench.ingest(counted)
+    first, second, third = (x.dead_letter_id for x in letters(bench.lake, Choice()))
+    discard(bench.lake, Choice(ids=(first,)), by="bob", why="a test order")
+    replay(bench.lake, counted, Choice(), corrections={second: "2,c"}, by="ann")
+    bench.put(FILE, "n,name\n1,a\nx,b\n3,c\n")
+    bench.ingest(counted)
+    told = {
+        first: "superseded by a later delivery of its partition.",
+        second: "replayed by ann (replayed).",
+        third: "superseded by a later delivery of its partition.",
+        letter_of(bench, "x,b", "discarded"): "discarded by bob (a test order).",
+    }
+    for letter, words in told.items():
+        for act in (
+            lambda ids: resolved(bench.lake, Choice(ids=ids)),
+            lambda ids: ids_by_source(bench.lake, Choice(source="none"), dict.fromkeys(ids, "2,b")),
+            lambda ids: replay(bench.lake, counted, Choice(source="none"), corrections=dict.fromkeys(ids, "2,b")),
+        ):
+            with pytest.raises(DeadLetterError) as error:
+                act((letter,))
+            assert f"no open dead letter any more: it was {words}" in str(error.value)
+    with pytest.raises(DeadLetterError, match=r"is no open dead letter\. See"):
+        resolved(bench.lake, Choice(ids=("0" * 32,)))
+
+
 def test_a_lake_of_an_earlier_version_is_looked_at_without_writing(bench: Bench, counted: Contract) -> None:
     bench.put(FILE, "n,name\n1,a\nx,b\n")
     bench.ingest(counted)
