@@ -121,13 +121,14 @@ def _date(contract: Contract) -> str:
 def _identity(contract: Contract, letter: str) -> str:
     """SQL of what makes `letter` (an alias) the same one in another batch of its partition.
 
-    Its text below the same header; and its file where equal lines of two files are two rows, as equal files are. Of a
-    whole file also why it was refused: who has given it up for one reason has not heard of the next.
+    Its text below the same header; and its file where equal lines of two files are two rows, as equal files are. A text
+    may read as the base 64 of other bytes, which it is not. Of a whole file also why it was refused: who has given it
+    up for one reason has not heard of the next.
     """
     own_file = "true" if contract.landing.duplicates == "file" else f"{letter}.line IS NULL"
     return (
         f"[{letter}.partition_key, CASE WHEN {own_file} THEN {letter}.file ELSE '' END, "
-        f"coalesce({letter}.header, ''), coalesce({letter}.checksum, ''), "
+        f"coalesce({letter}.header, ''), coalesce({letter}.raw_encoding, ''), coalesce({letter}.checksum, ''), "
         f"CASE WHEN {letter}.line IS NULL THEN {letter}.reasons[1].\"rule\" ELSE '' END]"
     )
 
@@ -256,7 +257,7 @@ def _write_dead_letters(con: duckdb.DuckDBPyConnection, run: Callable[..., None]
         # A column that one of the three does not have is null for its letters.
         run(
             "INSERT INTO ops.dead_letters BY NAME WITH letters AS "
-            "(FROM (SELECT NULL::VARCHAR AS header, NULL::BIGINT AS line LIMIT 0) "
+            "(FROM (SELECT NULL::VARCHAR AS header, NULL::VARCHAR AS raw_encoding, NULL::BIGINT AS line LIMIT 0) "
             f"UNION ALL BY NAME {letters}) SELECT l.*, $source AS source, $version AS contract_version, "
             "coalesce(k.first_failed_at, $now) AS first_failed_at, $now AS last_failed_at, "
             f"CASE WHEN k.attempts IS NULL THEN 1 ELSE k.attempts + {tried}::INTEGER END AS attempts, "

@@ -316,6 +316,11 @@ def corrections_of(path: Path) -> dict[str, str]:
     return found
 
 
+def as_loaded(payload: str) -> str:
+    """A payload over lines with the line ends a load gives it; a spreadsheet writes CR LF into its cells."""
+    return re.sub(r"\r\n?", "\n", payload)
+
+
 def applied(lake: Lake, corrections: Mapping[str, str]) -> set[str]:
     """Of corrected payloads by id, the ids of letters that were replayed with just this payload."""
     if not corrections:
@@ -326,7 +331,7 @@ def applied(lake: Lake, corrections: Mapping[str, str]) -> set[str]:
             f"SELECT w.id, corrected FROM ops.dead_letters JOIN {_WANTED} ON {_NAMES} WHERE status = 'replayed'",
             {"ids": json.dumps(list(corrections))},
         ).fetchall()
-    return {letter for letter, corrected in rows if corrected == corrections[letter]}
+    return {letter for letter, corrected in rows if as_loaded(corrected) == as_loaded(corrections[letter])}
 
 
 def resolved(lake: Lake, choice: Choice) -> Choice:
@@ -374,8 +379,26 @@ def _open_letters(lake: Lake, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
         found[short] = (whole, source)
     for short in wanted:
         if short not in found:
-            raise DeadLetterError(f"{short!r} is no open dead letter. See `sluice dead-letters list`.")
+            raise DeadLetterError(f"{short!r} is no open dead letter{_what_became(lake, short)}.")
     return {short: found[short] for short in wanted}
+
+
+def _what_became(lake: Lake, short: str) -> str:
+    """What is said of an id, or begin of one, that means no open letter: what was decided of the one it means."""
+    with lake.reading() as con:
+        rows = con.execute(
+            f"SELECT status, decided_by, decided_why FROM {_LETTERS} JOIN {_WANTED} ON {_NAMES} LIMIT 2",
+            {"ids": json.dumps([short])},
+        ).fetchall()
+    return any_more(*rows[0]) if len(rows) == 1 else ". See `sluice dead-letters list`"
+
+
+def any_more(status: str, by: str | None, why: str | None) -> str:
+    """What is said of a letter that is open no more."""
+    if status == "superseded":
+        # Who decided about it did so before.
+        return " any more: it was superseded by a later delivery of its partition"
+    return f" any more: it was {status}{f' by {by}' if by else ''}{f' ({why})' if why else ''}"
 
 
 def counts(lake: Lake) -> Mapping[str, int]:

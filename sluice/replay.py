@@ -18,7 +18,7 @@ from sluice.batches import Batch, BatchOutcome
 from sluice.booking import REPEATED_REASONS, balanced, insert_accepted, row_reasons, same_failures, take_turn
 from sluice.bronze import create_bronze
 from sluice.contracts import Contract
-from sluice.dead_letters import DUPLICATE_WHY, POISON, Choice
+from sluice.dead_letters import DUPLICATE_WHY, POISON, Choice, any_more, as_loaded
 from sluice.drift import reject_rows
 from sluice.erasure.register import ERASED, ERASED_REASONS, ERASED_WHY, leave_out, leave_out_of_texts
 from sluice.erasure.rows import corrections_of_erased
@@ -87,7 +87,7 @@ def replay(
         BooksDoNotBalanceError: rows went astray, a defect; nothing was committed.
         LakeUnavailableError, StorageFullError: as `Lake`.
     """
-    supplied = dict(corrections or {})
+    supplied = {letter: as_loaded(payload) for letter, payload in (corrections or {}).items()}
     for letter, payload in supplied.items():
         _check_payload(contract, letter, payload)
     condition, given = dataclasses.replace(choice, source=contract.name, status="open").condition()
@@ -130,12 +130,15 @@ def take_corrected(
     """
     meant = f"(corrected IS NOT NULL OR dead_letter_id IN ({letters}))"
     condition = f"line IS NOT NULL AND {meant} AND status = 'open' AND batch_id IN ({batches})"
-    _take_again(con, contract, _Meant(condition, {}, True, {}, "", ""))
+    _take_again(con, contract, _Meant(condition, {}, True, {}, "", "", counted=True))
 
 
 @dataclass(frozen=True)
 class _Meant:
-    """Which letters are to be taken: a condition on `ops.dead_letters` and its values, poison or not, and by whom."""
+    """Which letters are to be taken: a condition on `ops.dead_letters` and its values, poison or not, and by whom.
+
+    `counted`: who asks is part of a load, which has said already whether it is one more attempt.
+    """
 
     condition: str
     given: Mapping[str, Any]
@@ -143,6 +146,7 @@ class _Meant:
     corrections: Mapping[str, str]
     by: str
     run_id: str
+    counted: bool = False
 
 
 def _check_payload(contract: Contract, letter: str, payload: str) -> None:
@@ -152,7 +156,7 @@ def _check_payload(contract: Contract, letter: str, payload: str) -> None:
         size = len(payload.encode())
     except UnicodeEncodeError:  # bytes on the command line that are no text
         size = LONGEST_LINE_BYTES + 1
-    lines = payload.replace("\r", "\n").split("\n")
+    lines = payload.split("\n")
     # Where records run over lines, they do so between quotes: their number before each line's end is odd.
     ends = ["\n".join(lines[:n]).count(csv.quote) % 2 for n in range(1, len(lines))]
     if (
@@ -262,8 +266,8 @@ def _check_letters(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
         )
     if row:
         raise DeadLetterError(
-            f"{row[0]} is no open dead letter any more: it was {row[2]}{f' by {row[3]}' if row[3] else ''}"
-            f"{f' ({row[4]})' if row[4] else ''}. Nothing was replayed: leave it out of what is corrected."
+            f"{row[0]} is no open dead letter{any_more(*row[2:])}. Nothing was replayed: leave it out of what is "
+            "corrected."
         )
 
 
@@ -325,6 +329,10 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> 
         "FROM settled AS s JOIN misfits AS m USING (file_id)"
     )
     own = "(f.theirs AND f.correction IS NULL)"
+    attempt = (
+        f"same_failures = {same_failures('d.reasons', 'f.reasons', 'coalesce(d.same_failures, d.attempts)')}, "
+        "attempts = coalesce(d.attempts, 1) + 1, last_failed_at = $now, "
+    )
     con.execute(
         # The reasons are those of what was tried last, so that is kept beside them, unless it names somebody who has
         # been erased: then neither is, and of a letter whose own text does so no more than a load would keep.
@@ -335,8 +343,7 @@ def _move(con: duckdb.DuckDBPyConnection, contract: Contract, meant: _Meant) -> 
         f"status = CASE WHEN {own} THEN 'discarded' ELSE d.status END, "
         "decided_by = CASE WHEN f.supplied THEN nullif($by, '') ELSE d.decided_by END, "
         "decided_at = CASE WHEN f.supplied THEN $now ELSE d.decided_at END, "
-        f"same_failures = {same_failures('d.reasons', 'f.reasons', 'coalesce(d.same_failures, d.attempts)')}, "
-        "attempts = coalesce(d.attempts, 1) + 1, last_failed_at = $now, contract_version = $version "
+        f"{'' if meant.counted else attempt}contract_version = $version "
         "FROM failures AS f WHERE d.dead_letter_id = f.dead_letter_id",
         {"by": meant.by, "now": now, "version": contract.version},
     )

@@ -206,7 +206,7 @@ def _unreadable(file: SourceFile) -> FileFault:
     bad = file.inspected.bad_lines
     if problem == "encoding" and bad is not None:
         detail = (
-            f"More than {bad.count - 1:,} of its lines are no text (line {bad.first.line} is {bad.first.detail}). "
+            f"More than {bad.count - 1:,} of its lines are no text (line {bad.first.line}: {bad.first.detail}). "
             "Deliver the file in the encoding the contract declares, or mend the contract."
         )
         return FileFault(file.file_id, "encoding", detail, rows=max(file.inspected.lines - 1, 1))
@@ -227,6 +227,7 @@ def _torn(file: SourceFile) -> FileFault:
     assert bad is not None, "only a file that has some is torn"
     first = bad.first
     detail = (
-        f"Line {first.line} is {first.detail}, and records run over lines. Mend the line and deliver the file again."
+        f"Line {first.line} cannot be read ({first.detail}), and records run over lines. Mend it and deliver the file "
+        "again."
     )
     return FileFault(file.file_id, first.rule, detail, rows=max(file.inspected.lines - 1, 1))

@@ -49,7 +49,7 @@ def csv_records(
     """The query that takes the lines of CSV files apart; empty where no header fits.
 
     Args:
-        con: with the view `lines`.
+        con: with the view `lines` and the table `taken_records`.
         contract: of the files.
         columns: as `text_columns` gives them.
         first_lines: of each file by its number; of no account where the dialect has no headers.
@@ -60,12 +60,15 @@ def csv_records(
     names = [c.source_name for c in columns]
     layouts: dict[int, _Layout] = {}
     misfits: dict[int, Misfit] = {}
+    without = _without_header(con, [file_id for file_id, header in first_lines.items() if header is None])
     for file_id, header in first_lines.items():
-        made = (
-            _layout(contract, columns, header)
-            if contract.landing.csv.header
-            else _Layout(tuple(range(1, len(names) + 1)), len(names), ())
-        )
+        made: _Layout | Misfit
+        if not contract.landing.csv.header:
+            made = _Layout(tuple(range(1, len(names) + 1)), len(names), ())
+        elif header is None:
+            made = without[file_id]
+        else:
+            made = _layout(contract, columns, header)
         if isinstance(made, _Layout):
             layouts[file_id] = made
         else:
@@ -155,11 +158,22 @@ def _split_csv(contract: Contract, columns: list[TextColumn]) -> str:
     )
 
 
-def _layout(contract: Contract, columns: list[TextColumn], header: str | None) -> _Layout | Misfit:
+def _without_header(con: duckdb.DuckDBPyConnection, file_ids: Sequence[int]) -> dict[int, Misfit]:
+    """Of each of these files, which have no first line to read, why: it is blank, or no text."""
+    blank = "The first line is blank where the header is expected. Deliver it with a header."
+    found: dict[int, Misfit] = dict.fromkeys(file_ids, ("missing_header", None, blank))
+    if found:
+        for file_id, rule, detail in con.execute(
+            "SELECT file_id, fault, fault_detail FROM taken_records WHERE line = 1 AND file_id IN (SELECT unnest(?))",
+            [list(file_ids)],
+        ).fetchall():
+            found[file_id] = rule, None, f"The first line cannot be read: {detail}. Deliver it with a header of text."
+    return found
+
+
+def _layout(contract: Contract, columns: list[TextColumn], header: str) -> _Layout | Misfit:
     """Where a header puts each column, or the rule, column and detail for which the file is set aside."""
     dialect = contract.landing.csv
-    if header is None:
-        return "missing_header", None, "The first line is blank where the header is expected. Deliver it with a header."
     if "\0" in header:
         return "malformed", None, f"The first line {NUL_DETAIL}. Deliver the file with a header of text."
     try:

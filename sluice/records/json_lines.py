@@ -6,6 +6,7 @@ Reading the lines belongs to `lines`, what a field's text is worth to `sluice.ru
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 import duckdb
@@ -15,6 +16,9 @@ from sluice.lake import literal, temp_table
 from sluice.records import envelopes
 from sluice.records.envelopes import Fault
 from sluice.records.shape import JSON_HAS_NUL, JSON_LAYOUT, MOST_NEW_COLUMNS, NUL_DETAIL, TextColumn, feed_columns
+
+# A step of a JSON path, as a contract has it: a key, in quotes or not, or an index.
+_STEP = re.compile(r'\.(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^.\["]+))|(?P<index>\[[^\]]*\])')
 
 
 def json_records(
@@ -40,6 +44,13 @@ def json_records(
     faults.append(Fault("twice", malformed, literal("a key stands twice in an object")))
     # Before those of an envelope, so that it is told of a delete, too.
     faults.append(Fault(JSON_HAS_NUL, literal("encoding"), literal(NUL_DETAIL)))
+    # Likewise one by which a column's path goes on within. The keys of all these objects at once cost what one's do.
+    within = list(dict.fromkeys(pair for path in known for pair in _keys_within(path)))
+    inner = list(dict.fromkeys(path for path, _ in within))
+    for path, key in within:
+        of_it = f"objects[{inner.index(path) + 2}]"
+        again_in_it = f"list_contains({of_it}[list_position({of_it}, {literal(key)}) + 1:], {literal(key)})"
+        twice += f" OR coalesce({again_in_it}, false)"
     if contract.change_feed:
         names = [c.source_name for c in columns[:envelope]]
         meta = [json_path(name, nested=True) for name in names]
@@ -63,7 +74,7 @@ def json_records(
         )
         if found.any:
             events += f", {envelopes.decoding(contract, found, 'came', 'taken')}"
-        twice = f"(again OR {twice})"
+        twice = f"again OR {twice}"
         faults[0] = envelopes.tombstone_or(faults[0])
         faults += [*_state_faults(), *envelopes.faults(contract, found)]
         values = "".join(f", meta[{i + 1}] AS {c.sql}" for i, c in enumerate(columns[:envelope]))
@@ -86,9 +97,10 @@ def json_records(
         f"(WITH docs AS (SELECT l.*, {valid} AS valid FROM lines AS l JOIN json_files USING (file_id) "
         f"WHERE raw IS NOT NULL), {events}, "
         f"split AS (SELECT *, json_extract_string(doc, {_sql_list(paths)}) AS fields, "
-        "CASE WHEN json_type(doc) = 'OBJECT' THEN json_keys(doc) END AS keys, "
+        f"CASE WHEN json_type(doc) = 'OBJECT' THEN json_keys(doc, {_sql_list(['$', *inner])}) END AS objects, "
+        "objects[1] AS keys, "
         f"list_filter(keys, lambda k: k NOT IN ({', '.join(map(literal, known))})) AS others FROM taken), "
-        f"compared AS (SELECT *, {twice} AS twice FROM split) "
+        f"compared AS (SELECT *, ({twice}) AS twice FROM split) "
         f"SELECT row_id, file_id, batch_no, line, raw, 'utf-8' AS raw_encoding, {JSON_LAYOUT} AS layout, "
         f"{fault} AS fault, {fault_detail} AS fault_detail, "
         # All values at once: to extract each key's from the document copied the document for each.
@@ -114,6 +126,19 @@ def _state_faults() -> list[Fault]:
             f"'a delete without the row before it (is REPLICA IDENTITY set?)' WHEN {texts} THEN {mongo} "
             "ELSE 'no row state where the operation needs one' END",
         ),
+    ]
+
+
+def _keys_within(path: str) -> list[tuple[str, str]]:
+    """The keys of a JSON path that stand in objects within a document, each with the path of its object.
+
+    A name that is no path has none.
+    """
+    steps = list(_STEP.finditer(path)) if path.startswith("$") else []
+    return [
+        (path[: step.start()], json.loads(f'"{step["quoted"]}"') if step["quoted"] is not None else step["plain"])
+        for step in steps[1:]
+        if step["index"] is None
     ]
 
 

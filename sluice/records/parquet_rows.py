@@ -17,11 +17,15 @@ from sluice.records.shape import (
     FileFault,
     SourceFile,
     TextColumn,
+    listed,
     misfit,
     no_glob,
     note_columns,
     unexpected,
 )
+
+# Columns that DuckDB's reader adds: a row's number in its file, which is its line in the books, and the file's path.
+_ROW_NUMBER, _PATH = "file_row_number", "_sluice_path"
 
 # Bytes of dead letters in one statement: DuckDB keeps each document, as it is parsed, until 2,048 rows are done.
 _LETTERS_AT_ONCE = 16 * 1024 * 1024
@@ -32,20 +36,14 @@ def insert_parquet(
 ) -> list[FileFault]:
     """Parquet files, those of one set of columns in one statement; a broken one is set aside alone."""
     faults: list[FileFault] = []
-    shapes: dict[tuple[str, ...], list[SourceFile]] = {}
+    shapes: dict[tuple[tuple[str, ...], tuple[str, ...]], list[SourceFile]] = {}
     for file in files:
         try:
-            described = con.execute(
-                "SELECT column_name FROM (DESCRIBE SELECT * FROM read_parquet(?, hive_partitioning = false))",
-                [no_glob(str(file.inspected.readable))],
-            ).fetchall()
-            shapes.setdefault(tuple(name for (name,) in described), []).append(file)
+            shapes.setdefault(_names(con, no_glob(str(file.inspected.readable))), []).append(file)
         except duckdb.Error as error:
             faults.append(_broken_parquet(file, error))
-    for names, group in shapes.items():
-        unfit = misfit(contract, names)
-        if any("\0" in name for name in names):
-            unfit = "malformed", None, f"The name of a column {NUL_DETAIL}. Deliver the file with names of text."
+    for (names, given), group in shapes.items():
+        unfit = _ambiguous(names, given) or misfit(contract, names)
         if unfit is not None:
             rule, column, detail = unfit
             for file in group:
@@ -63,6 +61,49 @@ def insert_parquet(
                 except duckdb.Error as error:
                     faults.append(_broken_parquet(file, error))
     return faults
+
+
+def _names(con: duckdb.DuckDBPyConnection, path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of a file's columns as DuckDB has them, and as the file has."""
+    described = con.execute(
+        "SELECT column_name FROM (DESCRIBE SELECT * FROM read_parquet(?, hive_partitioning = false))", [path]
+    ).fetchall()
+    # The footer has a tree, in order: below the root each column, and right behind it what that is made of.
+    given, below = [], 0
+    for name, children in con.execute("SELECT name, num_children FROM parquet_schema(?) OFFSET 1", [path]).fetchall():
+        if not below:
+            given.append(name)
+        below += (children or 0) - bool(below)
+    return tuple(name for (name,) in described), tuple(given)
+
+
+def _ambiguous(names: Sequence[str], given: Sequence[str]) -> tuple[str, str | None, str] | None:
+    """Rule, column and detail for which a file's columns cannot be told apart by their names; None if they can.
+
+    DuckDB knows no case in a name, and renames the second of two that are the same to it: its values would be another
+    column's.
+    """
+    if any("\0" in name for name in given):
+        return "malformed", None, f"The name of a column {NUL_DETAIL}. Deliver the file with names of text."
+    # A column without a name has one of DuckDB's. A damaged footer may name more columns than it has.
+    renamed = {name.lower() for name, own in zip(given, names, strict=False) if name and name != own}
+    alike = [name for name in given if name.lower() in renamed]
+    if alike:
+        return (
+            "malformed",
+            alike[0],
+            f"Columns cannot be told apart by their names, in which Parquet's reader knows no case: {listed(alike)}. "
+            "Deliver the file with each column once.",
+        )
+    taken = [name for name in given if name.lower() in (_ROW_NUMBER, _PATH)]
+    if taken:
+        return (
+            "malformed",
+            taken[0],
+            f"The file has a column {taken[0]!r}, a name that Parquet's reader needs for a column of its own. Deliver "
+            "it under another name.",
+        )
+    return None
 
 
 def row_text(values: Mapping[str, str]) -> str:
@@ -116,10 +157,10 @@ def _insert_parquet_group(
         extra = "to_json({" + ", ".join(f"{literal(n)}: p.{quoted(n)}::VARCHAR" for n in others) + "})::VARCHAR"
     whole = row_text({n: f"p.{quoted(n)}" for n in present})
     con.execute(
-        "INSERT INTO taken_records BY NAME SELECT f.file_id, f.batch_no, p.file_row_number + 1 AS line, "
+        f"INSERT INTO taken_records BY NAME SELECT f.file_id, f.batch_no, p.{_ROW_NUMBER} + 1 AS line, "
         f"{whole} AS raw, 'utf-8' AS raw_encoding, NULL AS fault, NULL AS fault_detail, {extra} AS extra{values} "
-        "FROM read_parquet(?, filename = '_sluice_path', file_row_number = true, hive_partitioning = false) AS p "
-        "JOIN parquet_files AS f ON f.path = p._sluice_path",
+        f"FROM read_parquet(?, filename = '{_PATH}', {_ROW_NUMBER} = true, hive_partitioning = false) AS p "
+        f"JOIN parquet_files AS f ON f.path = p.{_PATH}",
         [[no_glob(str(f.inspected.readable)) for f in group]],
     )
     lacking = [c.source_name for c in columns if c.source_name not in present]

@@ -167,7 +167,10 @@ def _csv(source: Source, lines: list[tuple[int, Any, str]]) -> Reading:
             behind = max(physical - 1, 1)
         if not first or first[0][1] == "" or first[0][2]:
             # A header that is no text counts, too: nobody knows that it is none of the rows.
-            return Reading(rules=("missing_header",), stands_for=behind + bool(first and first[0][2]))
+            why = first[0][2] if first else ""
+            # Of one too long the beginning may be text, and is taken for the header.
+            rules = {"": ("missing_header",), "encoding": ("encoding",), "too_long": ("too_long", "malformed")}[why]
+            return Reading(rules=rules, stands_for=behind + bool(why))
         header = split(first[0][1], delimiter, quote)
         if "\0" in first[0][1]:
             return Reading(rules=("malformed",), stands_for=behind)

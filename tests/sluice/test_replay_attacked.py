@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import threading
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from sluice.contracts import Contract
 from sluice.dead_letters import (
     POISON_ATTEMPTS,
     Choice,
+    applied,
     corrections_of,
     counts,
     discard,
@@ -183,6 +185,22 @@ def test_only_the_same_failure_makes_poison(bench: Bench, counted: Contract) -> 
     assert letters(bench.lake, Choice())[0].same_failures == POISON_ATTEMPTS
 
 
+def test_a_failed_correction_is_tried_as_often_as_its_row(bench: Bench, counted: Contract) -> None:
+    bench.put(FILE, "n,name\n1,a\nx,b\n")
+    bench.ingest(counted)
+    assert replay(bench.lake, counted, Choice(), corrections={letter_of(bench, "x,b"): "y,b"}).failed == 1
+    for late in range(POISON_ATTEMPTS):
+        bench.put(f"things/{DAY}/late-{late}.csv", f"n,name\n{10 + late},late\n")
+        bench.ingest(counted)
+        (letter,) = letters(bench.lake, Choice())
+        assert (letter.corrected, letter.attempts, letter.same_failures) == ("y,b", 2, 2)
+        assert [(r["rule"], r["value"]) for r in letter.reasons] == [("type", "y")]
+    bench.ingest(counted, again=True)
+    (letter,) = letters(bench.lake, Choice())
+    assert (letter.corrected, letter.attempts, letter.same_failures) == ("y,b", 3, 3)
+    balanced(bench)
+
+
 def test_a_file_that_fails_too_often_is_left_alone(bench: Bench, make_contract: Make) -> None:
     wants = make_contract({"n": {"physicalType": "INTEGER", "required": True}})
     bench.put(FILE, "m\n1\n")
@@ -229,6 +247,28 @@ def test_a_correction_is_for_its_text_below_its_header(bench: Bench, counted: Co
     assert [row[2:] for row in values(bench)] == [(1, "a")]
     (left,) = letters(bench.lake, Choice())
     assert (left.raw, left.header, left.corrected) == ("x,b", "name,n", None)
+    balanced(bench)
+
+
+@pytest.mark.parametrize("duplicates", ["file", "batch"])
+def test_bytes_are_not_the_text_that_they_are_written_as(duplicates: str, bench: Bench, make_contract: Make) -> None:
+    both = make_contract({"n": {"physicalType": "INTEGER"}, "name": {}}, duplicates=duplicates)
+    bench.put(FILE, b"n,name\nx,\xff\n" + base64.b64encode(b"x,\xff") + b"\n1,a\n")
+    bench.ingest(both)
+    first, second = (x.dead_letter_id for x in letters(bench.lake, Choice()))
+    assert replay(bench.lake, both, Choice(ids=(first,)), corrections={first: "2,b"}).accepted == 1
+    before = values(bench)
+    bench.ingest(both, again=True)
+    assert values(bench) == before
+    assert bench.ledger("things") == {KEY: (3, 2, 1, 0)}
+    (left,) = letters(bench.lake, Choice())
+    assert (left.dead_letter_id, left.corrected, left.attempts) == (second, None, 2)
+    # Whoever gives the text up, gives up no bytes.
+    discard(bench.lake, Choice(ids=(second,)), by="ann", why="no row")
+    bench.put(FILE, b"n,name\n" + base64.b64encode(b"x,\xff") + b"\nx,\xff\n3,c\n")
+    bench.ingest(both)
+    assert counts(bench.lake)["discarded"] == 1
+    assert [row[1:] for row in values(bench)] == [(3, 2, "b"), (4, 3, "c")]
     balanced(bench)
 
 
@@ -337,6 +377,33 @@ def test_ids_mean_one_letter_each(bench: Bench, counted: Contract) -> None:
     assert len(letters(bench.lake, Choice(ids=("abcdef",)))) == 2
 
 
+def test_of_a_letter_that_is_open_no_more_it_is_told_why(bench: Bench, counted: Contract) -> None:
+    bench.put(FILE, "n,name\n1,a\nx,b\ny,c\nz,d\n")
+    bench.ingest(counted)
+    first, second, third = (x.dead_letter_id for x in letters(bench.lake, Choice()))
+    discard(bench.lake, Choice(ids=(first,)), by="bob", why="a test order")
+    replay(bench.lake, counted, Choice(), corrections={second: "2,c"}, by="ann")
+    bench.put(FILE, "n,name\n1,a\nx,b\n3,c\n")
+    bench.ingest(counted)
+    told = {
+        first: "superseded by a later delivery of its partition.",
+        second: "replayed by ann (replayed).",
+        third: "superseded by a later delivery of its partition.",
+        letter_of(bench, "x,b", "discarded"): "discarded by bob (a test order).",
+    }
+    for letter, words in told.items():
+        for act in (
+            lambda ids: resolved(bench.lake, Choice(ids=ids)),
+            lambda ids: ids_by_source(bench.lake, Choice(source="none"), dict.fromkeys(ids, "2,b")),
+            lambda ids: replay(bench.lake, counted, Choice(source="none"), corrections=dict.fromkeys(ids, "2,b")),
+        ):
+            with pytest.raises(DeadLetterError) as error:
+                act((letter,))
+            assert f"no open dead letter any more: it was {words}" in str(error.value)
+    with pytest.raises(DeadLetterError, match=r"is no open dead letter\. See"):
+        resolved(bench.lake, Choice(ids=("0" * 32,)))
+
+
 def test_a_lake_of_an_earlier_version_is_looked_at_without_writing(bench: Bench, counted: Contract) -> None:
     bench.put(FILE, "n,name\n1,a\nx,b\n")
     bench.ingest(counted)
@@ -419,6 +486,25 @@ def test_records_over_lines_are_corrected_as_such(bench: Bench, make_contract: M
         replay(bench.lake, over, Choice(), corrections={second: "2,\udcff"})
     assert replay(bench.lake, over, Choice(ids=(first,)), corrections={first: '2,"b\nc"'}).accepted == 1
     assert [row[1:] for row in values(bench)] == [(2, 1, "a"), (3, 2, "b\nc")]
+    balanced(bench)
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_a_correction_has_the_line_ends_its_row_would_have(end: str, bench: Bench, make_contract: Make) -> None:
+    over = make_contract({"name": {}, "n": {"physicalType": "INTEGER"}}, csv={"multiline": True})
+    bench.put(FILE, f'n,name{end}2,"b{end}c"{end}x,"b{end}c"{end}y,d{end}')
+    bench.ingest(over)
+    first, second = (x.dead_letter_id for x in letters(bench.lake, Choice()))
+    with pytest.raises(DeadLetterError, match="one line of text"):
+        replay(bench.lake, over, Choice(), corrections={second: f"3,d{end}"})
+    supplied = {first: f'2,"b{end}c"', second: f'3,"d{end}{end}e"'}
+    assert applied(bench.lake, supplied) == set()
+    done = replay(bench.lake, over, Choice(), corrections=supplied)
+    assert (done.accepted, done.duplicate) == (1, 1)
+    assert [row[2:] for row in values(bench)] == [(2, "b\nc"), (3, "d\n\ne")]
+    # The file of corrections comes again as it was.
+    assert applied(bench.lake, supplied) == {first, second}
+    assert [x.corrected for x in letters(bench.lake, Choice(status="replayed"))] == ['2,"b\nc"', '3,"d\n\ne"']
     balanced(bench)
 
 

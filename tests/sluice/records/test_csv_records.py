@@ -124,7 +124,9 @@ def test_a_missing_optional_column_is_null_of_a_file_without_a_required_one_noth
     [
         (b"a,b,b\n1,2,3\n", "malformed", "The header names ['b'] twice", 1),
         (b"\na,b,c\n1,2,3\n", "missing_header", "The first line is blank", 2),
-        (b"\xff,b,c\n1,2,3\n\xff\n", "missing_header", "The first line is blank", 3),
+        (b"\xff,b,c\n1,2,3\n\xff\n", "encoding", "The first line cannot be read: not utf-8: invalid start byte at", 3),
+        (b"a,b,c\x1f\n1,2,3\n", "encoding", "cannot be read: holds the control character U+001F. Deliver", 2),
+        (b"\xff" * 1_900_001 + b"\n1,2,3\n", "too_long", "cannot be read: 1,900,001 bytes; at most 1,900,000 are", 2),
         (b"x" * 200_000 + b"\n1,2,3\n", "malformed", "The first line is no header", 1),
         (b"1,2,3\n4,5,6\n", "missing_column", "The file has no column 'a'", 1),
         (b"", "empty_file", "The file has no bytes", 0),
@@ -220,6 +222,7 @@ def test_where_records_run_over_lines_a_bad_line_sets_its_file_aside(make_contra
     found = read_files(contract, {"f.csv": b'a,b,c\n1,"x\n\xff\ny",3\n4,5,6\n'})
     assert values(found) == []
     assert [(f.rule, f.rows) for f in found.faults] == [("encoding", 4)]
+    assert "Line 3 cannot be read (not utf-8: invalid start byte at byte 1), and" in found.faults[0].detail
 
 
 def test_lines_that_are_no_text_are_faults_with_their_bytes(abc: Contract, read_files: Read) -> None:

@@ -105,6 +105,33 @@ def test_a_json_path_names_a_nested_value(make_contract: Make, read_files: Read)
     assert json_path("source.lsn") == '$."source.lsn"'
 
 
+def test_a_key_of_a_columns_path_that_stands_twice_is_a_fault(make_contract: Make, read_files: Read) -> None:
+    paths = {"a": "$.who.name", "b": '$.lines[0]."unit price".cents', "c": "x.y.z", "d": "$.who.at.city"}
+    contract = make_contract({n: {"physicalName": path} for n, path in paths.items()}, formats=["jsonl"])
+    bad = [
+        '{"who":{"name":"x","name":"y"}}',
+        '{"who":{"name":"x","n\\u0061me":"y"}}',
+        '{"who":{"at":{"city":"x"},"name":"y","at":null}}',
+        '{"who":{"at":{"city":"x","city":"x"}}}',
+        '{"lines":[{"unit price":{"cents":1,"cents":2}}]}',
+        '{"lines":[{"unit price":{"cents":1},"unit price":{"cents":1}}]}',
+    ]
+    good = [
+        '{"who":{"name":"x","other":1,"other":2,"at":{"name":"z","city":"q"}}}',
+        '{"who":["name","name"],"lines":[{},{"unit price":1,"unit price":2}],"name":1,"city":2}',
+        '{"who":null,"lines":{"unit price":3}}',
+        '{"x.y.z":"p","y":{"z":1,"z":2}}',
+    ]
+    found = read_files(contract, {"f.jsonl": "".join(f"{line}\n" for line in [*bad, *good]).encode()})
+    assert faults(found) == [(n, "malformed", "a key stands twice in an object") for n in range(1, len(bad) + 1)]
+    assert [v[1:] for v in values(found, *paths)] == [
+        ("x", None, None, "q"),
+        (None,) * 4,
+        (None,) * 4,
+        (None, None, "p", None),
+    ]
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 
 from sluice.contracts import Contract
 from tests.sluice.records.reading import Make, Read, values
@@ -89,3 +92,57 @@ def test_all_formats_give_the_same_records(
         },
     )
     assert [v[1:] for v in values(found)] == [("1", 'x "y"', None)] * 3
+
+
+def written(folder: Path, names: list[str], rows: int = 1) -> bytes:
+    """A file of columns of these names, as DuckDB would not write them: 0, 1, 2 … in each row."""
+    path = folder / "written.parquet"
+    pq.write_table(pa.table([pa.array([i] * rows) for i in range(len(names))], names=names), path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("names", "column", "words"),
+    [
+        (["A", "b", "a"], "A", "knows no case: 'A', 'a'. Deliver"),
+        (["a", "new", "New"], "new", "knows no case: 'new', 'New'. Deliver"),
+        (["a", "b", "b"], "b", "knows no case: 'b', 'b'. Deliver"),
+        (
+            ["a", "b", "file_row_number"],
+            "file_row_number",
+            "a name that Parquet's reader needs for a column of its own",
+        ),
+        (["a", "b", "_Sluice_Path"], "_Sluice_Path", "a name that Parquet's reader needs for a column of its own"),
+    ],
+)
+def test_columns_that_cannot_be_told_apart_set_their_file_aside(
+    names: list[str], column: str, words: str, abc: Contract, read_files: Read, tmp_path: Path
+) -> None:
+    found = read_files(
+        abc, {"bad.parquet": written(tmp_path, names, 3), "good.parquet": written(tmp_path, ["a", "b", "c"])}
+    )
+    assert [(f.file_id, f.rule, f.column, f.rows) for f in found.faults] == [(0, "malformed", column, 3)]
+    assert words in found.faults[0].detail
+    assert values(found) == [(1, "0", "1", "2")]
+
+
+def test_names_within_a_column_and_none_are_no_columns_of_their_own(
+    make_contract: Make, read_files: Read, tmp_path: Path
+) -> None:
+    contract = make_contract({"a": {}, "b": {}, "d": {}}, formats=["parquet"])
+    path = tmp_path / "nested.parquet"
+    pq.write_table(
+        pa.table(
+            {
+                "d": pa.array([{"a": 1, "b": {"a": 2, "A": [3]}}]),
+                "l": pa.array([[{"a": 4}]]),
+                "m": pa.array([[("a", {"b": 5})]], pa.map_(pa.string(), pa.struct([("b", pa.int64())]))),
+                "": pa.array([6]),
+                "b": pa.array([7]),
+            }
+        ),
+        path,
+    )
+    found = read_files(contract, {"a[1].parquet": path.read_bytes()})
+    assert found.faults == []
+    assert [(r["t_a"], r["t_b"], json.loads(r["extra"]).keys()) for r in found.rows] == [(None, "7", {"l", "m", "C3"})]
