@@ -23,6 +23,11 @@ _BAD_LINE_OVERHEAD = 500
 # nothing: 26 million short lines behind an open quote took 3.4 GB.
 MOST_JOINED = 1_000_000
 
+# Lines among which records are joined at once, by their bytes and what each costs besides: some 600,000 short ones. All
+# at once, six million records of two lines each were more than fits into 1 GB.
+_JOINED_AT_ONCE = 64 * 1024 * 1024
+_JOINED_OVERHEAD = 100
+
 
 def load_lines(con: duckdb.DuckDBPyConnection, files: list[SourceFile], contract: Contract) -> None:
     """Read all lines into the view `lines(row_id, file_id, batch_no, line, raw)`; check their number.
@@ -64,8 +69,8 @@ def load_lines(con: duckdb.DuckDBPyConnection, files: list[SourceFile], contract
         "SELECT r.rowid AS row_id, s.file_id, s.batch_no, r.rowid - s.first_row + 1 AS line, r.line AS raw "
         "FROM raw_lines AS r JOIN line_spans AS s USING (file_index)"
     )
-    if any(joins):
-        _join_lines(con, by_line, contract.landing.csv.quote)
+    if any(joins) and _find_spans(con, contract.landing.csv.quote):
+        _join_lines(con)
         by_line = "SELECT row_id, file_id, batch_no, line, raw FROM joined_lines"
     con.execute(f"CREATE OR REPLACE TEMP VIEW lines AS {by_line}")
     _take_bad_lines(con, files)
@@ -96,60 +101,112 @@ def _take_bad_lines(con: duckdb.DuckDBPyConnection, files: list[SourceFile]) -> 
         pass_on()
 
 
-def _join_lines(con: duckdb.DuckDBPyConnection, by_line: str, quote: str) -> None:
-    """Make `joined_lines`: the physical lines, those joined over whose ends a quoted value runs.
+def _find_spans(con: duckdb.DuckDBPyConnection, quote: str) -> bool:
+    """Make `quoted_spans` of the numbers of the first and the last line of each record over several; are there any?
 
     A record starts where the number of quotes before it, in its file, is even: the lines with an odd number open and
     close in turn. A quote never closed swallows the rest of its file into one record, which is then malformed and kept
-    as it came. What is longer than `KEPT_BYTES` or `MOST_JOINED` lines goes to `taken_records`.
+    as it came.
     """
-    quotes = f"length(raw) - length(replace(raw, {literal(quote)}, ''))"
-    odd = f"CASE WHEN contains(raw, {literal(quote)}) THEN ({quotes}) % 2 = 1 ELSE false END"
+    quotes = f"length(line) - length(replace(line, {literal(quote)}, ''))"
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE quoted_spans AS WITH odd AS (SELECT file_id, line, "
-        f"row_number() OVER (PARTITION BY file_id ORDER BY line) AS nth FROM ({by_line}) "
-        f"WHERE file_id IN (SELECT file_id FROM line_spans WHERE joins) AND {odd}) "
-        "SELECT o.file_id, min(o.line) AS first, CASE WHEN count(*) = 2 THEN max(o.line) ELSE any_value(s.lines) END "
-        "AS last FROM odd AS o JOIN line_spans AS s USING (file_id) GROUP BY o.file_id, (o.nth - 1) // 2"
+        "CREATE OR REPLACE TEMP TABLE odd_lines AS SELECT rowid AS row_id, file_index FROM raw_lines "
+        f"WHERE CASE WHEN contains(line, {literal(quote)}) THEN ({quotes}) % 2 = 1 ELSE false END"
     )
+    # They stand in order, too. A window without one sorts nothing: of 40 million it holds a block at a time.
     con.execute(
-        f"CREATE OR REPLACE TEMP TABLE quoted_lines AS SELECT file_id, first, last, "
-        f"unnest(range(first, least(last + 1, first + {MOST_JOINED}))) AS line FROM quoted_spans"
+        "CREATE OR REPLACE TEMP TABLE quoted_spans AS SELECT o.row_id AS first, "
+        "CASE WHEN next_file = file_index THEN next ELSE s.first_row + s.found - 1 END AS last FROM (SELECT *, "
+        "rowid AS nth, lead(row_id) OVER () AS next, lead(file_index) OVER () AS next_file FROM odd_lines) AS o "
+        "JOIN (SELECT file_index, min(rowid) AS first_nth FROM odd_lines GROUP BY file_index) AS f USING (file_index) "
+        "JOIN line_spans AS s USING (file_index) WHERE s.joins AND (nth - first_nth) % 2 = 0"
     )
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE joined_lines AS WITH placed AS (SELECT l.*, q.first, q.last, "
-        "strlen(coalesce(raw, '')) + 1 AS size, "
-        "sum(size) OVER (PARTITION BY file_id, first ORDER BY line) AS size_so_far "
-        f"FROM ({by_line}) AS l JOIN quoted_lines AS q USING (file_id, line)) "
-        f"SELECT l.*, NULL::HUGEINT AS bytes, 1 AS lines FROM ({by_line}) AS l "
-        "ANTI JOIN quoted_lines AS q ON q.file_id = l.file_id AND q.line = l.line "
-        f"ANTI JOIN (FROM quoted_spans WHERE last - first >= {MOST_JOINED}) AS q "
-        "ON q.file_id = l.file_id AND l.line >= q.first AND l.line <= q.last "
-        "UNION ALL BY NAME SELECT min(row_id) AS row_id, file_id, batch_no, first AS line, "
-        f"string_agg(coalesce(raw, ''), chr(10) ORDER BY line) FILTER (size_so_far - 1 <= {KEPT_BYTES}) AS raw, "
-        "sum(size) - 1 AS bytes, last - first + 1 AS lines FROM placed GROUP BY file_id, batch_no, first, last"
-    )
-    _take_endless(con, by_line)
+    con.execute("DROP TABLE odd_lines")
+    return con.execute("SELECT 1 FROM quoted_spans LIMIT 1").fetchone() is not None
+
+
+def _join_lines(con: duckdb.DuckDBPyConnection) -> None:
+    """Make `joined_lines`: the physical lines, those of `quoted_spans` joined, a part of all lines at a time.
+
+    What is longer than `KEPT_BYTES` or `MOST_JOINED` lines goes to `taken_records`.
+    """
+    # DuckDB skips the blocks of a table by what a column holds, not by `rowid`: each part would be a look at all lines.
+    con.execute("CREATE OR REPLACE TEMP TABLE numbered_lines AS SELECT rowid AS row_id, * FROM raw_lines")
     con.execute("DROP TABLE raw_lines")
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE joined_lines "
+        "(row_id BIGINT, file_id INTEGER, batch_no INTEGER, line BIGINT, raw VARCHAR)"
+    )
+    ends = con.execute(
+        "SELECT 1000 * (max(thousand) + 1) FROM (SELECT thousand, sum(size) OVER (ORDER BY thousand) "
+        f"// {_JOINED_AT_ONCE} AS part FROM (SELECT row_id // 1000 AS thousand, "
+        f"sum(strlen(coalesce(line, '')) + {_JOINED_OVERHEAD}) AS size FROM numbered_lines GROUP BY ALL)) "
+        "GROUP BY part ORDER BY 1"
+    ).fetchall()
+    start = 0
+    for (end,) in ends:
+        while start < end:
+            last, long_first, long_last = con.execute(
+                "SELECT coalesce(max(last), 0), min(first) FILTER (long), min(last) FILTER (long) FROM (SELECT *, "
+                f"last - first >= {MOST_JOINED} AS long FROM quoted_spans WHERE first >= {start} AND first < {end})"
+            ).fetchall()[0]
+            # A part ends behind a whole record, or before one that has no end.
+            if long_first is None:
+                stop = max(end, last + 1)
+                _join_part(con, start, stop)
+            else:
+                stop = long_last + 1
+                if start < long_first:
+                    _join_part(con, start, long_first)
+                _take_endless(con, long_first, long_last)
+            start = stop
+    con.execute("DROP TABLE numbered_lines")
+    con.execute("DROP TABLE quoted_spans")
 
 
-def _take_endless(con: duckdb.DuckDBPyConnection, by_line: str) -> None:
-    """Records without end from `joined_lines` into `taken_records`: to take one apart would cost many times its size.
+def _join_part(con: duckdb.DuckDBPyConnection, start: int, stop: int) -> None:
+    """Add the lines with numbers from `start` to below `stop` to `joined_lines`: whole records."""
+    part = (
+        "(SELECT row_id, s.file_id, s.batch_no, row_id - s.first_row + 1 AS line, r.line AS raw FROM numbered_lines "
+        f"AS r JOIN line_spans AS s USING (file_index) WHERE row_id >= {start} AND row_id < {stop})"
+    )
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE quoted_lines AS SELECT first, last, unnest(range(first, last + 1)) AS row_id "
+        f"FROM quoted_spans WHERE first >= {start} AND first < {stop}"
+    )
+    con.execute(f"INSERT INTO joined_lines FROM {part} ANTI JOIN quoted_lines USING (row_id)")
+    endless = con.execute(
+        "SELECT first, last FROM (SELECT first, last, sum(strlen(coalesce(raw, '')) + 1) - 1 AS bytes "
+        f"FROM {part} JOIN quoted_lines USING (row_id) GROUP BY ALL) WHERE bytes > {KEPT_BYTES}"
+    ).fetchall()
+    for first, last in endless:
+        _take_endless(con, first, last)
+        con.execute(f"DELETE FROM quoted_lines WHERE first = {first}")
+    # A list that is sorted when it is whole: an aggregate with an order of its own took four times as long.
+    con.execute(
+        "INSERT INTO joined_lines SELECT first, file_id, batch_no, min(line), array_to_string(list_transform("
+        "list_sort(list({'row_id': row_id, 'raw': coalesce(raw, '')})), lambda x: x.raw), chr(10)) "
+        f"FROM {part} JOIN quoted_lines USING (row_id) GROUP BY first, file_id, batch_no"
+    )
+
+
+def _take_endless(con: duckdb.DuckDBPyConnection, first: int, last: int) -> None:
+    """A record without end into `taken_records`, by its lines' numbers: to take one apart costs many times its size.
 
     Only the beginning is kept, so a digest of the whole tells one from others that begin alike.
     """
-    endless = f"(bytes > {KEPT_BYTES} OR lines > {MOST_JOINED})"
     con.execute(
-        "INSERT INTO taken_records BY NAME SELECT j.file_id, j.batch_no, j.line, base64(encode(j.raw)) AS raw, "
-        "'base64' AS raw_encoding, d.digest, 'too_long' AS fault, format('{:,} lines behind a quote, as if it were "
-        "never closed; at most {:,} lines and {:,} bytes are read, and those are kept here', lines, "
-        f"{MOST_JOINED}, {KEPT_BYTES}) AS fault_detail FROM joined_lines AS j JOIN (SELECT q.file_id, q.first, "
-        f"bit_xor(hash(l.line - q.first, l.raw))::VARCHAR AS digest FROM ({by_line}) AS l "
-        f"JOIN (SELECT file_id, line AS first, line + lines AS stop FROM joined_lines WHERE {endless}) AS q "
-        "ON q.file_id = l.file_id AND l.line >= q.first AND l.line < q.stop GROUP BY ALL) AS d "
-        f"ON d.file_id = j.file_id AND d.first = j.line WHERE {endless}"
+        "INSERT INTO taken_records BY NAME SELECT s.file_id, s.batch_no, $first - s.first_row + 1 AS line, "
+        "base64(encode(k.raw)) AS raw, 'base64' AS raw_encoding, d.digest, 'too_long' AS fault, "
+        "format('{:,} lines behind a quote, as if it were never closed; at most {:,} lines and {:,} bytes are read, "
+        "and those are kept here', $last - $first + 1, $most, $kept) AS fault_detail FROM (SELECT "
+        "any_value(file_index) AS file_index, bit_xor(hash(row_id - $first, line))::VARCHAR AS digest "
+        "FROM numbered_lines WHERE row_id BETWEEN $first AND $last) AS d JOIN line_spans AS s USING (file_index), "
+        "(SELECT string_agg(coalesce(line, ''), chr(10) ORDER BY row_id) AS raw FROM (SELECT *, "
+        "sum(strlen(coalesce(line, '')) + 1) OVER (ORDER BY row_id) AS size_so_far FROM numbered_lines "
+        "WHERE row_id BETWEEN $first AND least($last, $first + $most - 1)) WHERE size_so_far - 1 <= $kept) AS k",
+        {"first": first, "last": last, "most": MOST_JOINED, "kept": KEPT_BYTES},
     )
-    con.execute(f"DELETE FROM joined_lines WHERE {endless}")
 
 
 def keep_lines(con: duckdb.DuckDBPyConnection, row_ids: str) -> None:

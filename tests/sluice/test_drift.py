@@ -229,6 +229,22 @@ def test_discard_drops_the_column_and_tells(bench: Bench, make_contract: Make) -
     balanced(bench)
 
 
+def test_of_thousands_of_discarded_columns_the_first_are_told(bench: Bench, make_contract: Make) -> None:
+    contract = things(make_contract, "discard", share=1, zed={"physicalName": "Zed"})
+    bench.put(
+        f"{DAY}/a.csv", ",".join(["id", "Zeds", *(f"c{n:05}" for n in range(20_000))]) + "\n" + "1," * 20_001 + "\n"
+    )
+    bench.put(f"{DAY}/b.csv", "id,Zed\n2,z\n")
+    result = bench.ingest(contract)
+    assert rows(bench, "id", "zed", "_extra") == [(1, None, None), (2, "z", None)]
+    assert (len(result.drift), list(result.drift)) == (MOST_NOTED, drift(bench.lake, "things"))
+    assert {d.column: d.detail for d in result.drift if d.detail} == {
+        "Zed": "If 'Zed' was renamed to 'Zeds', set physicalName.",
+        "Zeds": "If 'Zed' was renamed to 'Zeds', set physicalName.",
+    }
+    balanced(bench)
+
+
 def test_thousands_of_new_columns_do_not_ruin_the_table(bench: Bench, make_contract: Make) -> None:
     contract = things(make_contract)
     wide = [f"c{n}" for n in range(10_000)]

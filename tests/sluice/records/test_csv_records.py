@@ -217,6 +217,59 @@ def test_a_record_without_end_is_a_fault_of_which_the_beginning_is_kept(
     )
 
 
+@pytest.mark.parametrize("at_once", [1, 100_000, lines._JOINED_AT_ONCE])
+def test_records_over_lines_are_whole_wherever_a_part_ends(
+    at_once: int, make_contract: Make, read_files: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A part ends after a thousand lines at the earliest; of 20 bytes each 100,000 are some five thousand with these.
+    monkeypatch.setattr(lines, "_JOINED_AT_ONCE", at_once)
+    monkeypatch.setattr(lines, "_JOINED_OVERHEAD", 0)
+    monkeypatch.setattr(lines, "MOST_JOINED", 1500)
+    monkeypatch.setattr(lines, "KEPT_BYTES", 40_000)
+    contract = make_contract({"a": {}, "b": {}}, formats=["csv", "jsonl"], csv={"multiline": True})
+    # Lines within a value, among them such as have no end by their lines and by their bytes.
+    spans = [0, 1, 0, 0, 2, 700, 0, 1, 1499, 3, 1500, 0, 0, 2500, 1, 4, 900] * 3
+    texts = ["x" * (50 if number == 900 else number % 7) for number in spans]
+    files, good, endless = {}, [], []
+    for name in ("1.csv", "2.csv"):
+        data, line = "a,b\n", 2
+        for number, (over, text) in enumerate(zip(spans, texts, strict=True)):
+            value = text + f"\n{text}" * over
+            data += (f'{number},"{value}"\n' if over else f"{number},v{text}\n") + "\n" * (number % 3)
+            if over < 1500 and over != 900:
+                good.append((name, line, str(number), value if over else f"v{text}"))
+            else:
+                endless.append((name, line, f'{number},"{value}"'.split("\n")[: 1500 if over != 900 else 784]))
+            line += over + 1 + number % 3
+        # The last quote of a file is not closed in the next.
+        good.append((name, line, "open", None))
+        files[name] = (data + 'open,\n9,"\nx\n').encode()
+    files["3.jsonl"] = b'{"a": "1"}\n'
+    found = read_files(contract, files)
+    names = list(files)
+    assert sorted((names[r["file_id"]], r["line"], r["t_a"], r["t_b"]) for r in found.rows if not r["fault"]) == sorted(
+        [*good, ("3.jsonl", 1, "1", None)], key=lambda row: row[:3]
+    )
+    told = [r for r in found.rows if r["fault"] == "too_long"]
+    assert [(names[r["file_id"]], r["line"], base64.b64decode(r["raw"]).decode().split("\n")) for r in told] == endless
+    assert [(r["file_id"], r["raw"]) for r in found.rows if r["fault"] == "malformed"] == [
+        (n, '9,"\nx') for n in (0, 1)
+    ]
+
+
+def test_a_record_without_end_is_known_again_in_a_later_version(
+    make_contract: Make, read_files: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "MOST_JOINED", 3)
+    contract = make_contract({"a": {}, "b": {}}, csv={"multiline": True})
+    found = read_files(contract, {"1.csv": b'a,b\n3,4\n1,"x\n\nz\nu"\n2,3\n5,"q\n\n\n\n\n'})
+    # A letter that was discarded stays so by its digest.
+    assert [(r["line"], r["digest"]) for r in found.rows if r["digest"]] == [
+        (3, "4431534374861256520"),
+        (8, "14993954462522920202"),
+    ]
+
+
 def test_where_records_run_over_lines_a_bad_line_sets_its_file_aside(make_contract: Make, read_files: Read) -> None:
     contract = make_contract({"a": {}, "b": {}, "c": {}}, csv={"multiline": True})
     found = read_files(contract, {"f.csv": b'a,b,c\n1,"x\n\xff\ny",3\n4,5,6\n'})
