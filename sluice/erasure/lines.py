@@ -66,11 +66,11 @@ def without(place: Place, person: Person, text: str, form: str, header: Sequence
 
 
 def may_hold(place: Place | None, person: Person, text: str, form: str) -> bool:
-    """Whether a text is worth taking apart: an escape of JSON may hide a word's beginning, a number has many forms."""
-    if person.is_in(text) or (form != "csv" and "\\" in text):
+    """Whether a text is worth taking apart: a number has many forms, and JSON may write its digits as their codes."""
+    if person.is_in(text):
         return True
     numeric = place is not None and place.numeric and person.number is not None
-    return numeric and re.search(person.number_pattern, text) is not None
+    return numeric and ((form != "csv" and "\\u" in text) or re.search(person.number_pattern, text) is not None)
 
 
 def variants(place: Place, text: str, form: str) -> Iterator[str]:

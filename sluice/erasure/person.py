@@ -45,14 +45,23 @@ class Person:
     def pattern(self) -> re.Pattern[bytes]:
         """Finds the id or a value, however it is written, as a token: no letter, digit or _ on either side.
 
-        A number's digits before or after its point are no token: 12345 is not in 12345.67.
+        What an escape ends with is none of its letters. A number's digits before or after its point are no token: 12345
+        is not in 12345.67.
         """
         texts = sorted({self.id, *self.values}, key=lambda t: (-len(t), t))
         listed = b"|".join(map(spelt_bytes, texts))
         # Looked at first, for most bytes begin nothing of theirs.
         begun = b"".join(re.escape(bytes([byte])) for byte in sorted(set(b"".join(map(beginnings, texts)))))
         return re.compile(
-            b"(?=[" + begun + b"])(?<![" + _WORD + rb"])(?<![0-9]\.)(?:" + listed + b")(?![" + _WORD + rb"])(?!\.[0-9])"
+            b"(?=["
+            + begun
+            + b"])(?:(?<!["
+            + _WORD
+            + rb"])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4}))(?<![0-9]\.)(?:"
+            + listed
+            + b")(?!["
+            + _WORD
+            + rb"])(?!\.[0-9])"
         )
 
     @cached_property
@@ -64,7 +73,7 @@ class Person:
     def sql_pattern(self) -> str:
         """The same for DuckDB's regular expressions, which cannot look around."""
         listed = "|".join(map(spelt, (self.id, *self.values)))
-        return f"(^|[^0-9A-Za-z_])({listed})($|[^0-9A-Za-z_])"
+        return rf"(^|[^0-9A-Za-z_]|\\[bfnrt]|\\u[0-9A-Fa-f]{{4}})({listed})($|[^0-9A-Za-z_])"
 
     @cached_property
     def plain(self) -> frozenset[str]:

@@ -160,11 +160,12 @@ def may_name(where: Iterable[Place], person: Person) -> tuple[str, dict[str, obj
     """SQL of whether a dead letter is worth taking apart, and its parameters."""
     numeric = [place.contract.name for place in where if place.numeric and person.number is not None]
     texts = "concat_ws(chr(10), raw, corrected)"
+    digits = f"(regexp_matches({texts}, $number) OR contains({texts}, '\\u'))"
     return (
         "(raw_encoding = 'base64' OR regexp_matches(concat_ws(chr(10), raw, corrected, header, "
         "CAST(reasons AS VARCHAR), decided_why), $pattern) "
-        # Numbers have many forms, and an escape may stand before what it does not belong to.
-        f"OR (source IN (SELECT unnest($numeric)) AND regexp_matches({texts}, $number)) OR contains({texts}, '\\'))",
+        # A number has many forms, and JSON may write its digits as their codes.
+        f"OR (source IN (SELECT unnest($numeric)) AND {digits}))",
         {"pattern": person.sql_pattern, "numeric": numeric, "number": person.number_pattern},
     )
 

@@ -86,6 +86,19 @@ def test_a_text_is_found_however_it_is_written(text: str, memory: duckdb.DuckDBP
     assert not re.fullmatch(spelt_bytes(text), other.encode())
 
 
+@pytest.mark.parametrize("before", ["\\n", "\\t", "\\u00e9", "\\\\n", " ", "x.", '"'])
+def test_a_token_may_follow_an_escape(before: str, memory: duckdb.DuckDBPyConnection) -> None:
+    person = Person("customer", "15036")
+    assert person.is_in(f"for{before}15036")
+    row = memory.execute("SELECT regexp_matches(?, ?)", [f"for{before}15036", person.sql_pattern])
+    assert row.fetchall() == [(True,)]
+
+
+@pytest.mark.parametrize("before", ["n", "\\x", "1.", "\\uzz", "_"])
+def test_what_is_no_escape_is_part_of_the_word(before: str) -> None:
+    assert not Person("customer", "15036").is_in(f"for{before}15036")
+
+
 def test_bytes_of_latin_1_are_found_and_no_part_of_another_character() -> None:
     pattern = Person("customer", "café").pattern
     assert pattern.search("for café,".encode("latin-1"))
