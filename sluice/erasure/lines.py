@@ -16,12 +16,14 @@ from typing import Literal
 
 from sluice.erasure.json_text import Node, at_path, emptied, parse, scalars, steps
 from sluice.erasure.person import Person, Place
+from sluice.preflight import KEPT_BYTES
+from sluice.records import lines
 from sluice.records.json_lines import json_path
 
 # As ingest has it: a line ends at LF, CR LF or a lone CR, and at nothing else that looks like an end.
 LINE_END = re.compile(r"\r\n|\n|\r")
 
-# What decoding leaves of bytes that are no text (`surrogateescape`).
+# What decoding leaves of bytes that are no text (`surrogateescape`): no such line is taken apart when it is loaded.
 _NO_TEXT = re.compile("[\udc80-\udcff]")
 
 Verdict = Literal["theirs", "unclear", "other"]
@@ -53,8 +55,7 @@ def without(place: Place, person: Person, text: str, form: str, header: Sequence
     if not may_hold(place, person, text, form):
         return Line("other", text)
     made = None
-    # Bytes that are not of the encoding: when it is loaded, the line cannot be taken apart either.
-    if not _NO_TEXT.search(text):
+    if not _NO_TEXT.search(text) and not _without_end(text):
         made = _csv(place, person, text, header or ()) if form == "csv" else _json(place, person, text)
     if made is None:
         return Line("unclear", _masked(person.mask, text)) if person.is_in(text) else Line("other", text)
@@ -71,6 +72,11 @@ def may_hold(place: Place | None, person: Person, text: str, form: str) -> bool:
         return True
     numeric = place is not None and place.numeric and person.number is not None
     return numeric and ((form != "csv" and "\\u" in text) or re.search(person.number_pattern, text) is not None)
+
+
+def _without_end(text: str) -> bool:
+    """Whether a record is too long to be taken apart when it is loaded."""
+    return len(text.encode("utf-8", "surrogateescape")) > KEPT_BYTES or len(LINE_END.findall(text)) >= lines.MOST_JOINED
 
 
 def variants(place: Place, text: str, form: str) -> Iterator[str]:

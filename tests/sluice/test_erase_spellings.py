@@ -22,6 +22,7 @@ from sluice.dead_letters import Choice, letters
 from sluice.erasure.person import Person
 from sluice.erasure.run import erase, find
 from sluice.erasure.spelling import plain, spelt, spelt_bytes
+from sluice.records import lines
 from sluice.replay import replay
 from tests.conftest import Bench
 
@@ -264,6 +265,19 @@ def test_what_comes_later_and_is_no_record_keeps_nobody_erased(bench: Bench, mak
         (2, "discarded", True),
         (3, "open", False),
     ]
+
+
+def test_a_record_without_end_stays_one(bench: Bench, make_contract: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MOST_JOINED", 3)
+    contract = make_contract(COUNTS, csv={"multiline": True})
+    file = bench.put(CSV, 'id,customer,mail\n1,15036,\n2,15036,"a\nb\nc\nd"\n3,7,\n')
+    bench.ingest(contract)
+    bench.close()
+    assert erase(bench.lake, [contract], "customer", "15036", rebuild=lambda: None).findings.found == {}
+    assert file.read_text() == 'id,customer,mail\n1,,\n2,*****,"a\nb\nc\nd"\n3,7,\n'
+    bench.close()
+    bench.ingest(contract, again=True)
+    assert bench.ledger("things") == {"2026-01-01": (3, 2, 1, 0)}
 
 
 def test_a_line_of_another_encoding_is_blanked(bench: Bench, make_contract: Made) -> None:
