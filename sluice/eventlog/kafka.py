@@ -254,13 +254,18 @@ class KafkaLog(EventLog):
 
     def _described(self, topic: str) -> _Described:
         checked_name(topic)
-        request = self._clients.administration().describe_topics(
-            TopicCollection([topic]), request_timeout=self._clients.patience
-        )
-        try:
-            found = self._clients.result(request[topic])
-        except KafkaException as error:
-            raise self._clients.failed(f"Cannot look the topic {topic} up", error.args[0], topic) from None
+        deadline = time.monotonic() + self._clients.patience
+        found = None
+        while found is None:
+            request = self._clients.administration().describe_topics(
+                TopicCollection([topic]), request_timeout=self._clients.patience
+            )
+            try:
+                found = self._clients.result(request[topic])
+            except KafkaException as error:
+                # A broker that did not answer for a while is there again, by another connection.
+                if error.args[0].code() != KafkaError._DESTROY_BROKER or time.monotonic() > deadline:
+                    raise self._clients.failed(f"Cannot look the topic {topic} up", error.args[0], topic) from None
         numbers = sorted(p.id for p in found.partitions)
         led = all(p.leader is not None for p in found.partitions)
         return _Described(str(found.topic_id), tuple(numbers), led)

@@ -43,6 +43,8 @@ PASSING = {
     KafkaError._MSG_TIMED_OUT,
     KafkaError._WAIT_COORD,
     KafkaError._RESOLVE,
+    # A connection was given up that a question was waiting on; the next goes by another.
+    KafkaError._DESTROY_BROKER,
     # Also what a broker says that is just coming up.
     KafkaError._SSL,
     KafkaError._PURGE_QUEUE,
@@ -66,6 +68,7 @@ LET_BE = {
     KafkaError._TRANSPORT,
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._RESOLVE,
+    KafkaError._DESTROY_BROKER,
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.FENCED_LEADER_EPOCH,

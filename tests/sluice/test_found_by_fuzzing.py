@@ -175,7 +175,7 @@ def test_a_file_in_another_encoding_as_a_whole_is_set_aside_as_one(
     bench.put(f"{FOLDER}/four.csv", ORDERS_HEADER.encode() + b"\n" + b"\xff\n\xfe\n\xff\xff\n\xfe\xfe\n")
     (problem,) = bench.ingest(contracts["orders"]).problems
     assert (problem.file, problem.rule, problem.rows) == (f"{FOLDER}/four.csv", "encoding", 4)
-    assert problem.detail.startswith("More than 3 of its lines are no text (line 2 is not utf-8: ")
+    assert problem.detail.startswith("More than 3 of its lines are no text (line 2: not utf-8: ")
     assert bench.ledger("orders") == {KEY: (207, 200, 7, 0)}
 
 

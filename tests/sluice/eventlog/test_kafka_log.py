@@ -7,9 +7,11 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclBinding,
     AclOperation,
@@ -458,6 +460,25 @@ def test_what_the_client_refuses_is_told_without_values() -> None:
         with pytest.raises(ConfigurationError, match="SLUICE_KAFKA") as error:
             log.topics()
         assert "quince" not in str(error.value)
+
+
+def test_a_question_whose_connection_was_given_up_is_asked_again(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client says so, once in many tries, when a broker that was silent answers again."""
+    topic = made(log)
+    log.append(topic, [Message(b"x")])
+    result = log._clients.result
+    given_up = [KafkaException(KafkaError(KafkaError._DESTROY_BROKER)) for _ in range(2)]
+
+    def once_not(request: Future[Any]) -> Any:
+        if given_up:
+            raise given_up.pop()
+        return result(request)
+
+    monkeypatch.setattr(log._clients, "result", once_not)
+    assert read(log, topic, 0)[0] == [b"x"]
+    assert given_up == []
 
 
 def test_no_position_is_left_with_the_brokers(log: KafkaLog, kafka: Broker, admin: AdminClient) -> None:
