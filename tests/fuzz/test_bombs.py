@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 DEEP = bool(os.environ.get("FUZZ_FILES"))
 
-# In the quick suite those that once took all memory, and of each other kind one; megabytes unpacked.
+# Without it those that once took all memory, and of each other kind one; megabytes unpacked.
 QUICK = {"zeros": 100, "many keys": 4, "delimiters": 4, "deep": 4, "lines that are no text": 2}
 # Blank and short lines cost DuckDB tens of bytes each, whatever they hold.
 LARGE = dict.fromkeys(BOMBS, 100) | {
