@@ -37,7 +37,8 @@ def run_demo(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env={**clean, "SLUICE_HOME": str(home), "SLUICE_PSEUDONYM_KEY": KEY},
         capture_output=True,
         text=True,
-        timeout=300,
+        # A demo that hangs is told from one on a slow machine, on which it has taken 240 s.
+        timeout=900,
         check=False,
     )
 

@@ -17,6 +17,7 @@ query Errors($run: ID!) { logsForRun(runId: $run, limit: 2000) { ... on EventCon
   ... on ExecutionStepStartEvent { stepKey }
 } } } }
 """
+END = "query End($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { cursor } } }"
 SENSORS = """
 query Sensors($repository: RepositorySelector!, $after: Float) {
   sensorsOrError(repositorySelector: $repository) { ... on Sensors { results {

@@ -40,6 +40,11 @@ SPARE_DAYS = 3
 LOCATION = "sluice"
 START_SECONDS = 120
 STOP_SECONDS = 20
+# No run has begun, told anything or ended: the longest silence of a healthy one is the start of dbt, 8 s where all of
+# a build takes 29 s. How long a run takes as a whole is the machine's business, and no test's.
+STILL_SECONDS = 90
+# However much moves: runs that are begun over and over move too. Ten times the longest wait on a slow machine (180 s).
+ENDLESS_SECONDS = 1800
 FINISHED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 SELECTOR = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
 
@@ -375,28 +380,54 @@ class Platform:
         )
         assert done.returncode == 0, f"{words}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
 
-    def finished(self, run_id: str, seconds: float = 120) -> Run:
+    def finished(self, run_id: str) -> Run:
         """The run, once it has come to an end."""
 
         def ended() -> Run | None:
             return next((r for r in self.runs() if r.run_id == run_id and r.finished), None)
 
-        return self.wait_for(ended, f"run {run_id} has ended", seconds, every=0.5)
+        return self.wait_for(ended, f"run {run_id} has ended", every=0.5)
 
     def publication(self) -> Publication | None:
         """What readers see; None while there is nothing."""
         return current_publication(self.lake) if self.settings.catalog_path.exists() else None
 
-    def wait_for(self, found: Callable[[], T | None], what: str, seconds: float, every: float = 1.0) -> T:
-        """Call until it returns something, and return that; past the time, fail and say how things stand."""
-        until = time.monotonic() + seconds
+    def wait_for(
+        self, found: Callable[[], T | None], what: str, seconds: float = STILL_SECONDS, every: float = 1.0
+    ) -> T:
+        """Call until it returns something, and return that; fail and say how things stand when nothing moves any more.
+
+        Args:
+            found: called again and again.
+            what: is waited for, in the words of the failure.
+            seconds: in which neither this came true nor any run got on.
+            every: so many seconds it is called.
+        """
+        begun = looked = time.monotonic()
+        progress = self._progress()
         while True:
             result = found()
             if result:
                 return result
-            if time.monotonic() > until:
-                raise AssertionError(f"Not so after {seconds:.0f} s: {what}.\n{self.state()}")
+            now = time.monotonic()
+            if now > looked + seconds:
+                former, progress, looked = progress, self._progress(), now
+                if progress == former or now > begun + ENDLESS_SECONDS:
+                    raise AssertionError(f"Not so after {now - begun:.0f} s: {what}.\n{self.state()}")
             time.sleep(every)
+
+    def _progress(self) -> dict[str, tuple[str, str]]:
+        """How far each run has come: its status, and where its events end while it is under way."""
+        try:
+            return {
+                run.run_id: (run.status, "" if run.finished else self._end_of_events(run.run_id)) for run in self.runs()
+            }
+        except OSError:
+            return {}  # it is starting, or has ended
+
+    def _end_of_events(self, run_id: str) -> str:
+        cursor: str = self.ask(questions.END, {"run": run_id})["logsForRun"]["cursor"]
+        return cursor
 
     def state(self) -> str:
         """The last runs and why they failed, the sensors' last ticks, and the end of the log: for failed assertions."""

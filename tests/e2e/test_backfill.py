@@ -32,9 +32,6 @@ DAILY = ["bronze/customers", "bronze/events", "bronze/products"]
 SOURCES = [*DAILY, "bronze/orders"]
 FORCE = {"config": {"force": True}}
 
-# A backfill waits up to half a minute for the daemon to look at it, and then for its runs.
-BACKFILL_SECONDS = 180
-
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
@@ -78,7 +75,7 @@ def test_any_ranges_in_any_order_and_again_give_the_warehouse_of_a_clean_load(
     ]
     # And the warehouse is built while bronze is being written.
     runs.append(platform.launch("build_warehouse", [], {}))
-    assert all(platform.finished(run, 180).status == "SUCCESS" for run in runs), platform.state()
+    assert all(platform.finished(run).status == "SUCCESS" for run in runs), platform.state()
     backfilled(platform)
     build(platform)
 
@@ -144,14 +141,13 @@ def backfilled(platform: Platform) -> None:
     platform.wait_for(
         lambda: set(platform.backfills().values()) <= {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"},
         "the backfills have ended",
-        BACKFILL_SECONDS,
     )
     assert set(platform.backfills().values()) == {"COMPLETED_SUCCESS"}, platform.state()
 
 
 def build(platform: Platform) -> None:
     """Build the warehouse as the UI does, and see that readers are moved."""
-    run = platform.finished(platform.launch("build_warehouse", [], {}), seconds=180)
+    run = platform.finished(platform.launch("build_warehouse", [], {}))
     assert run.status == "SUCCESS", platform.state()
     publication = platform.publication()
     assert publication is not None

@@ -22,10 +22,6 @@ from resources.partitions import EXACT_KEYS, RANGE_END, RANGE_START
 from sluice.audits import latest_audit
 from sluice.publication import Publication
 
-PUBLISH_SECONDS = 180
-# Listing, launching and failing: a landing sensor looks every 20 s, the alert sensor every 15 s.
-FAIL_SECONDS = 90
-
 LATE_DAY, LATE_REGION = "2026-01-02", "uk"
 LATE_FILE = f"orders/region={LATE_REGION}/date={LATE_DAY}/late.csv"
 LATE_LINES = (
@@ -58,7 +54,6 @@ def delivered(tmp_path_factory: pytest.TempPathFactory, shop: Shop) -> Iterator[
         publication = platform.wait_for(
             lambda: platform.publication() if published_batches(platform).keys() >= expected.keys() else None,
             "every partition of the shop is published",
-            PUBLISH_SECONDS,
         )
         resting(platform)
         yield Delivered(platform, publication, alerts)
@@ -124,7 +119,6 @@ def test_a_late_file_brings_its_partition_and_no_other(delivered: Delivered, sho
     platform.wait_for(
         lambda: published_batches(platform).get(("orders", key)) == 2,
         "the late file's rows are published",
-        PUBLISH_SECONDS,
     )
     resting(platform)
 
@@ -162,7 +156,7 @@ def test_a_broken_file_fails_its_run_alerts_and_leaves_readers_where_they_were(
 
     platform.drop(f"orders/region=eu/date={day}/orders.csv.gz", content[: len(content) // 2])
     told = platform.wait_for(
-        lambda: alerts.read_text() if alerts.exists() else None, "the alert command has been called", FAIL_SECONDS
+        lambda: alerts.read_text() if alerts.exists() else None, "the alert command has been called"
     )
 
     new = [r for r in platform.runs() if r.run_id not in before]
@@ -232,7 +226,7 @@ def partitions_of(run: Run, source: str, known: set[str]) -> list[str]:
 
 def resting(platform: Platform) -> None:
     """Wait until no run is under way."""
-    platform.wait_for(lambda: all(r.finished for r in platform.runs()), "no run is under way", 90)
+    platform.wait_for(lambda: all(r.finished for r in platform.runs()), "no run is under way")
 
 
 def ticked(platform: Platform, often: dict[str, int], after: float) -> None:

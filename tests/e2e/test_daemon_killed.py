@@ -42,9 +42,9 @@ def test_a_backfill_outlives_its_daemon(tmp_path: Path) -> None:
             kill(platform)
             balanced(platform)
             platform.start_up()
-        platform.wait_for(lambda: set(platform.backfills().values()) <= ENDED, "the backfills have ended", 400)
+        platform.wait_for(lambda: set(platform.backfills().values()) <= ENDED, "the backfills have ended")
         assert set(platform.backfills().values()) == {"COMPLETED_SUCCESS"}, platform.state()
-        done = platform.finished(platform.launch("build_warehouse", [], {}), seconds=240)
+        done = platform.finished(platform.launch("build_warehouse", [], {}))
         assert done.status == "SUCCESS", platform.state()
         for key, many in ((DAILY[0], DAYS), (DAILY[1], DAYS), (DAILY[2], DAYS), ("bronze/orders", 3 * DAYS)):
             found = platform.partitions(key)
