@@ -136,10 +136,19 @@ def _keys_within(path: str) -> list[tuple[str, str]]:
     """
     steps = list(_STEP.finditer(path)) if path.startswith("$") else []
     return [
-        (path[: step.start()], json.loads(f'"{step["quoted"]}"') if step["quoted"] is not None else step["plain"])
+        (path[: step.start()], path_key(step["quoted"]) if step["quoted"] is not None else step["plain"])
         for step in steps[1:]
         if step["index"] is None
     ]
+
+
+def path_key(quoted: str) -> str:
+    """The key a quoted step of a JSON path means, given without its quotes; as it stands where they hold no JSON."""
+    try:
+        key: str = json.loads(f'"{quoted}"', strict=False)
+    except ValueError:
+        return quoted
+    return key
 
 
 def json_path(name: str, *, nested: bool = False) -> str:

@@ -132,6 +132,16 @@ def test_a_key_of_a_columns_path_that_stands_twice_is_a_fault(make_contract: Mak
     ]
 
 
+def test_a_path_may_have_a_key_that_is_no_json(make_contract: Make, read_files: Read) -> None:
+    paths = {"a": '$.who."q\\x".name', "b": '$.who."t\t".name'}
+    contract = make_contract({n: {"physicalName": path} for n, path in paths.items()}, formats=["jsonl"])
+    found = read_files(
+        contract, {"f.jsonl": b'{"who":{"t\\t":{"name":"y"}}}\n{"who":{"t\\t":1,"t\\t":{"name":"y"}}}\n'}
+    )
+    assert faults(found) == [(2, "malformed", "a key stands twice in an object")]
+    assert [v[1:] for v in values(found, *paths)] == [(None, "y")]
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
