@@ -61,11 +61,12 @@ def _wider(person: Person, kind: str, value: str | None, side: int, theirs: bool
     if value is None:
         return None
     if kind == "varchar":
-        match = person.pattern.search(value.encode("utf-8", "surrogateescape"))
-        if match is None and not theirs:
+        data = value.encode("utf-8", "surrogateescape")
+        found = next(person.tokens.spans(data), None)
+        if found is None and not theirs:
             return value
         # What stands before the person is below, and that with the highest character above.
-        kept = "" if match is None or theirs else match.string[: match.start()].decode("utf-8", "ignore")
+        kept = "" if found is None or theirs else data[: found[0]].decode("utf-8", "ignore")
         return kept + _HIGHEST if side > 0 else kept
     if value not in (person.id, *person.values):
         return value

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sluice.errors import ErasureError
+from sluice.records.json_lines import path_key
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
 # NaN and the like are no JSON, but DuckDB's reader takes them.
 _BARE = re.compile(r"true|false|null|-?(?:nan|inf(?:inity)?|(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)", re.I)
-_STEP = re.compile(r'\.("(?:[^"\\]|\\.)*")|\.([^.\["]+)|\[(#-)?([0-9]+)\]')
+_STEP = re.compile(r'\."((?:[^"\\]|\\.)*)"|\.([^.\["]+)|\[(#-)?([0-9]+)\]')
 
 Step = str | tuple[int, bool]
 
@@ -137,7 +138,7 @@ def steps(path: str) -> list[Step]:
                 f"{path!r} is no JSON path to one value: {path[at:]!r} is not understood. Mend the contract."
             )
         quoted, bare, from_end, index = match.groups()
-        found.append((int(index), bool(from_end)) if index else json.loads(quoted) if quoted else bare)
+        found.append((int(index), bool(from_end)) if index else bare if quoted is None else path_key(quoted))
         at = match.end()
     return found
 
@@ -172,11 +173,11 @@ def scalars(node: Node, without: Iterable[Node] = ()) -> Iterator[Node]:
         waiting += [n for _, n in one.members or ()]
 
 
-def emptied(text: str, nodes: Iterable[Node]) -> str:
-    """The text with these values null, and every other byte as it was."""
+def emptied(text: str, nodes: Iterable[Node], left: Callable[[str], str] | None = None) -> str:
+    """The text with these values null, or what `left` makes of them, and every other byte as it was."""
     out, at = [], 0
     for node in sorted(nodes, key=lambda n: (n.start, -n.end)):
         if node.start >= at:  # else it lies within one that is null already
-            out += [text[at : node.start], "null"]
+            out += [text[at : node.start], "null" if left is None else left(text[node.start : node.end])]
             at = node.end
     return "".join([*out, text[at:]])

@@ -24,7 +24,7 @@ from sluice.erasure.person import Person, Place
 from sluice.erasure.register import ERASED
 from sluice.lake import Lake, literal, quoted, temp_table
 from sluice.landing import GZIP_SUFFIX, scan
-from sluice.records.parquet_rows import row_text
+from sluice.records.parquet_rows import names_of, row_text
 from sluice.records.shape import no_glob
 
 # Size, time and inode of a file: what differs once somebody has delivered it anew, in place or by renaming.
@@ -181,7 +181,7 @@ def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Copy 
         out = person.mask_values(data).decode(encoding, "surrogateescape")
         changed = zip(LINE_END.split(text), LINE_END.split(out), strict=True)
     else:
-        out = person.mask(data).decode(encoding, "surrogateescape")
+        out = person.tokens.blanked(data).decode(encoding, "surrogateescape")
     if out == text:
         return None
     written = out.encode(encoding, "surrogateescape")
@@ -250,7 +250,8 @@ def _rewrite_parquet(path: Path, place: Place, person: Person, copy: Path) -> Co
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
         read, present, theirs = _parquet(con, path, place, person)
-        if not theirs:
+        # Columns that cannot be told apart: no such file can be written, and the search says that the person is in it.
+        if not theirs or any(own and name != own for name, own in present.items()):
             return None
         given = {"id": person.id}
         whose = " OR ".join(theirs.values())
@@ -297,18 +298,21 @@ def _kept_apart(made: list[tuple[Line, str, str]], place: Place, form: str) -> t
 
 def _parquet(
     con: duckdb.DuckDBPyConnection, path: Path, place: Place, person: Person
-) -> tuple[str, list[str], dict[str, str]]:
+) -> tuple[str, dict[str, str], dict[str, str]]:
     """SQL of a Parquet file, its columns, and of each that names people the SQL of whether it names this person.
 
-    None does where the file cannot be read; the search says so.
+    The columns are the names DuckDB has for them, with those the file has. None names people where the file cannot be
+    read; the search says so.
     """
     read = f"read_parquet({literal(no_glob(str(path)))}, hive_partitioning = false)"
     try:
-        present = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {read}").fetchall()]
+        names, given = names_of(con, no_glob(str(path)))
     except duckdb.Error:
-        return read, [], {}
+        return read, {}, {}
+    present = dict(itertools.zip_longest(names, given[: len(names)], fillvalue=""))
     ids = {c.source_name: c for c in place.ids}
-    return read, present, {n: person.is_named_sql(ids[n], quoted(n)) for n in present if n in ids}
+    theirs = {n: person.is_named_sql(ids[own], quoted(n)) for n, own in present.items() if own in ids}
+    return read, present, theirs
 
 
 def _note(con: duckdb.DuckDBPyConnection, folder: Path, made: list[Rewritten]) -> None:

@@ -13,8 +13,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sluice.erasure.person import Person, blank
+from sluice.erasure.person import Person
 from sluice.erasure.purge import wipe_sqlite
+from sluice.erasure.spelling import Bytes, blanked
 from sluice.settings import Settings
 
 SQLITE = b"SQLite format 3\0"
@@ -31,20 +32,12 @@ def configuration(settings: Settings) -> list[Path]:
     return [settings.home / "settings.env", settings.home / "dagster" / "dagster.yaml"]
 
 
-def tokens(person: Person, text: bytes) -> Iterator[re.Match[bytes]]:
+def tokens(person: Person, text: Bytes) -> Iterator[tuple[int, int]]:
     """Where the person stands in a log: every token, but for bare numbers of JSON."""
-    for match in person.pattern.finditer(text):
-        bare = match.group().isdigit() and _KEY.search(text, max(0, match.start() - 8), match.start())
-        if not (bare and _AFTER.match(text, match.end())):
-            yield match
-
-
-def blanked(person: Person, text: bytes) -> bytes:
-    """The text with those blanked."""
-    out = bytearray(text)
-    for match in tokens(person, text):
-        out[match.start() : match.end()] = blank(match)
-    return bytes(out)
+    for start, end in person.tokens.spans(text):
+        bare = text[start:end].isdigit() and _KEY.search(text, max(0, start - 8), start)
+        if not (bare and _AFTER.match(text, end)):
+            yield start, end
 
 
 def files_of(folders: Iterable[Path], *without: Path) -> list[Path]:
@@ -76,7 +69,7 @@ def clean_logs(paths: Iterable[Path], person: Person) -> int:
 
 def _clean_text(path: Path, person: Person) -> bool:
     data = path.read_bytes()
-    out = blanked(person, data)
+    out = blanked(data, tokens(person, data))
     if out == data:
         return False
     with path.open("r+b") as file:
@@ -97,7 +90,7 @@ def clean_sqlite(path: Path, person: Person) -> bool:
                     f'SELECT rowid, "{column}" FROM "{table}" WHERE typeof("{column}") = \'text\''
                 ).fetchall()
                 for rowid, text in rows:
-                    out = blanked(person, text)
+                    out = blanked(text, tokens(person, text))
                     if out != text:
                         con.execute(f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = ?', [out.decode(), rowid])
                         found = True

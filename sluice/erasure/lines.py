@@ -16,6 +16,7 @@ from typing import Literal
 
 from sluice.erasure.json_text import Node, at_path, emptied, parse, scalars, steps
 from sluice.erasure.person import Person, Place
+from sluice.erasure.spelling import BLANK, Finder, readable
 from sluice.preflight import KEPT_BYTES
 from sluice.records import lines
 from sluice.records.json_lines import json_path
@@ -23,8 +24,10 @@ from sluice.records.json_lines import json_path
 # As ingest has it: a line ends at LF, CR LF or a lone CR, and at nothing else that looks like an end.
 LINE_END = re.compile(r"\r\n|\n|\r")
 
-# What decoding leaves of bytes that are no text (`surrogateescape`): no such line is taken apart when it is loaded.
+# What decoding leaves of bytes that are no text (`surrogateescape`).
 _NO_TEXT = re.compile("[\udc80-\udcff]")
+# A byte that is nowhere in UTF-8: it says nothing of the letter that stood in its place.
+_NO_LETTER = "\udcff"
 
 Verdict = Literal["theirs", "unclear", "other"]
 
@@ -54,15 +57,13 @@ def without(place: Place, person: Person, text: str, form: str, header: Sequence
     """
     if not may_hold(place, person, text, form):
         return Line("other", text)
-    made = None
-    if not _NO_TEXT.search(text) and not _without_end(text):
-        made = _csv(place, person, text, header or ()) if form == "csv" else _json(place, person, text)
+    made = _csv(place, person, text, header or ()) if form == "csv" else _json(place, person, text)
     if made is None:
-        return Line("unclear", _masked(person.mask, text)) if person.is_in(text) else Line("other", text)
-    values = person.value_pattern
-    if values is not None and values.search(made.text.encode("utf-8", "surrogateescape")):
+        blank = _blank(place, form)
+        return Line("unclear", _masked(person.tokens, text, blank)) if person.is_in(text) else Line("other", text)
+    if person.value_tokens is not None and person.is_in_by_value(made.text):
         # A value of the person in a record that does not name them, or outside its personal columns.
-        return Line("theirs", _masked(person.mask_values, made.text), made.ends)
+        return Line("theirs", _masked(person.value_tokens, made.text, _blank(place, form)), made.ends)
     return made
 
 
@@ -74,9 +75,13 @@ def may_hold(place: Place | None, person: Person, text: str, form: str) -> bool:
     return numeric and ((form != "csv" and "\\u" in text) or re.search(person.number_pattern, text) is not None)
 
 
-def _without_end(text: str) -> bool:
-    """Whether a record is too long to be taken apart when it is loaded."""
-    return len(text.encode("utf-8", "surrogateescape")) > KEPT_BYTES or len(LINE_END.findall(text)) >= lines.MOST_JOINED
+def _is_read(text: str) -> bool:
+    """Whether a record is taken apart when it is loaded: it is text, and not too long.
+
+    One that is not becomes none that is, which would be a new row: what is taken out of it leaves as much behind.
+    """
+    size = len(text.encode("utf-8", "surrogateescape"))
+    return not _NO_TEXT.search(text) and size <= KEPT_BYTES and len(LINE_END.findall(text)) < lines.MOST_JOINED
 
 
 def variants(place: Place, text: str, form: str) -> Iterator[str]:
@@ -118,8 +123,27 @@ def header_of(place: Place, line: str | None) -> list[str] | None:
         return None
 
 
-def _masked(mask: Callable[[bytes], bytes], text: str) -> str:
-    return mask(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+def _masked(finder: Finder, text: str, blank: Callable[[str], str]) -> str:
+    """A text with what is found in it blanked."""
+    data, out, at = text.encode("utf-8", "surrogateescape"), "", 0
+    for start, end in finder.spans(data):
+        before, found = (data[a:b].decode("utf-8", "surrogateescape") for a, b in ((at, start), (start, end)))
+        out += before + blank(found)
+        at = end
+    return out + data[at:].decode("utf-8", "surrogateescape")
+
+
+def _blank(place: Place, form: str) -> Callable[[str], str]:
+    """What makes of a text as many bytes, with its line ends and the quotes they stand in; no text remains none."""
+    quote = re.escape(place.contract.landing.csv.quote) if form == "csv" else '"'
+    ink = re.compile(f"[^\r\n{quote}\udc80-\udcff]+")
+    in_utf8 = form != "csv" or place.contract.landing.csv.encoding == "utf-8"
+
+    def blank(text: str) -> str:
+        left = ink.sub(lambda match: BLANK.decode() * len(match.group().encode()), text)
+        return _NO_TEXT.sub(_NO_LETTER, left) if in_utf8 else left
+
+    return blank
 
 
 def _csv(place: Place, person: Person, text: str, header: Sequence[str]) -> Line | None:
@@ -130,7 +154,7 @@ def _csv(place: Place, person: Person, text: str, header: Sequence[str]) -> Line
     ids = {c.source_name: c for c in place.ids}
 
     def names_them(name: str, value: str) -> bool:
-        return name in ids and person.is_named(ids[name], value)
+        return name in ids and person.is_named(ids[name], readable(value))
 
     if not any(names_them(name, field[2]) for name, field in zip(header, fields, strict=True)):
         return Line("other", text)
@@ -138,12 +162,13 @@ def _csv(place: Place, person: Person, text: str, header: Sequence[str]) -> Line
         return Line("theirs", "", "".join(LINE_END.findall(text)))
     known = {c.source_name for c in place.contract.columns}
     personal = {c.source_name for c in place.personal}
-    out, ends = text, ""
+    out, ends, is_read, blank = text, "", _is_read(text), _blank(place, "csv")
     for name, (start, end, value) in reversed(list(zip(header, fields, strict=True))):
         # What the contract does not know may be anything.
         if names_them(name, value) or name in personal or name not in known:
-            ends = "".join(LINE_END.findall(out[start:end])) + ends
-            out = out[:start] + out[end:]
+            if is_read:
+                ends = "".join(LINE_END.findall(out[start:end])) + ends
+            out = out[:start] + ("" if is_read else blank(out[start:end])) + out[end:]
     return Line("theirs", out, ends)
 
 
@@ -152,7 +177,8 @@ def _fields(text: str, delimiter: str, quote: str) -> list[tuple[int, int, str]]
     found = []
     at = 0
     d, q = re.escape(delimiter), re.escape(quote)
-    field = re.compile(f"{q}((?:[^{q}]|{q}{q})*){q}|([^{d}{q}][^{d}]*|)")
+    # All of a field at once, never less of it: else what may be less is remembered, for each letter of a long one.
+    field = re.compile(f"{q}((?:[^{q}]++|{q}{q})*+){q}|([^{d}{q}][^{d}]*+|)")
     while True:
         match = field.match(text, at)
         if match is None or (match.end() < len(text) and text[match.end()] != delimiter):
@@ -174,7 +200,9 @@ def _json(place: Place, person: Person, text: str) -> Line | None:
     gone: list[Node] = []
     for image in images:
         found = {name: at_path(image, path) for name, path in paths.items()}
-        ids = [node for c in place.ids for node in found[c.name] if person.is_named(c, node.text)]
+        ids = [
+            n for c in place.ids for n in found[c.name] if n.text is not None and person.is_named(c, readable(n.text))
+        ]
         if not ids:
             continue
         if place.about and image is taken:
@@ -184,7 +212,9 @@ def _json(place: Place, person: Person, text: str) -> Line | None:
         # What the contract does not know may name them as well.
         known = [node for nodes in found.values() for node in nodes]
         gone += [n for n in scalars(image, known) if n.text is not None and person.is_in(n.text)]
-    return Line("theirs", emptied(text, gone)) if gone else Line("other", text)
+    if not gone:
+        return Line("other", text)
+    return Line("theirs", emptied(text, gone, None if _is_read(text) else _blank(place, "jsonl")))
 
 
 def _images(place: Place, document: Node) -> tuple[list[Node], Node | None]:

@@ -14,23 +14,17 @@ from functools import cached_property
 import duckdb
 
 from sluice.contracts import Column, Contract
-from sluice.erasure.spelling import beginnings, plain, spelt, spelt_bytes
+from sluice.erasure.spelling import Finder
 from sluice.lake import LAKE, quoted
 
 # Shorter values (a title, a letter for the gender) stand in too many texts to tell a person by.
 SHORTEST_VALUE = 4
-
-# Stands for what was erased where a text must keep its length.
-BLANK = b"*"
-_INK = re.compile(rb"[^\r\n]")
 
 # A number however it is written, with blanks around it. No longer exponents: no id has one.
 _NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?\s*")
 
 # Holds every whole number of the types there are, and tells 15036.5 from 15036.
 SQL_NUMBER = "DECIMAL(38, 9)"
-
-_WORD = b"0-9A-Za-z_"
 
 
 @dataclass(frozen=True)
@@ -42,46 +36,14 @@ class Person:
     values: tuple[str, ...] = field(default=(), repr=False)
 
     @cached_property
-    def pattern(self) -> re.Pattern[bytes]:
-        """Finds the id or a value, however it is written, as a token: no letter, digit or _ on either side.
-
-        What an escape ends with is none of its letters. A number's digits before or after its point are no token: 12345
-        is not in 12345.67.
-        """
-        texts = sorted({self.id, *self.values}, key=lambda t: (-len(t), t))
-        listed = b"|".join(map(spelt_bytes, texts))
-        # Looked at first, for most bytes begin nothing of theirs.
-        begun = b"".join(re.escape(bytes([byte])) for byte in sorted(set(b"".join(map(beginnings, texts)))))
-        return re.compile(
-            b"(?=["
-            + begun
-            + b"])(?:(?<!["
-            + _WORD
-            + rb"])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4}))(?<![0-9]\.)(?:"
-            + listed
-            + b")(?!["
-            + _WORD
-            + rb"])(?!\.[0-9])"
-        )
+    def tokens(self) -> Finder:
+        """Finds the id and the values."""
+        return Finder((self.id, *self.values))
 
     @cached_property
-    def value_pattern(self) -> re.Pattern[bytes] | None:
-        """Likewise, the values alone; None if there are none."""
-        return Person(self.subject, self.values[0], self.values[1:]).pattern if self.values else None
-
-    @cached_property
-    def sql_pattern(self) -> str:
-        """The same for DuckDB's regular expressions, which cannot look around."""
-        listed = "|".join(map(spelt, (self.id, *self.values)))
-        return rf"(^|[^0-9A-Za-z_]|\\[bfnrt]|\\u[0-9A-Fa-f]{{4}})({listed})($|[^0-9A-Za-z_])"
-
-    @cached_property
-    def plain(self) -> frozenset[str]:
-        """The ways to write the id and the values without an escape.
-
-        `sql_pattern` finds nothing in a text with none of them and no backslash.
-        """
-        return frozenset(way for text in (self.id, *self.values) for way in plain(text))
+    def value_tokens(self) -> Finder | None:
+        """Finds the values alone; None if there are none."""
+        return Finder(self.values) if self.values else None
 
     @cached_property
     def number(self) -> Decimal | None:
@@ -117,25 +79,25 @@ class Person:
 
     def is_in(self, text: str) -> bool:
         """Whether a text holds the id or a value as a token."""
-        return self.pattern.search(text.encode("utf-8", "surrogateescape")) is not None
+        return self.tokens.is_in(text.encode("utf-8", "surrogateescape"))
 
-    def mask(self, data: bytes) -> bytes:
-        """The same bytes with every token of the person blanked, as long as before, and with the same line ends."""
-        return self.pattern.sub(blank, data)
+    def is_in_by_value(self, text: str) -> bool:
+        """Whether a text holds a value as a token."""
+        return self.value_tokens is not None and self.value_tokens.is_in(text.encode("utf-8", "surrogateescape"))
 
     def mask_values(self, data: bytes) -> bytes:
-        """Likewise with every token of the values alone."""
-        return data if self.value_pattern is None else self.value_pattern.sub(blank, data)
-
-
-def blank(match: re.Match[bytes]) -> bytes:
-    """What stands in the place of a match."""
-    return _INK.sub(BLANK, match.group())
+        """The same bytes with every token of the values blanked, as long as before, and with the same line ends."""
+        return data if self.value_tokens is None else self.value_tokens.blanked(data)
 
 
 def is_number(column: Column) -> bool:
     """Whether a column holds numbers, which may be written in several ways."""
-    return column.type.endswith("INT") or column.type in ("INTEGER", "DOUBLE") or column.type.startswith("DECIMAL")
+    return is_numeric(column.type)
+
+
+def is_numeric(kind: str) -> bool:
+    """Whether an SQL type is one of numbers."""
+    return kind.endswith("INT") or kind in ("INTEGER", "DOUBLE", "FLOAT") or kind.startswith("DECIMAL")
 
 
 def _number(text: str) -> Decimal | None:

@@ -73,28 +73,29 @@ def erase_rows(con: duckdb.DuckDBPyConnection, where: Iterable[Place], person: P
             "WHERE l.batch_id = p._batch_id"
         )
     letters = letters_of(con, by_source, person)
-    temp_table(con, "their_letters", "dead_letter_id VARCHAR, checksum VARCHAR, corrected VARCHAR", letters)
+    columns = "dead_letter_id VARCHAR, checksum VARCHAR, corrected VARCHAR, header VARCHAR"
+    temp_table(con, "their_letters", columns, letters)
     con.execute(
         # A correction that was taken is applied again when its row is read again.
         "UPDATE ops.dead_letters AS d SET raw = NULL, message_key = NULL, headers = NULL, "
         "corrected = CASE WHEN d.status = 'replayed' THEN t.corrected END, "
-        "header = CASE WHEN NOT regexp_matches(coalesce(d.header, ''), $pattern) THEN d.header END, "
-        f"reasons = {ERASED_REASONS}, checksum = coalesce(t.checksum, {literal(ERASED)} || coalesce(d.line::VARCHAR, "
-        "'')), status = CASE WHEN d.status = 'open' THEN 'discarded' ELSE d.status END, "
+        f"header = t.header, reasons = {ERASED_REASONS}, "
+        f"checksum = coalesce(t.checksum, {literal(ERASED)} || coalesce(d.line::VARCHAR, '')), "
+        "status = CASE WHEN d.status = 'open' THEN 'discarded' ELSE d.status END, "
         f"decided_why = CASE WHEN d.decided_why = {literal(DUPLICATE_WHY)} THEN d.decided_why "
-        f"ELSE {literal(ERASED_WHY)} END FROM their_letters AS t WHERE d.dead_letter_id = t.dead_letter_id",
-        {"pattern": person.sql_pattern},
+        f"ELSE {literal(ERASED_WHY)} END FROM their_letters AS t WHERE d.dead_letter_id = t.dead_letter_id"
     )
     return Emptied(removed, emptied, len(letters))
 
 
 def letters_of(
     con: duckdb.DuckDBPyConnection, by_source: dict[str, Place], person: Person
-) -> list[tuple[str, str | None, str | None]]:
-    """The dead letters whose text names the person, or may: id, checksum and correction without the person.
+) -> list[tuple[str, str | None, str | None, str | None]]:
+    """The dead letters whose text names the person, or may: id, checksum, correction and header without the person.
 
     The checksum is that of the line as an erasure leaves it, so that it is known when it is read again; None where it
-    leaves none. The correction is None where there is none, or where the person cannot be taken out of it for sure.
+    leaves none. The correction is None where there is none, or where the person cannot be taken out of it for sure;
+    the header, where it names the person.
     """
     condition, given = may_name(by_source.values(), person)
     rows = con.execute(
@@ -111,7 +112,8 @@ def letters_of(
             # Else its landing file was rewritten, and the checksum is that of its line there.
             if known is not None and raw is not None and known == landing.checksum(raw):
                 known = None if raw_encoding == "base64" else _checksum(_left(place, person, file, raw, header))
-            found.append((letter, known, _left(place, person, file, corrected, header)))
+            kept = None if header is None or person.is_in(header) else header
+            found.append((letter, known, _left(place, person, file, corrected, header), kept))
     return found
 
 
@@ -158,15 +160,15 @@ def corrections_of_erased(con: duckdb.DuckDBPyConnection, contract: Contract) ->
 
 def may_name(where: Iterable[Place], person: Person) -> tuple[str, dict[str, object]]:
     """SQL of whether a dead letter is worth taking apart, and its parameters."""
+    every = "concat_ws(chr(10), raw, corrected, header, CAST(reasons AS VARCHAR), decided_why)"
     numeric = [place.contract.name for place in where if place.numeric and person.number is not None]
     texts = "concat_ws(chr(10), raw, corrected)"
     digits = f"(regexp_matches({texts}, $number) OR contains({texts}, '\\u'))"
     return (
-        "(raw_encoding = 'base64' OR regexp_matches(concat_ws(chr(10), raw, corrected, header, "
-        "CAST(reasons AS VARCHAR), decided_why), $pattern) "
+        f"(raw_encoding = 'base64' OR {person.tokens.may_be_in_sql(every)} "
         # A number has many forms, and JSON may write its digits as their codes.
         f"OR (source IN (SELECT unnest($numeric)) AND {digits}))",
-        {"pattern": person.sql_pattern, "numeric": numeric, "number": person.number_pattern},
+        {"numeric": numeric, "number": person.number_pattern},
     )
 
 
@@ -182,18 +184,15 @@ def names_them(
     why: str | None,
 ) -> bool:
     """Whether a dead letter names the person: by its contract where its text can be taken apart by it, else at all."""
-    values = person.value_pattern
     loose = " ".join(filter(None, (header, why, reasons)))
     if raw_encoding == "base64" and raw:
-        loose += " " + base64.b64decode(raw).decode("utf-8", "surrogateescape")
-        raw = None
+        raw = base64.b64decode(raw).decode("utf-8", "surrogateescape")
     if place is None:
-        loose = " ".join(filter(None, (loose, raw, corrected)))
-        return bool(values and values.search(loose.encode("utf-8", "surrogateescape")))
+        return person.is_in_by_value(" ".join(filter(None, (loose, raw, corrected))))
     form = format_of(place.contract, file) or "jsonl"
     names = header_of(place, header) if form == "csv" else None
     for text in filter(None, (raw, corrected)):
         if without(place, person, text, form, names).verdict != "other":
             return True
     # Of a record that was taken apart, what its reasons quote is in it; they name a column of another meaning, then.
-    return person.is_in(loose) and not (raw and not (values and values.search(loose.encode("utf-8", "ignore"))))
+    return person.is_in_by_value(loose) if raw else person.is_in(loose)

@@ -22,7 +22,7 @@ from sluice.contracts import Contract
 from sluice.erasure.landing import parquet_rows, records
 from sluice.erasure.leftovers import GZIP, PARQUET, SQLITE, configuration, files_of, sqlite_columns, tokens
 from sluice.erasure.lines import may_hold
-from sluice.erasure.person import Person, Place
+from sluice.erasure.person import SQL_NUMBER, Person, Place, is_numeric
 from sluice.erasure.rows import may_name, names_them
 from sluice.erasure.topics import hits, topics_of
 from sluice.lake import LAKE, Lake, copies, literal, quoted
@@ -157,8 +157,7 @@ class _Seeker:
             data = self._unpacked(path, data)
         theirs = 0
         if place is None:
-            values = self.person.value_pattern
-            theirs = sum(1 for _ in values.finditer(data)) if values else 0
+            theirs = sum(1 for _ in self.person.value_tokens.spans(data)) if self.person.value_tokens else 0
         else:
             encoding = contract.landing.csv.encoding if form == "csv" else "utf-8"
             text = data.decode(encoding, "surrogateescape")
@@ -166,7 +165,7 @@ class _Seeker:
                 theirs = sum(1 for line, *_ in records(text, place, form, self.person) if line.verdict != "other")
         self.findings.hit(str(path), theirs)
         if not theirs:
-            hits = sum(1 for _ in self.person.pattern.finditer(data))
+            hits = sum(1 for _ in self.person.tokens.spans(data))
             self.findings.hit(f"{contract.name}: landing files, in other columns", hits, other=True)
 
     def log(self, path: Path, head: bytes, *, mention: bool) -> None:
@@ -176,8 +175,7 @@ class _Seeker:
             self.findings.hit(str(path), sum(1 for _ in tokens(self.person, unpacked)), mention=mention)
         elif path.stat().st_size:
             with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                if self.person.pattern.search(data):
-                    self.findings.hit(str(path), sum(1 for _ in tokens(self.person, data[:])), mention=mention)
+                self.findings.hit(str(path), sum(1 for _ in tokens(self.person, data)), mention=mention)
 
     def _unpacked(self, path: Path, data: bytes) -> bytes:
         try:
@@ -227,8 +225,7 @@ class _Seeker:
         hits = sum(1 for _ in tokens(self.person, value))
         if not hits or not catalog:
             return hits, 0
-        values = self.person.value_pattern
-        if values and values.search(value):
+        if self._has_value(value):
             return hits, 0
         name, kind, owner = meaning or (column, "varchar", "")
         if owner == "dead_letters" and any(text.startswith(value) for text in self._other_letters()):
@@ -263,7 +260,7 @@ class _Seeker:
         of theirs, it counts.
         """
         named = [str(p) for p in paths]
-        with duckdb.connect() as con:
+        with self._taught(duckdb.connect()) as con:
             try:
                 theirs = self._columns(con, named, self._label(folder))
             except duckdb.Error:
@@ -276,10 +273,9 @@ class _Seeker:
                         self.findings.hit(f"{name} (cannot be read, so not searched)", 1)
         for path in paths:
             raw = path.read_bytes()
-            hits = sum(1 for _ in self.person.pattern.finditer(raw))
-            values = self.person.value_pattern
+            hits = sum(1 for _ in self.person.tokens.spans(raw))
             if hits:
-                counts = str(path) in theirs or bool(values and values.search(raw))
+                counts = str(path) in theirs or self._has_value(raw)
                 self.findings.hit(f"{path} (bytes)", hits, other=not counts)
 
     def _label(self, folder: Path) -> str:
@@ -305,7 +301,7 @@ class _Seeker:
         counts = ", ".join(f"count(*) FILTER ({self._test(n, kinds[n])})" for n in names)
         grouped = con.execute(
             f"SELECT _searched, {counts} FROM {read} GROUP BY _searched",
-            {"id": self.person.id, "pattern": self.person.sql_pattern},
+            {"id": self.person.id},
         ).fetchall()
         rows = [(path, n, c) for path, *found in grouped for n, c in zip(names, found, strict=True) if c]
         letters: dict[str, int] = {}
@@ -330,20 +326,32 @@ class _Seeker:
         text = f"CAST({quoted(name)} AS VARCHAR)"
         if kind in _WHOLE:
             return f"{text} = $id"  # as a token of a text, -15036 would count
+        if is_numeric(kind):
+            return f"TRY_CAST({text} AS {SQL_NUMBER}) = TRY_CAST($id AS {SQL_NUMBER})"
         # The cheap test first.
-        wanted = " OR ".join(f"contains({text}, {literal(v)})" for v in (*sorted(self.person.plain), "\\"))
-        return f"CASE WHEN {wanted} THEN regexp_matches({text}, $pattern) OR {text} = $id ELSE false END"
+        wanted = self.person.tokens.may_be_in_sql(text)
+        return f"CASE WHEN {wanted} THEN names_person({text}) OR {text} = $id ELSE false END"
 
     def _values_in(self, con: duckdb.DuckDBPyConnection, relation: str, column: str) -> bool:
-        if not self.person.values:
+        values = self.person.value_tokens
+        if values is None:
             return False
-        values = Person(self.person.subject, self.person.values[0], self.person.values[1:])
+        text = f"CAST({quoted(column)} AS VARCHAR)"
         return bool(
             con.execute(
-                f"SELECT 1 FROM {relation} WHERE regexp_matches(CAST({quoted(column)} AS VARCHAR), ?) LIMIT 1",
-                [values.sql_pattern],
+                f"SELECT 1 FROM {relation} WHERE CASE WHEN {values.may_be_in_sql(text)} THEN has_value({text}) "
+                "ELSE false END LIMIT 1"
             ).fetchone()
         )
+
+    def _has_value(self, data: bytes) -> bool:
+        return self.person.value_tokens is not None and self.person.value_tokens.is_in(data)
+
+    def _taught(self, con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+        """A connection that knows `names_person` and `has_value`: no expression of SQL finds a token."""
+        con.create_function("names_person", self.person.is_in, ["VARCHAR"], "BOOLEAN")
+        con.create_function("has_value", self.person.is_in_by_value, ["VARCHAR"], "BOOLEAN")
+        return con
 
     def _letters(self, con: duckdb.DuckDBPyConnection, path: str) -> int:
         """Dead letters in a file that name the person; their texts are taken apart by their contracts."""
@@ -358,6 +366,7 @@ class _Seeker:
     def bucket(self) -> None:
         """Data files in a bucket: what their columns hold, not their bytes."""
         with self.lake.reading() as con:
+            self._taught(con)
             pattern = literal(self.lake.settings.lake_data_path + "**/*.parquet")
             names = [row[0] for row in con.execute(f"SELECT file FROM glob({pattern})").fetchall()]
             self.findings.files += len(names)
@@ -367,6 +376,7 @@ class _Seeker:
     def tables(self) -> None:
         """Every table and view of the lake as it is now, where the columns that name people are numbers as well."""
         with self.lake.reading() as con:
+            self._taught(con)
             shape = con.execute(
                 "SELECT schema_name, table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = ? "
                 "AND (data_type LIKE '%VARCHAR%' OR list_contains(?, column_name)) ORDER BY ALL",
@@ -378,7 +388,7 @@ class _Seeker:
                 row = con.execute(
                     f"SELECT {', '.join(f'count(*) FILTER ({self._test(n, k)})' for n, k in kinds.items())} "
                     f"FROM {quoted(schema)}.{quoted(table)}",
-                    {"id": self.person.id, "pattern": self.person.sql_pattern},
+                    {"id": self.person.id},
                 ).fetchone()
                 assert row is not None, "an aggregate has a row"
                 for name, count in zip(names, row, strict=True):

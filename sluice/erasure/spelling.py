@@ -1,75 +1,258 @@
-"""Every way a text may be written in CSV, JSON, logs and databases, as a regular expression. Pure.
+"""Texts however they are written in CSV, JSON, logs and databases, found in bytes. Pure.
 
-Whose text it is, and where a word of it ends, belongs to `person`.
+Whose texts they are belongs to `person`.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from mmap import mmap
 
-# Of a text within a text within a log each escape is escaped again: any number of backslashes.
-_ESCAPE = r"\\+"
-_RETURN, _FEED = rf"(?:\r|{_ESCAPE}r|{_ESCAPE}u000[dD])", rf"(?:\n|{_ESCAPE}n|{_ESCAPE}u000[aA])"
-_LINE_END = f"{_RETURN}?{_FEED}|{_RETURN}"
-_SHORT = {"\b": "b", "\f": "f", "\t": "t"}
+from sluice.lake import literal
+
+# Stands for what was erased where a text must keep its length.
+BLANK = b"*"
+_INK = re.compile(rb"[^\r\n]")
+
+Bytes = bytes | mmap
+
+# Of a text within a text within a log each escape is escaped again: any number of backslashes. All of a run at once,
+# never less of it: else one of 40,000 took five seconds.
+_RUN = rb"(?:\\(?:u005[cC])?)++"
+_QUOTE, _APOSTROPHE = (
+    rb"(?:(?:%s)?+%s|%su002%s)" % (_RUN, sign, _RUN, code) for sign, code in ((b'"', b"2"), (b"'", b"7"))
+)
+# What means something else than its bytes say. A lone quote is left out, being itself.
+_WRITTEN = (
+    rb'(?P<quotes>"(?:%(q)s)++|(?!")(?:%(q)s)++)|'
+    rb"(?P<apostrophes>'(?:%(a)s)++|(?!')(?:%(a)s)++)|"
+    rb"(?P<end>\r\n?|%(run)s(?:r%(run)sn|u000[dD]%(run)su000[aA]))|"
+    rb"%(run)s(?:u(?P<high>[dD][89abAB][0-9A-Fa-f]{2})%(run)su(?P<low>[dD][c-fC-F][0-9A-Fa-f]{2})|"
+    rb"u(?P<code>[0-9A-Fa-f]{4})|(?P<short>[bfnrt])|(?P<bare>(?=[0-9A-Za-z_]))|)"
+) % {b"run": _RUN, b"q": _QUOTE, b"a": _APOSTROPHE}
+_MEANT = re.compile(_WRITTEN)
+# Likewise where a source has not kept to UTF-8: a byte that is none of it stands for itself in Latin-1.
+_MEANT_OR_LATIN = re.compile(
+    rb"(?P<utf8>(?:[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3})++)|(?P<latin>[\x80-\xff])|"
+    + _WRITTEN
+)
+_SHORT = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\n", b"t": b"\t"}
+
+_WORD = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
+_LETTERS = frozenset(bytes([byte]) for byte in _WORD)
+_DIGITS = frozenset(b"0123456789")
+_POINT = ord(".")
+
+# Stretches of a text that stand in it as they are unless a character is written by its code, of ASCII and of any.
+_STRETCH = re.compile(r"[ !#-&(-.0-\[\]-~]+")
+_ANY_STRETCH = re.compile(r"[^\x00-\x1f\"'/\\]+")
+# A shorter one is in too many texts to be looked for first.
+_LEAST_STRETCH = 3
 
 
-def spelt(text: str) -> str:
-    """A regular expression, for Python's and DuckDB's, that matches a text however it is written.
+@dataclass(frozen=True)
+class Finder:
+    """Finds texts as tokens: no letter, digit or _ on either side, whatever a character there is written as.
 
-    As it is; as JSON escapes it, any character by its code or by its short form (RFC 8259, section 7); as CSV doubles
-    quotes (RFC 4180); its line ends as any.
+    A text is found as it is; as JSON escapes it, any character by its code or its short form (RFC 8259, section 7); as
+    CSV and SQL double quotes (RFC 4180); with any line ends; in UTF-8, and in Latin-1 where bytes are no UTF-8; and as
+    a text within a text is written in all these ways at once. A number's digits before or after its point are no token:
+    12345 is not in 12345.67.
     """
-    return "".join(f"(?:{'|'.join(_ways(c))})" for c in _characters(text))
+
+    texts: tuple[str, ...]
+
+    @cached_property
+    def _wanted(self) -> list[bytes]:
+        return sorted({_Read(text.encode("utf-8", "surrogateescape"), _MEANT).text for text in self.texts})
+
+    @cached_property
+    def _stretches(self) -> tuple[frozenset[str], bool]:
+        """Of each text what stands there as it is but for codes, looked for first; and whether only ASCII's matter."""
+        found = [max(_STRETCH.findall(text), key=len, default="") for text in self.texts]
+        if all(
+            len(stretch) >= _LEAST_STRETCH or stretch == text for stretch, text in zip(found, self.texts, strict=True)
+        ):
+            return frozenset(found), True
+        return frozenset(max(_ANY_STRETCH.findall(text), key=len, default="") for text in self.texts), False
+
+    @cached_property
+    def _first(self) -> tuple[list[bytes], re.Pattern[bytes]]:
+        stretches, ascii_only = self._stretches
+        ways = {s.encode("utf-8", "surrogateescape") for s in stretches}
+        ways |= {s.encode("latin-1") for s in stretches if all(c <= "\u00ff" for c in s)}
+        return sorted(ways, key=len), re.compile(rb"\\u00[2-7]" if ascii_only else rb"\\u")
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[bytes]:
+        return _MEANT_OR_LATIN if any("\u0080" <= c <= "\u00ff" for text in self.texts for c in text) else _MEANT
+
+    def may_be_in_sql(self, expression: str) -> str:
+        """SQL of whether it is worth looking into a text: cheap, and true wherever one of the texts is."""
+        stretches, ascii_only = self._stretches
+        codes = f" AND regexp_matches({expression}, '\\\\u00[2-7]')" if ascii_only else ""
+        found = [f"contains({expression}, {literal(stretch)})" for stretch in sorted(stretches)]
+        return " OR ".join([*found, f"(contains({expression}, '\\u'){codes})"])
+
+    def spans(self, data: Bytes) -> Iterator[tuple[int, int]]:
+        """Where tokens begin and end in the bytes, in order and apart. Quotes at either end of a text are left out."""
+        for start, end in self._parts(data):
+            read = _Read(data[start:end], self._pattern)
+            found = (_without_quotes(read.text, *place) for text in self._wanted for place in _tokens(read.text, text))
+            for first, last in _apart((read.place(b)[0], read.place(e - 1)[1]) for b, e in found):
+                yield start + first, start + last
+
+    def _parts(self, data: Bytes) -> Iterator[tuple[int, int]]:
+        """Where in the bytes it is worth looking: lines, and as many around them as a text may run over."""
+        stretches, codes = self._first
+        over = max(text.count(b"\n") for text in self._wanted)
+        lines: set[tuple[int, int]] = set()
+        for stretch in stretches:
+            at = data.find(stretch)
+            while at >= 0:
+                lines.add(_lines(data, at, over))
+                # On a line with one nothing more is to be learned.
+                end = data.find(b"\n", at + len(stretch))
+                at = data.find(stretch, end) if end >= 0 else -1
+        looked = 0
+        for match in codes.finditer(data):
+            if match.start() >= looked:
+                lines.add(_lines(data, match.start(), over))
+                looked = data.find(b"\n", match.start()) + 1 or len(data)
+        yield from _apart(lines)
+
+    def is_in(self, data: Bytes) -> bool:
+        """Whether a token is in the bytes."""
+        return next(self.spans(data), None) is not None
+
+    def blanked(self, data: bytes) -> bytes:
+        """The same bytes with every token blanked, as long as before, and with the same line ends."""
+        return blanked(data, self.spans(data))
 
 
-def spelt_bytes(text: str) -> bytes:
-    """Likewise for the bytes of a file: in UTF-8, or in Latin-1 where a source has not kept to it."""
-    found = []
-    for character in _characters(text):
-        ways = [way.encode("utf-8", "surrogateescape") for way in _ways(character)]
-        if "\u00c0" <= character <= "\u00ff":
-            # In UTF-8 such a byte begins a character, and is followed by the rest of it.
-            ways.append(re.escape(character.encode("latin-1")) + rb"(?![\x80-\xbf])")
-        found.append(b"(?:" + b"|".join(ways) + b")")
-    return b"".join(found)
+def blanked(data: bytes, spans: Iterator[tuple[int, int]]) -> bytes:
+    """The same bytes with these parts blanked."""
+    out, at = [], 0
+    for start, end in spans:
+        out += [data[at:start], _INK.sub(BLANK, data[start:end])]
+        at = end
+    return b"".join([*out, data[at:]]) if out else data
 
 
-def beginnings(text: str) -> bytes:
-    """Every byte a match of `spelt_bytes` may begin with."""
-    first = next(iter(_characters(text)))
-    if first == "\n":
-        return b"\r\n\\"
-    latin = first.encode("latin-1") if "\u00c0" <= first <= "\u00ff" else b""
-    return first.encode("utf-8", "surrogateescape")[:1] + latin + b"\\"
+class _Read:
+    """Bytes as they are meant: each character as its UTF-8, each run of quotes as one, each line end as LF.
+
+    Backslashes are gone, but for one where a letter, digit or _ follows that is no escape. Two ways to write a text are
+    the same then. It is never written back, so that other texts are the same, too, is of no account: they differ in
+    nothing but backslashes and quotes.
+    """
+
+    def __init__(self, data: bytes, pattern: re.Pattern[bytes]) -> None:
+        # Pieces: where each begins in the text, and in the data; and the end there of those that mean something else.
+        self._begins: list[int] = []
+        self._places: list[tuple[int, int | None]] = []
+        made: list[bytes] = []
+        size = at = 0
+        for match in pattern.finditer(data):
+            if match.lastgroup == "utf8":
+                continue
+            start, end = match.span()
+            for part, place in ((data[at:start], (at, None)), (_meaning(match), (start, end))):
+                if part:
+                    self._begins.append(size)
+                    self._places.append(place)
+                    made.append(part)
+                    size += len(part)
+            at = end
+        self._begins.append(size)
+        self._places.append((at, None))
+        self.text = b"".join([*made, data[at:]])
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Where the character, of which this is a byte of the text, begins and ends in the data."""
+        piece = bisect_right(self._begins, index) - 1
+        begin, end = self._places[piece]
+        if end is not None:
+            return begin, end
+        begin += index - self._begins[piece]
+        return begin, begin + 1
 
 
-def plain(text: str) -> set[str]:
-    """The ways to write a text that have no backslash it does not have: what is looked for first, for it is cheap."""
-    ends = [re.sub(r"\r\n|\n|\r", lambda _, end=end: end, text) for end in ("\n", "\r\n", "\r")]  # type: ignore[misc]
-    return {way for given in ends for way in (given, given.replace('"', '""'), given.replace("'", "''"))}
+def _meaning(match: re.Match[bytes]) -> bytes:
+    kind = match.lastgroup
+    if kind == "quotes":
+        return b'"'
+    if kind == "apostrophes":
+        return b"'"
+    if kind == "end":
+        return b"\n"
+    if kind == "short":
+        return _SHORT[match["short"]]
+    if kind == "bare":
+        return b"\\"
+    if kind == "latin":
+        return match["latin"].decode("latin-1").encode()
+    if kind == "code":
+        coded = chr(int(match["code"], 16)).encode("utf-8", "surrogatepass").replace(b"\r", b"\n")
+        if b"u" in match.group()[:-5] and coded in _LETTERS:
+            # There is a backslash before it, which is coded, too.
+            return _SHORT.get(coded, b"\\" + coded)
+        return coded
+    if kind == "low":
+        return bytes.fromhex((match["high"] + match["low"]).decode()).decode("utf-16-be").encode()
+    return b""
 
 
-def _characters(text: str) -> list[str]:
-    """The characters of a text, a line end as one."""
-    return list(re.sub(r"\r\n|\r", "\n", text))
+def _lines(data: Bytes, at: int, over: int) -> tuple[int, int]:
+    """Where the line begins and ends in which `at` is, with so many before and after it."""
+    start = end = at
+    for _ in range(over + 1):
+        start = max(data.rfind(b"\n", 0, start), 0)
+        end = data.find(b"\n", end) + 1 or len(data)
+    return start, end
 
 
-def _ways(character: str) -> list[str]:
-    if character == "\n":
-        return [_LINE_END]
-    codes = character.encode("utf-16-be", "surrogatepass").hex()
-    code = "".join(
-        _ESCAPE + "u" + "".join(f"[{d}{d.upper()}]" if d.isalpha() else d for d in codes[at : at + 4])
-        for at in range(0, len(codes), 4)
-    )
-    ways = [re.escape(character), code]
-    if character in "\"'":
-        ways.append(re.escape(character * 2))
-    if character in '"/':
-        ways.append(_ESCAPE + re.escape(character))
-    elif character == "\\":
-        ways.append(_ESCAPE)
-    elif character in _SHORT:
-        ways.append(_ESCAPE + _SHORT[character])
-    return ways
+def _apart(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Spans in order, those that overlap as one."""
+    begun = ended = -1
+    for start, end in sorted(spans):
+        if start >= ended > -1:
+            yield begun, ended
+        if start >= ended:
+            begun = start
+        ended = max(ended, end)
+    if ended > -1:
+        yield begun, ended
+
+
+def _without_quotes(text: bytes, start: int, end: int) -> tuple[int, int]:
+    """A part of a text without the quotes at its ends, if anything is left of it: they may be those around a field."""
+    inner = text[start:end].strip(b"\"'")
+    if not inner:
+        return start, end
+    start = text.index(inner, start)
+    return start, start + len(inner)
+
+
+def _tokens(text: bytes, wanted: bytes) -> Iterator[tuple[int, int]]:
+    """Where one text stands in another as a token."""
+    at = text.find(wanted)
+    while at >= 0:
+        end = at + len(wanted)
+        before, after = text[max(at - 2, 0) : at], text[end : end + 2]
+        part_of_a_word = not _WORD.isdisjoint(before[-1:] + after[:1])
+        of_a_number = (len(before) == 2 and before[1] == _POINT and before[0] in _DIGITS) or (
+            len(after) == 2 and after[0] == _POINT and after[1] in _DIGITS
+        )
+        if not part_of_a_word and not of_a_number:
+            yield at, end
+        at = text.find(wanted, at + 1)
+
+
+def readable(text: str) -> str:
+    """A text with what decoding left of bytes that are no UTF-8 (`surrogateescape`) as Latin-1 has it."""
+    return re.sub("[\udc80-\udcff]", lambda byte: chr(ord(byte.group()) - 0xDC00), text)

@@ -7,7 +7,6 @@ by their retention or compaction, and its owner's tools remove them earlier.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,8 @@ import pyarrow as pa
 
 from sluice.contracts import Contract
 from sluice.erasure.lines import without
-from sluice.erasure.person import Person, Place, blank
+from sluice.erasure.person import Person, Place
+from sluice.erasure.spelling import Finder
 from sluice.eventlog.embedded import EmbeddedLog
 from sluice.eventlog.protocol import RECORDS
 from sluice.records.messages import ERASED_HEADER
@@ -66,7 +66,7 @@ def hits(settings: Settings, known: TopicsOf, person: Person) -> Iterator[tuple[
                 for row in _rows(table):
                     if _message(row, known, topic, person) is not None:
                         found += 1
-                    elif topic in known.others and any(person.pattern.search(part) for part in _parts(row)):
+                    elif topic in known.others and any(person.tokens.is_in(part) for part in _parts(row)):
                         other += 1
         yield topic, read, found, other
 
@@ -111,16 +111,16 @@ def _message(row: _Message, known: TopicsOf, topic: str, person: Person) -> _Mes
         left = line.text.encode("utf-8", "surrogateescape")
         if not left.strip():
             return None, None, [{"name": ERASED_HEADER, "value": b"1"}]
-        made = (_blanked(key, person.pattern), left, _headers(headers, person.pattern))
+        made = (_blanked(key, person.tokens), left, _headers(headers, person.tokens))
     elif place is not None:
         # What was taken apart is about somebody else, a key or a header may still name them; what is no text may be
         # about anybody.
-        inner = person.value_pattern if line is not None else person.pattern
-        made = (_blanked(key, person.pattern), _blanked(value, inner), _headers(headers, person.pattern))
+        inner = person.value_tokens if line is not None else person.tokens
+        made = (_blanked(key, person.tokens), _blanked(value, inner), _headers(headers, person.tokens))
     else:
         # Of a source that names no such people an equal id is something else there, a value of theirs is not.
-        pattern = person.value_pattern if topic in known.others else person.pattern
-        made = (_blanked(key, pattern), _blanked(value, pattern), _headers(headers, pattern))
+        finder = person.value_tokens if topic in known.others else person.tokens
+        made = (_blanked(key, finder), _blanked(value, finder), _headers(headers, finder))
     return made if made != row else None
 
 
@@ -131,9 +131,9 @@ def _text(value: bytes) -> str | None:
         return None
 
 
-def _headers(headers: Headers, pattern: re.Pattern[bytes] | None) -> Headers:
-    return [{**h, "value": _blanked(h["value"], pattern)} for h in headers] if headers else headers
+def _headers(headers: Headers, finder: Finder | None) -> Headers:
+    return [{**h, "value": _blanked(h["value"], finder)} for h in headers] if headers else headers
 
 
-def _blanked(data: bytes | None, pattern: re.Pattern[bytes] | None) -> bytes | None:
-    return data if data is None or pattern is None else pattern.sub(blank, data)
+def _blanked(data: bytes | None, finder: Finder | None) -> bytes | None:
+    return data if data is None or finder is None else finder.blanked(data)

@@ -39,7 +39,7 @@ def insert_parquet(
     shapes: dict[tuple[tuple[str, ...], tuple[str, ...]], list[SourceFile]] = {}
     for file in files:
         try:
-            shapes.setdefault(_names(con, no_glob(str(file.inspected.readable))), []).append(file)
+            shapes.setdefault(names_of(con, no_glob(str(file.inspected.readable))), []).append(file)
         except duckdb.Error as error:
             faults.append(_broken_parquet(file, error))
     for (names, given), group in shapes.items():
@@ -63,7 +63,7 @@ def insert_parquet(
     return faults
 
 
-def _names(con: duckdb.DuckDBPyConnection, path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def names_of(con: duckdb.DuckDBPyConnection, path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of a file's columns as DuckDB has them, and as the file has."""
     described = con.execute(
         "SELECT column_name FROM (DESCRIBE SELECT * FROM read_parquet(?, hive_partitioning = false))", [path]

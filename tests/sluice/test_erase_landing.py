@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sluice.contracts import Contract
@@ -166,6 +168,20 @@ def test_a_number_is_the_person_however_it_is_written(bench: Bench, make_contrac
     assert bench.sql(
         "SELECT count(*) FROM ops.dead_letters WHERE raw IS NOT NULL AND partition_key = '2026-01-02'"
     ) == [(3,)]
+
+
+def test_parquet_whose_columns_cannot_be_told_apart_is_named(bench: Bench, make_contract: Made) -> None:
+    contract = make_contract(INTEGER_ID, formats=["parquet"])
+    file = bench.landing / "things/date=2026-01-01/a.parquet"
+    file.parent.mkdir(parents=True)
+    columns = {"n": [1, 2], "ID": [3, 4], "id": [15036, 7], "name": ["Ann", "Bob"]}
+    pq.write_table(pa.Table.from_arrays([pa.array(v) for v in columns.values()], names=list(columns)), file)
+    bench.ingest(contract)
+    before = file.read_bytes()
+    bench.close()
+    assert find(bench.lake, [contract], "customer", "15036").found == {str(file): 1}
+    assert erase(bench.lake, [contract], "customer", "15036", rebuild=lambda: None).findings.found == {str(file): 1}
+    assert file.read_bytes() == before
 
 
 def test_a_number_in_json_and_parquet(bench: Bench, make_contract: Made) -> None:

@@ -21,7 +21,7 @@ from sluice.contracts import Contract
 from sluice.dead_letters import Choice, letters
 from sluice.erasure.person import Person
 from sluice.erasure.run import erase, find
-from sluice.erasure.spelling import plain, spelt, spelt_bytes
+from sluice.erasure.spelling import Finder
 from sluice.records import lines
 from sluice.replay import replay
 from tests.conftest import Bench
@@ -53,6 +53,9 @@ WRITERS: list[Callable[[str], str]] = [
     lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
     lambda text: "".join(f"\\u{unit.hex().upper()}" for unit in _utf_16(text)),
     lambda text: text.replace('"', '""'),
+    lambda text: text.replace('"', '""').replace('"', '""'),
+    lambda text: json.dumps(text.replace('"', '""'))[1:-1],
+    lambda text: text.replace("'", "''"),
     lambda text: text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n"),
     twice,
 ]
@@ -75,35 +78,44 @@ TEXT = st.text(
 @example(text="Elm Road 5\r\nAustin")
 @example(text="Müller 🎉")
 def test_a_text_is_found_however_it_is_written(text: str, memory: duckdb.DuckDBPyConnection) -> None:
+    finder = Finder((text,))
     ways = [write(text) for write in WRITERS]
-    assert all(re.fullmatch(spelt_bytes(text), way.encode()) for way in ways)
-    row = memory.execute("SELECT bool_and(regexp_full_match(w, ?)) FROM unnest(?) AS t (w)", [spelt(text), ways])
-    assert row.fetchall() == [(True,)]
+    for way in ways:
+        left = finder.blanked(f"< {way} >".encode())
+        # Of quotes and backslashes at its ends it cannot be told whether they are its own.
+        sign = rb"(?:[\"'\\]|\\u00(?:22|27|5C))*"
+        assert re.fullmatch(rb"< %s[*\r\n]+%s >" % (sign, sign), left), way
+        assert len(left) == len(f"< {way} >".encode())
+        assert not finder.is_in(f"{way}x{way}".encode()) or not (text[0] + text[-1]).isalnum()
     # What is looked for first finds all of it.
-    assert all(way in plain(text) or "\\" in way for way in ways)
-    person = Person("customer", text)
-    assert person.mask(f" {text} ".encode()) == re.sub(rb"[^\r\n]", b"*", text.encode()).join([b" ", b" "])
-    other = "x" + text
-    assert not re.fullmatch(spelt_bytes(text), other.encode())
-
-
-@pytest.mark.parametrize("before", ["\\n", "\\t", "\\u00e9", "\\\\n", " ", "x.", '"'])
-def test_a_token_may_follow_an_escape(before: str, memory: duckdb.DuckDBPyConnection) -> None:
-    person = Person("customer", "15036")
-    assert person.is_in(f"for{before}15036")
-    row = memory.execute("SELECT regexp_matches(?, ?)", [f"for{before}15036", person.sql_pattern])
+    row = memory.execute(f"SELECT bool_and({finder.may_be_in_sql('w')}) FROM unnest(?) AS t (w)", [ways])
     assert row.fetchall() == [(True,)]
 
 
-@pytest.mark.parametrize("before", ["n", "\\x", "1.", "\\uzz", "_"])
+@pytest.mark.parametrize("before", ["\\n", "\\t", "\\u00e9", "\\\\n", " ", "x.", '"', "\\"])
+def test_a_token_may_follow_an_escape(before: str) -> None:
+    assert Person("customer", "15036").is_in(f"for{before}15036")
+
+
+@pytest.mark.parametrize("before", ["n", "\\x", "1.", "\\uzz", "_", "\\u0031", "\\u0041", "\\u005f"])
 def test_what_is_no_escape_is_part_of_the_word(before: str) -> None:
     assert not Person("customer", "15036").is_in(f"for{before}15036")
 
 
 def test_bytes_of_latin_1_are_found_and_no_part_of_another_character() -> None:
-    pattern = Person("customer", "café").pattern
-    assert pattern.search("for café,".encode("latin-1"))
-    assert not pattern.search("caf際".encode()), "its first byte is that of é"
+    found = Finder(("café", "Calle 3º"))
+    assert found.blanked("«café» café’s café° Calle 3º".encode("cp1252")) == b"\xab****\xbb ****\x92s ****\xb0 ********"
+    assert not found.is_in("caf際".encode()), "its first byte is that of é"
+    assert not found.is_in("cafÃ© Calle 3Âº".encode()), "its last bytes are those of é and º"
+
+
+def test_nothing_in_a_text_makes_the_search_long() -> None:
+    """Each took hours when a run of signs was tried from each of its signs."""
+    found = Finder(("15036", 'Ann "A" Lee', "x" * 200_000))
+    for sign in ("\\", '"', "'", '\\"', "\\\\'", "\r", "\\r", "\\u005c", "\\u0022", "é", "15036"):
+        assert not found.is_in(("Ann " + sign * 300_000 + "x").encode())
+    long = "x" * 200_000
+    assert list(found.spans(f"{long} {long}x".encode())) == [(0, 200_000)]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +161,68 @@ def test_an_id_with_escapes_is_erased(
     assert bench.sql("SELECT id, customer FROM bronze.things ORDER BY id") == [(1, "a"), (7, None)]
     kept = "SELECT raw, corrected, status FROM ops.dead_letters WHERE status <> 'superseded'"
     assert bench.sql(kept) == [(None, None, "discarded")]
+
+
+def test_lines_that_are_no_text_are_taken_apart_all_the_same(bench: Bench, make_contract: Made) -> None:
+    people = make_contract(PEOPLE, name="people")
+    counts = make_contract(COUNTS | {"note": {}}, name="counts")
+    about = bench.put(
+        "people/date=2026-01-01/a.csv",
+        b"id,name\n15036,Ann\n15036,Ren\xe9e Ann\n015036,Ren\xe9e Ann\n7,Ren\xe9e 15036\n",
+    )
+    of = bench.put(
+        "counts/date=2026-01-01/a.csv",
+        b"id,customer,mail,note\n3,15036,ren\xe9e@private.example,v\n4,7,jos\xe9@x.example,15036\n",
+    )
+    bench.ingest(people)
+    bench.ingest(counts)
+    bench.close()
+    done = erase(bench.lake, [people, counts], "customer", "15036", rebuild=lambda: None)
+    assert done.findings.found == {}
+    assert about.read_bytes() == b"id,name\n\n\n\n7,Ren\xe9e 15036\n"
+    assert (
+        of.read_bytes() == b"id,customer,mail,note\n3,*****,***\xff*****************,v\n4,7,jos\xe9@x.example,15036\n"
+    )
+    bench.close()
+    kept = "SELECT source, line, status, raw IS NULL FROM ops.dead_letters ORDER BY source, line"
+    assert bench.sql(kept) == [
+        ("counts", 2, "discarded", True),
+        ("counts", 3, "open", False),
+        ("people", 3, "discarded", True),
+        ("people", 4, "discarded", True),
+        ("people", 5, "open", False),
+    ]
+    bench.close()
+    bench.ingest(counts, again=True)
+    assert bench.ledger("counts") == {"2026-01-01": (2, 0, 2, 0)}
+
+
+def test_a_person_of_many_words_is_erased(bench: Bench, make_contract: Made) -> None:
+    people = make_contract(PEOPLE, name="people")
+    life = "She said: é. " * 20_000
+    file = bench.put("people/date=2026-01-01/a.csv", f'id,name\n15036,"{life}"\n2,Bob\n')
+    log = bench.settings.home / "a.log"
+    log.write_text(f"seen: {json.dumps(life)}\n")
+    bench.ingest(people)
+    bench.close()
+    assert erase(bench.lake, [people], "customer", "15036", rebuild=lambda: None).findings.found == {}
+    assert file.read_text() == "id,name\n\n2,Bob\n"
+    assert "She" not in log.read_text()
+    bench.close()
+    assert bench.sql("SELECT id FROM bronze.people") == [(2,)]
+
+
+def test_quotes_within_quotes_are_found_and_other_numbers_are_not(bench: Bench, make_contract: Made) -> None:
+    people = make_contract(PEOPLE, name="people")
+    bench.put("people/date=2026-01-01/a.csv", 'id,name\n5036,"Ann ""The Cat"" Lee"\n2,Bob\n')
+    bench.ingest(people)
+    log = bench.settings.home / "a.log"
+    log.write_text('{"line": "9,\\"Ann \\"\\"The Cat\\"\\" Lee\\",x"}\n1,"2,""Ann """"The Cat"""" Lee"",x"\n')
+    other = bench.put("sent.json", '{"customer":"\\u00315036","line":"\\u00415036"}\n')
+    bench.close()
+    assert erase(bench.lake, [people], "customer", "5036", rebuild=lambda: None).findings.found == {}
+    assert not re.search("Ann|Cat|Lee", log.read_text())
+    assert other.read_text() == '{"customer":"\\u00315036","line":"\\u00415036"}\n'
 
 
 def test_a_value_with_quotes_is_erased_where_nobody_is_named(bench: Bench, make_contract: Made) -> None:
@@ -274,21 +348,24 @@ def test_a_record_without_end_stays_one(bench: Bench, make_contract: Made, monke
     bench.ingest(contract)
     bench.close()
     assert erase(bench.lake, [contract], "customer", "15036", rebuild=lambda: None).findings.found == {}
-    assert file.read_text() == 'id,customer,mail\n1,,\n2,*****,"a\nb\nc\nd"\n3,7,\n'
+    assert file.read_text() == 'id,customer,mail\n1,,\n2,*****,"*\n*\n*\n*"\n3,7,\n'
     bench.close()
     bench.ingest(contract, again=True)
     assert bench.ledger("things") == {"2026-01-01": (3, 2, 1, 0)}
 
 
-def test_a_line_of_another_encoding_is_blanked(bench: Bench, make_contract: Made) -> None:
+def test_a_line_of_another_encoding_is_blanked_and_stays_none(bench: Bench, make_contract: Made) -> None:
     contract = make_contract(COUNTS)
-    text = "id,customer,mail\n7,Müller,\n".encode() + "8,Müller,\n9,Möller,\n".encode("latin-1")
+    text = "id,customer,mail\n7,Müller,\n".encode() + "8,Müller,renée@x\n9,Möller,\n".encode("latin-1")
     file = bench.put(CSV, text)
     bench.ingest(contract)
     bench.close()
     done = erase(bench.lake, [contract], "customer", "Müller", rebuild=lambda: None)
     assert (done.rows.letters_emptied, done.findings.found) == (1, {})
-    assert file.read_bytes() == b"id,customer,mail\n7,,\n8,******,\n9,M\xf6ller,\n"
+    # A byte that is no text says so, and nothing of the letter it was.
+    assert file.read_bytes() == b"id,customer,mail\n7,,\n8,*\xff****,***\xff***\n9,M\xf6ller,\n"
     bench.close()
-    rows = "SELECT line, status FROM ops.dead_letters ORDER BY line"
+    bench.ingest(contract, again=True)
+    assert bench.ledger("things") == {"2026-01-01": (3, 1, 2, 0)}
+    rows = "SELECT line, status FROM ops.dead_letters WHERE status <> 'superseded' ORDER BY line"
     assert bench.sql(rows) == [(3, "discarded"), (4, "open")]
