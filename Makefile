@@ -90,6 +90,10 @@ test: $(VENV)/dev ## run the tests, but for those of test-slow
 test-slow: $(VENV)/dev ## run the tests that take long: backfills, captures, a whole year, random facts
 	$(BIN)/python -m pytest $(WORKERS) -m slow
 
+.PHONY: test-all
+test-all: $(VENV)/dev ## run both at once, as .ci/run does: what they share is made once, and no worker waits for the last file twice
+	$(BIN)/python -m pytest $(WORKERS)
+
 .PHONY: test-deep
 test-deep: $(VENV)/dev ## SCD_EXAMPLES random histories (1000), the real year in YEAR_PIECES pieces (20), anew each time; latency
 	SCD_EXAMPLES=$(or $(SCD_EXAMPLES),1000) YEAR_PIECES=$(or $(YEAR_PIECES),20) $(BIN)/python -m pytest \
