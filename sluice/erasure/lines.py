@@ -16,7 +16,7 @@ from typing import Literal
 
 from sluice.erasure.json_text import Node, at_path, emptied, parse, scalars, steps
 from sluice.erasure.person import Person, Place
-from sluice.erasure.spelling import BLANK, Finder, readable
+from sluice.erasure.spelling import BLANK, Finder, bytes_of, readable
 from sluice.preflight import KEPT_BYTES
 from sluice.records import lines
 from sluice.records.json_lines import json_path
@@ -80,7 +80,7 @@ def _is_read(text: str) -> bool:
 
     One that is not becomes none that is, which would be a new row: what is taken out of it leaves as much behind.
     """
-    size = len(text.encode("utf-8", "surrogateescape"))
+    size = len(bytes_of(text))
     return not _NO_TEXT.search(text) and size <= KEPT_BYTES and len(LINE_END.findall(text)) < lines.MOST_JOINED
 
 
@@ -125,7 +125,7 @@ def header_of(place: Place, line: str | None) -> list[str] | None:
 
 def _masked(finder: Finder, text: str, blank: Callable[[str], str]) -> str:
     """A text with what is found in it blanked."""
-    data, out, at = text.encode("utf-8", "surrogateescape"), "", 0
+    data, out, at = bytes_of(text), "", 0
     for start, end in finder.spans(data):
         before, found = (data[a:b].decode("utf-8", "surrogateescape") for a, b in ((at, start), (start, end)))
         out += before + blank(found)
@@ -134,8 +134,8 @@ def _masked(finder: Finder, text: str, blank: Callable[[str], str]) -> str:
 
 
 def _blank(place: Place, form: str) -> Callable[[str], str]:
-    """What makes of a text as many bytes, with its line ends and the quotes they stand in; no text remains none."""
-    quote = re.escape(place.contract.landing.csv.quote) if form == "csv" else '"'
+    """What makes of a text as many bytes, with its line ends and, of CSV, its quotes; no text remains none."""
+    quote = re.escape(place.contract.landing.csv.quote) if form == "csv" else ""
     ink = re.compile(f"[^\r\n{quote}\udc80-\udcff]+")
     in_utf8 = form != "csv" or place.contract.landing.csv.encoding == "utf-8"
 
@@ -214,7 +214,12 @@ def _json(place: Place, person: Person, text: str) -> Line | None:
         gone += [n for n in scalars(image, known) if n.text is not None and person.is_in(n.text)]
     if not gone:
         return Line("other", text)
-    return Line("theirs", emptied(text, gone, None if _is_read(text) else _blank(place, "jsonl")))
+    blank = _blank(place, "jsonl")
+
+    def as_long(value: str) -> str:
+        return '"' + blank(value[1:-1]) + '"' if value.startswith('"') else blank(value)
+
+    return Line("theirs", emptied(text, gone, None if _is_read(text) else as_long))
 
 
 def _images(place: Place, document: Node) -> tuple[list[Node], Node | None]:

@@ -14,7 +14,7 @@ from functools import cached_property
 import duckdb
 
 from sluice.contracts import Column, Contract
-from sluice.erasure.spelling import Finder
+from sluice.erasure.spelling import Finder, bytes_of, spoken
 from sluice.lake import LAKE, quoted
 
 # Shorter values (a title, a letter for the gender) stand in too many texts to tell a person by.
@@ -79,11 +79,11 @@ class Person:
 
     def is_in(self, text: str) -> bool:
         """Whether a text holds the id or a value as a token."""
-        return self.tokens.is_in(text.encode("utf-8", "surrogateescape"))
+        return self.tokens.is_in(bytes_of(text))
 
     def is_in_by_value(self, text: str) -> bool:
         """Whether a text holds a value as a token."""
-        return self.value_tokens is not None and self.value_tokens.is_in(text.encode("utf-8", "surrogateescape"))
+        return self.value_tokens is not None and self.value_tokens.is_in(bytes_of(text))
 
     def mask_values(self, data: bytes) -> bytes:
         """The same bytes with every token of the values blanked, as long as before, and with the same line ends."""
@@ -153,6 +153,7 @@ def values_of(
     kept = {row[0] for row in con.execute("SELECT snapshot_id FROM ducklake_snapshots(?)", [LAKE]).fetchall()}
     own: set[str] = set()
     shared: set[str] = set()
+    columns: list[tuple[str, str, Place]] = []
     for place in where:
         if not table_exists(con, place.contract.name):
             continue
@@ -162,6 +163,7 @@ def values_of(
             if snapshot in kept:
                 sources.append(f"(SELECT * FROM {place.table} AT (VERSION => {int(snapshot or 0)}))")
             for source in sources:
+                columns.append((value, source, place))
                 rows = con.execute(
                     f"WITH own AS (SELECT DISTINCT {value} AS v FROM {source} AS t WHERE ({place.is_theirs()}) "
                     f"AND {value} IS NOT NULL) SELECT v, EXISTS (SELECT 1 FROM {source} AS t WHERE {value} = v "
@@ -170,6 +172,19 @@ def values_of(
                 ).fetchall()
                 own |= {v for v, _ in rows}
                 shared |= {v for v, others in rows if others or len(v) < SHORTEST_VALUE}
+    # Where they are looked for, backslashes and doubled quotes are of no account: somebody else may have what is left.
+    said = {v: spoken(v) for v in own - shared}
+    written = [s for v, s in said.items() if s != v]
+    of_others = {
+        row[0]
+        for value, source, place in (columns if written else ())
+        for row in con.execute(
+            f"SELECT DISTINCT {value} FROM {source} AS t WHERE {value} IN (SELECT unnest($said)) "
+            f"AND ({place.is_theirs()}) IS NOT TRUE",
+            {"id": person_id, "said": written},
+        ).fetchall()
+    }
+    shared |= {v for v, s in said.items() if s != v and (len(s) < SHORTEST_VALUE or s in of_others)}
     # The id itself may stand in a personal column.
     return tuple(sorted(own - shared - {person_id})), len(shared - {person_id})
 

@@ -6,6 +6,7 @@ Whose texts they are belongs to `person`.
 from __future__ import annotations
 
 import re
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -27,25 +28,32 @@ _QUOTE, _APOSTROPHE = (
     rb"(?:(?:%s)?+%s|%su002%s)" % (_RUN, sign, _RUN, code) for sign, code in ((b'"', b"2"), (b"'", b"7"))
 )
 # What means something else than its bytes say. A lone quote is left out, being itself.
-_WRITTEN = (
+_QUOTED = (
     rb'(?P<quotes>"(?:%(q)s)++|(?!")(?:%(q)s)++)|'
-    rb"(?P<apostrophes>'(?:%(a)s)++|(?!')(?:%(a)s)++)|"
-    rb"(?P<end>\r\n?|%(run)s(?:r%(run)sn|u000[dD]%(run)su000[aA]))|"
+    rb"(?P<apostrophes>'(?:%(a)s)++|(?!')(?:%(a)s)++)"
+) % {b"q": _QUOTE, b"a": _APOSTROPHE}
+_WRITTEN = _QUOTED + (
+    rb"|(?P<end>\r\n?|%(run)s(?:r%(run)sn|u000[dD]%(run)su000[aA]))|"
     rb"%(run)s(?:u(?P<high>[dD][89abAB][0-9A-Fa-f]{2})%(run)su(?P<low>[dD][c-fC-F][0-9A-Fa-f]{2})|"
-    rb"u(?P<code>[0-9A-Fa-f]{4})|(?P<short>[bfnrt])|(?P<bare>(?=[0-9A-Za-z_]))|)"
-) % {b"run": _RUN, b"q": _QUOTE, b"a": _APOSTROPHE}
-_MEANT = re.compile(_WRITTEN)
+    rb"u(?P<code>[0-9A-Fa-f]{4})|(?P<short>[bfnrt])|(?P<slash>/)|(?P<bare>(?=[0-9A-Za-z_]))|)"
+) % {b"run": _RUN}
+# The same bytes where a backslash is one, and escapes nothing but quotes: CORP\\natalie is no line end and atalie.
+_LITERAL = _QUOTED + rb"|(?P<end>\r\n?)|%(run)s(?:(?P<slash>/)|(?P<bare>(?=[0-9A-Za-z_]))|)" % {b"run": _RUN}
 # Likewise where a source has not kept to UTF-8: a byte that is none of it stands for itself in Latin-1.
-_MEANT_OR_LATIN = re.compile(
-    rb"(?P<utf8>(?:[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3})++)|(?P<latin>[\x80-\xff])|"
-    + _WRITTEN
+_LATIN = (
+    rb"(?P<utf8>(?:[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3})++)|"
+    rb"(?P<latin>[\x80-\xff])|"
 )
+_READINGS = {latin: [re.compile(latin + way) for way in (_WRITTEN, _LITERAL)] for latin in (b"", _LATIN)}
+_MEANT = _READINGS[b""][0]
 _SHORT = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\n", b"t": b"\t"}
 
 _WORD = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
 _LETTERS = frozenset(bytes([byte]) for byte in _WORD)
 _DIGITS = frozenset(b"0123456789")
 _POINT = ord(".")
+# What a text may be written with more or less of: nothing else in it makes it none to look for.
+_SIGNS = b"\"' \t\n\b\f"
 
 # Stretches of a text that stand in it as they are unless a character is written by its code, of ASCII and of any.
 _STRETCH = re.compile(r"[ !#-&(-.0-\[\]-~]+")
@@ -61,14 +69,16 @@ class Finder:
     A text is found as it is; as JSON escapes it, any character by its code or its short form (RFC 8259, section 7); as
     CSV and SQL double quotes (RFC 4180); with any line ends; in UTF-8, and in Latin-1 where bytes are no UTF-8; and as
     a text within a text is written in all these ways at once. A number's digits before or after its point are no token:
-    12345 is not in 12345.67.
+    12345 is not in 12345.67. A text of nothing but quotes, blanks and backslashes is never found.
     """
 
     texts: tuple[str, ...]
 
     @cached_property
     def _wanted(self) -> list[bytes]:
-        return sorted({_Read(text.encode("utf-8", "surrogateescape"), _MEANT).text for text in self.texts})
+        return sorted(
+            text for text in {_Read(bytes_of(text), _MEANT).text for text in self.texts} if text.strip(_SIGNS)
+        )
 
     @cached_property
     def _stretches(self) -> tuple[frozenset[str], bool]:
@@ -88,8 +98,13 @@ class Finder:
         return sorted(ways, key=len), re.compile(rb"\\u00[2-7]" if ascii_only else rb"\\u")
 
     @cached_property
-    def _pattern(self) -> re.Pattern[bytes]:
-        return _MEANT_OR_LATIN if any("\u0080" <= c <= "\u00ff" for text in self.texts for c in text) else _MEANT
+    def _readings(self) -> list[tuple[re.Pattern[bytes], list[bytes]]]:
+        """How bytes are to be read, and what is looked for in them then."""
+        latin = any("\u0080" <= c <= "\u00ff" for text in self.texts for c in text)
+        meant, literally = _READINGS[_LATIN if latin else b""]
+        # Behind a backslash these may be taken for an escape.
+        escapes = [text for text in self._wanted if text.lstrip(b"\"'")[:1] in (b"b", b"f", b"n", b"r", b"t", b"u")]
+        return [(meant, self._wanted), *([(literally, escapes)] if escapes else [])]
 
     def may_be_in_sql(self, expression: str) -> str:
         """SQL of whether it is worth looking into a text: cheap, and true wherever one of the texts is."""
@@ -101,29 +116,46 @@ class Finder:
     def spans(self, data: Bytes) -> Iterator[tuple[int, int]]:
         """Where tokens begin and end in the bytes, in order and apart. Quotes at either end of a text are left out."""
         for start, end in self._parts(data):
-            read = _Read(data[start:end], self._pattern)
-            found = (_without_quotes(read.text, *place) for text in self._wanted for place in _tokens(read.text, text))
-            for first, last in _apart((read.place(b)[0], read.place(e - 1)[1]) for b, e in found):
+            part = data[start:end]
+            found: list[tuple[int, int]] = []
+            # Without a backslash both readings are the same.
+            for pattern, wanted in self._readings if b"\\" in part else self._readings[:1]:
+                read = _Read(part, pattern)
+                places = (_without_quotes(read.text, *place) for text in wanted for place in _tokens(read.text, text))
+                found += [(read.place(first)[0], read.place(last - 1)[1]) for first, last in places]
+            for first, last in _apart(found):
                 yield start + first, start + last
 
     def _parts(self, data: Bytes) -> Iterator[tuple[int, int]]:
-        """Where in the bytes it is worth looking: lines, and as many around them as a text may run over."""
+        """Where in the bytes it is worth looking: lines, or all of them between if a text may run over lines."""
+        if not self._wanted:
+            return
         stretches, codes = self._first
-        over = max(text.count(b"\n") for text in self._wanted)
+        if not all(stretches):
+            yield 0, len(data)
+            return
         lines: set[tuple[int, int]] = set()
         for stretch in stretches:
             at = data.find(stretch)
             while at >= 0:
-                lines.add(_lines(data, at, over))
+                line = _line(data, at)
+                lines.add(line)
                 # On a line with one nothing more is to be learned.
-                end = data.find(b"\n", at + len(stretch))
-                at = data.find(stretch, end) if end >= 0 else -1
+                at = data.find(stretch, line[1])
         looked = 0
         for match in codes.finditer(data):
             if match.start() >= looked:
-                lines.add(_lines(data, match.start(), over))
-                looked = data.find(b"\n", match.start()) + 1 or len(data)
-        yield from _apart(lines)
+                line = _line(data, match.start())
+                lines.add(line)
+                looked = line[1]
+        over = max(text.count(b"\n") for text in self._wanted)
+        if over and lines:
+            start, end = min(lines)[0], max(lines)[1]
+            for _ in range(over):
+                start = data.rfind(b"\n", 0, max(start - 1, 0)) + 1
+                end = data.find(b"\n", end) + 1 or len(data)
+            lines = {(start, end)}
+        yield from sorted(lines)
 
     def is_in(self, data: Bytes) -> bool:
         """Whether a token is in the bytes."""
@@ -152,31 +184,32 @@ class _Read:
     """
 
     def __init__(self, data: bytes, pattern: re.Pattern[bytes]) -> None:
-        # Pieces: where each begins in the text, and in the data; and the end there of those that mean something else.
-        self._begins: list[int] = []
-        self._places: list[tuple[int, int | None]] = []
-        made: list[bytes] = []
-        size = at = 0
+        # Pieces: where each begins in the text, and in the data; and the end there of those that mean something else, 0
+        # of others. Numbers alone: a file may have millions.
+        self._begins, self._starts, self._ends = array("q"), array("q"), array("q")
+        made = bytearray()
+        at = 0
         for match in pattern.finditer(data):
             if match.lastgroup == "utf8":
                 continue
             start, end = match.span()
-            for part, place in ((data[at:start], (at, None)), (_meaning(match), (start, end))):
+            for part, begin, behind in ((data[at:start], at, 0), (_meaning(match), start, end)):
                 if part:
-                    self._begins.append(size)
-                    self._places.append(place)
-                    made.append(part)
-                    size += len(part)
+                    self._begins.append(len(made))
+                    self._starts.append(begin)
+                    self._ends.append(behind)
+                    made += part
             at = end
-        self._begins.append(size)
-        self._places.append((at, None))
-        self.text = b"".join([*made, data[at:]])
+        self._begins.append(len(made))
+        self._starts.append(at)
+        self._ends.append(0)
+        self.text = bytes(made + data[at:])
 
     def place(self, index: int) -> tuple[int, int]:
         """Where the character, of which this is a byte of the text, begins and ends in the data."""
         piece = bisect_right(self._begins, index) - 1
-        begin, end = self._places[piece]
-        if end is not None:
+        begin, end = self._starts[piece], self._ends[piece]
+        if end:
             return begin, end
         begin += index - self._begins[piece]
         return begin, begin + 1
@@ -194,6 +227,8 @@ def _meaning(match: re.Match[bytes]) -> bytes:
         return _SHORT[match["short"]]
     if kind == "bare":
         return b"\\"
+    if kind == "slash":
+        return b"/"
     if kind == "latin":
         return match["latin"].decode("latin-1").encode()
     if kind == "code":
@@ -207,13 +242,9 @@ def _meaning(match: re.Match[bytes]) -> bytes:
     return b""
 
 
-def _lines(data: Bytes, at: int, over: int) -> tuple[int, int]:
-    """Where the line begins and ends in which `at` is, with so many before and after it."""
-    start = end = at
-    for _ in range(over + 1):
-        start = max(data.rfind(b"\n", 0, start), 0)
-        end = data.find(b"\n", end) + 1 or len(data)
-    return start, end
+def _line(data: Bytes, at: int) -> tuple[int, int]:
+    """Where the line begins and ends in which `at` is."""
+    return data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at) + 1 or len(data)
 
 
 def _apart(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -245,12 +276,22 @@ def _tokens(text: bytes, wanted: bytes) -> Iterator[tuple[int, int]]:
         end = at + len(wanted)
         before, after = text[max(at - 2, 0) : at], text[end : end + 2]
         part_of_a_word = not _WORD.isdisjoint(before[-1:] + after[:1])
-        of_a_number = (len(before) == 2 and before[1] == _POINT and before[0] in _DIGITS) or (
-            len(after) == 2 and after[0] == _POINT and after[1] in _DIGITS
+        of_a_number = (wanted[0] in _DIGITS and len(before) == 2 and before[1] == _POINT and before[0] in _DIGITS) or (
+            wanted[-1] in _DIGITS and len(after) == 2 and after[0] == _POINT and after[1] in _DIGITS
         )
         if not part_of_a_word and not of_a_number:
             yield at, end
         at = text.find(wanted, at + 1)
+
+
+def spoken(text: str) -> str:
+    """A text without what is of no account where it is looked for: backslashes, doubled quotes, quotes at its ends."""
+    return _Read(bytes_of(text), _MEANT).text.strip(b"\"'").decode("utf-8", "replace")
+
+
+def bytes_of(text: str) -> bytes:
+    """The bytes of a text, those that were no UTF-8 as they were; half a character of JSON's, which has none, as ?."""
+    return re.sub("[\ud800-\udc7f\udd00-\udfff]", "?", text).encode("utf-8", "surrogateescape")
 
 
 def readable(text: str) -> str:

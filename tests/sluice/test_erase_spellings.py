@@ -109,6 +109,42 @@ def test_bytes_of_latin_1_are_found_and_no_part_of_another_character() -> None:
     assert not found.is_in("cafÃ© Calle 3Âº".encode()), "its last bytes are those of é and º"
 
 
+@pytest.mark.parametrize("text", ["////", '""""', "\t\t\t\t", "\n\n\n\n", "\\\\\\\\", '"\'"'])
+def test_of_a_text_without_letters_only_its_signs_are_blanked(text: str) -> None:
+    data = b'1,"",x  \\\\ y, (Bob)\nsecond //// line\n'
+    assert Finder((text,)).blanked(data) == data.replace(text.encode() if text == "////" else b"-", b"****")
+
+
+@pytest.mark.parametrize("name", ["bob.b", "frank", "natalie", "rita", "tom.lee@x.example", "u1234", "carol"])
+def test_a_backslash_may_be_one(name: str) -> None:
+    data = f'{{"user":"CORP\\\\{name}"}} {{"user":"CORP\\{name}"}}'.encode()
+    assert Finder((name,)).blanked(data) == data.replace(name.encode(), b"*" * len(name))
+
+
+def test_what_is_blanked_leaves_json_and_numbers_as_they_were() -> None:
+    assert Finder(("/home/ann",)).blanked(rb'{"t":"\/home\/ann"}') == b'{"t":"***********"}'
+    assert Finder(("Ann Lee",)).blanked(b"1.Ann Lee, Ann Lee.3") == b"1.*******, *******.3"
+    assert Finder(("15036",)).blanked(b"15036.5 1.15036 x.15036") == b"15036.5 1.15036 x.*****"
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    texts=st.lists(TEXT, min_size=1, max_size=3),
+    parts=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(WRITERS), st.sampled_from(" \n,;|")), max_size=6),
+    rest=st.text("ab\\\n\"' u0n", max_size=12),
+)
+def test_where_it_is_not_looked_there_is_nothing(
+    texts: list[str], parts: list[tuple[int, Callable[[str], str], str]], rest: str
+) -> None:
+    data = (rest + "".join(f" {write(texts[n % len(texts)])} {end}" for n, write, end in parts) + rest).encode()
+    every = Finder(tuple(texts))
+    whole = [(0, len(data))]
+    looked = list(every.spans(data))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Finder, "_parts", lambda self, data: iter(whole))
+        assert list(every.spans(data)) == looked
+
+
 def test_nothing_in_a_text_makes_the_search_long() -> None:
     """Each took hours when a run of signs was tried from each of its signs."""
     found = Finder(("15036", 'Ann "A" Lee', "x" * 200_000))
@@ -223,6 +259,41 @@ def test_quotes_within_quotes_are_found_and_other_numbers_are_not(bench: Bench, 
     assert erase(bench.lake, [people], "customer", "5036", rebuild=lambda: None).findings.found == {}
     assert not re.search("Ann|Cat|Lee", log.read_text())
     assert other.read_text() == '{"customer":"\\u00315036","line":"\\u00415036"}\n'
+
+
+@pytest.mark.parametrize(("theirs", "others"), [("Smith\\", "Smith"), ("O''Brien", "O'Brien"), ('"Smith', "Smith")])
+def test_a_value_that_is_anothers_but_for_signs_is_not_blanked(
+    bench: Bench, make_contract: Made, theirs: str, others: str
+) -> None:
+    people = make_contract(PEOPLE, name="people")
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\n").writerows([["id", "name"], [15036, theirs], [2, others], [3, "Bob"]])
+    file = bench.put("people/date=2026-01-01/a.csv", written.getvalue())
+    bench.ingest(people)
+    bench.close()
+    assert erase(bench.lake, [people], "customer", "15036", rebuild=lambda: None).findings.found == {}
+    assert file.read_text() == f"id,name\n\n2,{others}\n3,Bob\n"
+    bench.close()
+    bench.ingest(people, again=True)
+    assert bench.sql("SELECT id, name FROM bronze.people ORDER BY id") == [(2, others), (3, "Bob")]
+
+
+def test_json_in_which_somebody_is_blanked_stays_json(bench: Bench, make_contract: Made) -> None:
+    people = make_contract(PEOPLE, name="people")
+    orders = make_contract(COUNTS | {"note": {}}, name="orders", formats=["jsonl"])
+    bench.put("people/date=2026-01-01/a.csv", 'id,name\n15036,"Ann ""The Cat"" Lee"\n')
+    records = [
+        {"id": 1, "customer": "7", "mail": "m", "note": 'for Ann "The Cat" Lee'},
+        {"id": 2, "customer": "15036", "mail": "m", "note": "cut \ud83d"},
+    ]
+    file = bench.put("orders/date=2026-01-01/a.jsonl", "".join(json.dumps(r) + "\n" for r in records))
+    bench.ingest(people)
+    bench.ingest(orders)
+    bench.close()
+    erase(bench.lake, [people, orders], "customer", "15036", rebuild=lambda: None)
+    first, second = map(json.loads, file.read_text().splitlines())
+    assert first == records[0] | {"note": "for " + "*" * len('Ann \\"The Cat\\" Lee')}
+    assert second == records[1] | {"customer": None, "mail": None}
 
 
 def test_a_value_with_quotes_is_erased_where_nobody_is_named(bench: Bench, make_contract: Made) -> None:
