@@ -52,7 +52,7 @@ _WORD = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 _LETTERS = frozenset(bytes([byte]) for byte in _WORD)
 _DIGITS = frozenset(b"0123456789")
 _POINT = ord(".")
-# What a text may be written with more or less of: nothing else in it makes it none to look for.
+# A text of nothing else, once it is read, is none to look for.
 _SIGNS = b"\"' \t\n\b\f"
 
 # Stretches of a text that stand in it as they are unless a character is written by its code, of ASCII and of any.
