@@ -101,6 +101,10 @@ class LakeUnavailableError(SluiceError):
     """The lake's catalog or its data cannot be reached, or stayed locked through every retry. Transient."""
 
 
+class NoLakeError(LakeUnavailableError):
+    """Nothing has been loaded yet: there is no lake, or whoever makes it has not come to its end."""
+
+
 class DataDamagedError(SluiceError):
     """A data file that the lake's catalog names is missing or cannot be read. Nothing was committed. Persistent."""
 

@@ -26,6 +26,7 @@ from sluice.errors import (
     DataDamagedError,
     LakeUnavailableError,
     MemoryLimitError,
+    NoLakeError,
     SluiceError,
     StorageFullError,
 )
@@ -74,6 +75,8 @@ _DAMAGED = re.compile(
     r"|failed to read parquet",
     re.IGNORECASE,
 )
+# The ops tables come in one transaction, the last of making a lake.
+_MADE = "SELECT 1 FROM duckdb_schemas() WHERE database_name = ? AND schema_name = 'ops'"
 _LOST = re.compile(r"creating a new DuckLake is explicitly disabled")
 _ELSEWHERE = re.compile(r"does not match existing data path in the catalog \"(.*)\"")
 T = TypeVar("T")
@@ -156,16 +159,16 @@ def holds_data(settings: Settings) -> bool:
     return any(name.endswith(".parquet") for _, _, names in os.walk(settings.lake_data_path) for name in names)
 
 
-def no_catalog(settings: Settings) -> str:
-    """What to say where there is no catalog: nothing has been loaded yet, or it is lost."""
+def no_catalog(settings: Settings) -> LakeUnavailableError:
+    """What to raise where there is no catalog: nothing has been loaded yet (`NoLakeError`), or it is lost."""
     where = "the database of SLUICE_CATALOG" if settings.uses_postgres else str(settings.catalog_path)
     if holds_data(settings):
-        return (
+        return LakeUnavailableError(
             f"There is no lake at {where}, but its data files are in {settings.lake_data_path}: the catalog is gone, "
             "and without it nobody knows what they hold. Nothing was made anew. Put the catalog back or restore a "
             "backup (docs/backup.md); to begin with an empty lake, move that folder away."
         )
-    return (
+    return NoLakeError(
         f"There is no lake at {where} yet. Run `make demo`, or load something with `make dev`; or point SLUICE_HOME at "
         "the lake you mean."
     )
@@ -191,7 +194,7 @@ def explain(error: Exception, settings: Settings) -> SluiceError | None:
             "SLUICE_MEMORY_LIMIT, lower SLUICE_THREADS, or have the files delivered in smaller parts."
         )
     if _LOST.search(str(error)):
-        return LakeUnavailableError(no_catalog(settings))
+        return no_catalog(settings)
     where = "PostgreSQL catalog" if settings.uses_postgres else f"catalog {settings.catalog_path}"
     if _TRANSIENT.search(str(error)):
         return LakeUnavailableError(
@@ -212,6 +215,7 @@ class Lake:
     """The lake of these settings. Cheap to make; each `connect` is a connection of its own.
 
     Raises (every method that talks to the lake):
+        NoLakeError: it was to be read, and nobody has made it.
         LakeUnavailableError: the catalog cannot be reached, or stayed locked through every retry.
         StorageFullError: no room; nothing of the transaction was committed.
     """
@@ -234,7 +238,7 @@ class Lake:
         # SQLite takes an empty file for an empty database, and DuckLake would make a lake of it.
         absent = not self.settings.uses_postgres and not _has_bytes(catalog)
         if absent and (read_only or holds_data(self.settings)):
-            raise LakeUnavailableError(no_catalog(self.settings))
+            raise no_catalog(self.settings)
         if not read_only:
             self._make_folders()
         return self._retry(lambda: self._attach(catalog, read_only or copy is not None, snapshot))
@@ -295,6 +299,8 @@ class Lake:
             con.execute(f"USE {LAKE}")
             if not read_only:
                 self._know_the_erased(con)
+            elif snapshot is None and not con.execute(_MADE, [LAKE]).fetchone():
+                raise no_catalog(settings)
 
         secrets = bucket_secrets(settings)
         return opened(f"{'postgres' if settings.uses_postgres else 'sqlite'} {bool(secrets)}", attach)

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from sluice.errors import LakeUnavailableError, StorageFullError
-from sluice.lake import explain
+from sluice.lake import explain, no_catalog
 from sluice.settings import Settings
 
 
@@ -19,9 +19,7 @@ def copy_sqlite(settings: Settings, target: Path) -> None:
         StorageFullError: no room.
     """
     if not settings.catalog_path.exists():
-        raise LakeUnavailableError(
-            f"There is no lake at {settings.catalog_path}. Point SLUICE_HOME at the one you mean."
-        )
+        raise no_catalog(settings)
     target.unlink(missing_ok=True)
     try:
         # All pages in one step, under one read transaction: with WAL nobody waits for it, nor it for anybody.

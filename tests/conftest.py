@@ -228,8 +228,12 @@ def kafka() -> Iterator[kafka_server.Broker]:
         yield broker
 
 
+MakeBench = Callable[..., Bench]
+MakeContract = Callable[..., Contract]
+
+
 @pytest.fixture
-def make_bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+def make_bench(tmp_path: Path) -> Iterator[MakeBench]:
     """Makes homes of this test: `make_bench("other", chunk_bytes=1)`."""
     made: list[Bench] = []
 
@@ -243,7 +247,7 @@ def make_bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
 
 
 @pytest.fixture
-def bench(make_bench: Callable[..., Bench]) -> Bench:
+def bench(make_bench: MakeBench) -> Bench:
     """A home of its own for this test."""
     return make_bench("home")
 
@@ -304,7 +308,7 @@ def contract_document(
 
 
 @pytest.fixture(scope="session")
-def make_contract(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Contract]:
+def make_contract(tmp_path_factory: pytest.TempPathFactory) -> MakeContract:
     """Makes a contract from columns by way of its file; see `contract_document`."""
 
     def make(columns: dict[str, dict[str, Any]], **options: Any) -> Contract:

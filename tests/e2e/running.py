@@ -24,6 +24,7 @@ from typing import Any, Self, TypeVar
 
 import questions
 
+from sluice.errors import NoLakeError
 from sluice.lake import Lake
 from sluice.publication import Publication, current_publication
 from sluice.settings import PROJECT, Settings, load_settings
@@ -390,7 +391,10 @@ class Platform:
 
     def publication(self) -> Publication | None:
         """What readers see; None while there is nothing."""
-        return current_publication(self.lake) if self.settings.catalog_path.exists() else None
+        try:
+            return current_publication(self.lake)
+        except NoLakeError:
+            return None
 
     def wait_for(
         self, found: Callable[[], T | None], what: str, seconds: float = STILL_SECONDS, every: float = 1.0

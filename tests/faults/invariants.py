@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from sluice.books import books
-from sluice.errors import LakeUnavailableError
-from sluice.lake import CATALOG, Lake, holds_data
+from sluice.errors import NoLakeError
+from sluice.lake import CATALOG, Lake
 from sluice.maintenance import maintain
 from sluice.settings import Settings
 from sluice.verification import verify
@@ -48,11 +48,9 @@ def has(settings: Settings, table: str) -> bool:
     try:
         with Lake(settings).reading() as con:
             return con.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [table]).fetchone() is not None
-    except LakeUnavailableError as error:
-        # None has been made, or whoever made it died before it was one; where rows are at stake it says otherwise.
-        if str(error).startswith("There is no lake at") and not holds_data(settings):
-            return False
-        raise
+    except NoLakeError:
+        # None has been made, or whoever made it died before it was one.
+        return False
 
 
 def books_hold(settings: Settings) -> None:

@@ -14,11 +14,12 @@ import pytest
 
 from sluice import lake as module
 from sluice.connections import scrub, without_password
-from sluice.errors import LakeUnavailableError, StorageFullError
+from sluice.errors import LakeUnavailableError, NoLakeError, StorageFullError
 from sluice.lake import SCHEMAS, Lake, explain, literal, quoted, temp_table
 from sluice.ops_tables import OPS_TABLES
+from sluice.publication import current_publication
 from sluice.settings import load_settings
-from tests.conftest import Bench
+from tests.conftest import Bench, MakeBench
 
 
 def test_create_makes_everything_once(bench: Bench) -> None:
@@ -59,6 +60,23 @@ def test_a_catalog_whose_maker_died_before_it_was_one_is_no_lake_and_is_made_who
         pass
     bench.lake.create()
     assert bench.sql("SELECT count(*) FROM duckdb_tables() WHERE database_name = 'lake'") == [(len(OPS_TABLES),)]
+
+
+def test_whoever_reads_while_the_lake_is_made_is_told_that_there_is_none_yet(make_bench: MakeBench) -> None:
+    seen = set()
+    for number in range(4):
+        bench = make_bench(f"home{number}")
+        making = threading.Thread(target=bench.lake.create)
+        making.start()
+        while making.is_alive():
+            try:
+                seen.add(f"publication {current_publication(bench.lake)}")
+            except NoLakeError:
+                seen.add("no lake")
+        making.join()
+        assert current_publication(bench.lake) is None
+    # Whatever the moment: never an error about a table or a file of a lake that is half made.
+    assert "no lake" in seen and seen <= {"no lake", "publication None"}
 
 
 def test_a_transaction_is_whole_or_not_at_all(bench: Bench) -> None:
