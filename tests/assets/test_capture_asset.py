@@ -1,6 +1,5 @@
 """A capture as Dagster sees it, from the sensor to the topic to bronze: against the real database and Debezium."""
 
-from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -13,6 +12,7 @@ from resources.lake import LakeResource
 from sensors.capture import capture_sensor
 from sluice.contracts import Contract
 from sluice.lake import Lake
+from tests.conftest import MakeContract
 from tests.shop import settings_in
 from tests.sluice.capture.source import Source
 
@@ -22,7 +22,7 @@ KEY = dg.AssetKey(["capture", "shop"])
 
 
 @pytest.fixture
-def contract(make_contract: Callable[..., Contract]) -> Contract:
+def contract(make_contract: MakeContract) -> Contract:
     return make_contract(
         {"id": {"physicalType": "INTEGER", "primaryKey": True}, "v": {"physicalType": "INTEGER"}},
         formats=["jsonl"],

@@ -1,7 +1,6 @@
 """The asset of a topic as Dagster sees it: what it reads, which checks pass and fail, what it tells meanwhile."""
 
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +15,7 @@ from sluice.contracts import Contract
 from sluice.eventlog import Message, open_log
 from sluice.lake import Lake
 from sluice.settings import Settings
+from tests.conftest import MakeContract
 from tests.shop import settings_in
 
 KEY = dg.AssetKey(["bronze", "things_stream"])
@@ -27,7 +27,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def contract(make_contract: Callable[..., Contract]) -> Contract:
+def contract(make_contract: MakeContract) -> Contract:
     columns: dict[str, Any] = {"id": {"required": True}, "at": {"physicalType": "TIMESTAMP"}}
     return make_contract(columns, share=0.05, stream={"topic": "things", "eventTime": "at"})
 

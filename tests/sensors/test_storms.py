@@ -5,7 +5,7 @@ The loop is the daemon's: ask the sensor, run what it asks for, ask again. Senso
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from resources.lake import LakeResource
 from sensors.landing import landing_sensor
 from sensors.streams import stream_sensor
 from sluice.books import books
-from sluice.contracts import Contract, load_contracts
+from sluice.contracts import load_contracts
 from sluice.eventlog.embedded import EmbeddedLog
 from sluice.eventlog.protocol import RECORDS
 from sluice.lake import Lake
 from sluice.settings import PROJECT, Settings
+from tests.conftest import MakeContract
 from tests.shop import ORDER_HEADER, order_line, settings_in
 
 pytestmark = pytest.mark.slow
@@ -81,7 +82,7 @@ def test_ten_thousand_files_are_one_run(tmp_path: Path, instance: dg.DagsterInst
 
 
 def test_a_million_messages_are_one_run_of_few_batches(
-    make_contract: Callable[..., Contract], tmp_path: Path, instance: dg.DagsterInstance
+    make_contract: MakeContract, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
     settings = settings_in(tmp_path, threads=2)
     columns: dict[str, Any] = {"id": {"physicalType": "BIGINT", "required": True, "primaryKey": True}}

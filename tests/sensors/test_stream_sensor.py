@@ -1,6 +1,6 @@
 """What the sensor of a topic decides: runs that read what waits, one at a time, and none that cannot get on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from sluice.lake import Lake
 from sluice.settings import Settings
 from sluice.stream_positions import Lag
 from sluice.streams import read_stream
+from tests.conftest import MakeContract
 from tests.shop import settings_in
 
 KEY = dg.AssetKey(["bronze", "things_stream"])
@@ -31,7 +32,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def contract(make_contract: Callable[..., Contract]) -> Contract:
+def contract(make_contract: MakeContract) -> Contract:
     return make_contract({"id": {}}, stream={"topic": "things", "batch": {"rows": 100, "seconds": 10}})
 
 
@@ -71,7 +72,7 @@ def test_a_million_messages_are_one_run_at_a_time(contract: Contract, instance: 
 
 
 def test_what_fails_again_and_again_is_left_for_a_person_until_something_changes(
-    contract: Contract, make_contract: Callable[..., Contract], instance: dg.DagsterInstance
+    contract: Contract, make_contract: MakeContract, instance: dg.DagsterInstance
 ) -> None:
     keys = set()
     for _ in range(ATTEMPTS):
@@ -97,7 +98,7 @@ def tick(contract: Contract, settings: Settings, instance: dg.DagsterInstance) -
 
 
 def test_a_topic_that_was_read_is_read_again_when_messages_come(
-    make_contract: Callable[..., Contract], instance: dg.DagsterInstance, tmp_path: Path
+    make_contract: MakeContract, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     settings = settings_in(tmp_path)
     eager, patient = (

@@ -31,7 +31,7 @@ from sluice.lake import Lake, quoted
 from sluice.maintenance import maintain
 from sluice.publication import connect, publish
 from sluice.settings import PROJECT, Settings, load_settings
-from tests.conftest import Bench
+from tests.conftest import Bench, MakeBench
 
 GOOD = "{n},85048,CUP,1,2026-01-01 10:00:00,1.50,12345,United Kingdom"
 
@@ -85,7 +85,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, contracts: dict[str, Contract
 
 
 @pytest.fixture
-def full(made: Path, make_bench: Callable[..., Bench]) -> Bench:
+def full(made: Path, make_bench: MakeBench) -> Bench:
     """That home, for this test alone."""
     bench = make_bench("home")
     shutil.copytree(made, bench.settings.home, dirs_exist_ok=True)

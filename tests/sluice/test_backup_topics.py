@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,13 @@ from sluice.eventlog import Message, embedded
 from sluice.eventlog.embedded import EmbeddedLog
 from sluice.settings import load_settings
 from sluice.streams import read_stream
-from tests.conftest import Bench
+from tests.conftest import Bench, MakeContract
 
 TOPIC = "shop.things"
 
 
 @pytest.fixture
-def contract(make_contract: Callable[..., Contract]) -> Contract:
+def contract(make_contract: MakeContract) -> Contract:
     return make_contract({"id": {"required": True, "primaryKey": True}}, stream={"topic": TOPIC})
 
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from sluice.inventory import take_inventory
 from sluice.lake import Lake
 from sluice.replay import replay
 from sluice.settings import PROJECT, load_settings
-from tests.conftest import Bench
+from tests.conftest import Bench, MakeContract
 from tests.warehouse import dbt_test
 
 GOOD = "489434,85048,CUP,1,2026-01-01 10:00:00,1.50,12345,United Kingdom"
@@ -348,14 +348,14 @@ def test_a_contract_file_that_is_mended_is_read_again(tmp_path: Path) -> None:
     ],
 )
 def test_a_rule_sql_cannot_evaluate_is_a_mistake_of_the_contract(
-    column: dict[str, Any], bench: Bench, make_contract: Callable[..., Contract]
+    column: dict[str, Any], bench: Bench, make_contract: MakeContract
 ) -> None:
     bench.put("things/date=2026-01-01/a.csv", "quantity\n1\n")
     with pytest.raises(ContractError, match="quantity"):
         bench.ingest(make_contract({"quantity": column}))
 
 
-def test_a_nul_in_a_value_or_name_sets_its_record_aside(bench: Bench, make_contract: Callable[..., Contract]) -> None:
+def test_a_nul_in_a_value_or_name_sets_its_record_aside(bench: Bench, make_contract: MakeContract) -> None:
     """DuckLake's questions to its catalog end at one: with such a value in bronze, no join on its column works."""
     contract = make_contract({"name": {}, "n": {"physicalType": "INTEGER"}}, formats=["csv", "jsonl", "parquet"])
     day = "things/date=2026-01-01"

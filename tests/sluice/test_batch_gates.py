@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,9 +9,7 @@ import pytest
 from sluice.books import books, warnings
 from sluice.contracts import Contract
 from sluice.errors import ContractError
-from tests.conftest import Bench
-
-Make = Callable[..., Contract]
+from tests.conftest import Bench, MakeContract
 
 
 def rule(name: str, condition: str, severity: str) -> dict[str, str]:
@@ -30,7 +27,7 @@ def refusals(bench: Bench) -> list[tuple[str, str, str | None]]:
 
 
 @pytest.fixture
-def severe(make_contract: Make) -> Contract:
+def severe(make_contract: MakeContract) -> Contract:
     """A number with a rule of each severity, and a maximum that only warns."""
     quality = [rule("not_13", "n <> 13", "warn"), rule("not_0", "n <> 0", "quarantine"), rule("sane", "n > -9", "fail")]
     severity = [{"property": "severity", "value": {"maximum": "warn"}}]
@@ -90,7 +87,7 @@ def test_a_refused_batch_says_why_again_when_nothing_changed(bench: Bench, sever
 
 
 @pytest.mark.parametrize("severity", ["warn", "fail"])
-def test_a_volume_out_of_the_usual_is_told_or_refused(bench: Bench, make_contract: Make, severity: str) -> None:
+def test_a_volume_out_of_the_usual_is_told_or_refused(bench: Bench, make_contract: MakeContract, severity: str) -> None:
     contract = make_contract(
         {"n": {"physicalType": "INTEGER"}}, volume={"minimum": 0.5, "maximum": 2, "severity": severity}
     )
@@ -115,7 +112,7 @@ def test_a_volume_out_of_the_usual_is_told_or_refused(bench: Bench, make_contrac
 # The parts of a key stand in the order of their names: of `date` and a region, and of a branch and `date`.
 @pytest.mark.parametrize(("dimension", "key"), [("region", "2026-01-{0}|{1}"), ("branch", "{1}|2026-01-{0}")])
 def test_a_region_has_a_history_of_its_own_over_runs(
-    bench: Bench, make_contract: Make, dimension: str, key: str
+    bench: Bench, make_contract: MakeContract, dimension: str, key: str
 ) -> None:
     contract = make_contract(
         {"n": {"physicalType": "INTEGER"}},
@@ -155,7 +152,7 @@ def test_a_region_has_a_history_of_its_own_over_runs(
     ],
 )
 def test_what_makes_no_sense_is_refused(
-    make_contract: Make, column: dict[str, Any], options: dict[str, Any], told: str
+    make_contract: MakeContract, column: dict[str, Any], options: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(ContractError, match=told):
         make_contract({"a": column}, **options)

@@ -13,7 +13,7 @@ import yaml
 from sluice.contracts import Contract, CsvDialect, PullSchedule, load_contract, load_contracts
 from sluice.errors import ContractError
 from sluice.settings import PROJECT
-from tests.conftest import contract_document
+from tests.conftest import MakeContract, contract_document
 
 Document = dict[str, Any]
 
@@ -312,7 +312,7 @@ def test_a_pull_needs_its_parts(given: dict[str, Any], words: str, refused: Call
 
 
 def test_a_pull_may_have_a_schedule_and_no_api_beside_it(
-    make_contract: Callable[..., Contract], refused: Callable[[Document], str]
+    make_contract: MakeContract, refused: Callable[[Document], str]
 ) -> None:
     given: dict[str, Any] = {"table": "public.things", "cursor": "changed"}
 
@@ -426,14 +426,14 @@ def test_the_hash_keeps_through_what_people_only_read(
     assert hash_of(changed(orders_document, *place, value=value), tmp_path) == hash_of(orders_document, tmp_path)
 
 
-def test_a_column_has_one_format(make_contract: Callable[..., Contract]) -> None:
+def test_a_column_has_one_format(make_contract: MakeContract) -> None:
     own = {"customProperties": [{"property": "format", "value": "decimal_base64:2"}]}
     assert make_contract({"a": {"physicalType": "DECIMAL(9,2)", **own}}).columns[0].format == "decimal_base64:2"
     with pytest.raises(ContractError, match="a has two formats"):
         make_contract({"a": {"physicalType": "DATE", "logicalTypeOptions": {"format": "epoch_days"}, **own}})
 
 
-def test_an_id_that_an_erasure_looks_for_is_not_encoded(make_contract: Callable[..., Contract]) -> None:
+def test_an_id_that_an_erasure_looks_for_is_not_encoded(make_contract: MakeContract) -> None:
     given = [{"property": "format", "value": "decimal_base64:0"}, {"property": "subject", "value": "customer"}]
     with pytest.raises(ContractError, match="id names a customer and cannot have the format decimal_base64:0"):
         make_contract({"id": {"physicalType": "DECIMAL(9,0)", "customProperties": given}})

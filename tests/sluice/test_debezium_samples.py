@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,9 +16,7 @@ import pytest
 
 from sluice.contracts import Contract
 from sluice.settings import PROJECT
-from tests.conftest import Bench
-
-Make = Callable[..., Contract]
+from tests.conftest import Bench, MakeContract
 
 SAMPLES = PROJECT.parent / "shared" / "data" / "debezium_samples"
 FILES = sorted(SAMPLES.rglob("*.jsonl"))
@@ -117,7 +114,7 @@ def worth(value: Any, field: dict[str, Any]) -> Any:
     return value
 
 
-def contract_of(sample: Sample, make_contract: Make, **options: Any) -> Contract:
+def contract_of(sample: Sample, make_contract: MakeContract, **options: Any) -> Contract:
     """A contract that names every field of a file, `c_` before it."""
     columns = {
         f"c_{field}": {
@@ -157,7 +154,7 @@ def check_values(bench: Bench, sample: Sample, skipped: set[int]) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_every_event_is_read_or_set_aside_with_a_reason(path: Path, bench: Bench, make_contract: Make) -> None:
+def test_every_event_is_read_or_set_aside_with_a_reason(path: Path, bench: Bench, make_contract: MakeContract) -> None:
     sample = Sample(path)
     semantic = [f for f in sample.fields.values() if f.get("name", "").startswith(("io.debezium.time", DECIMAL))]
     assert len(semantic) >= LEAST_SEMANTIC.get(path.name, 0)
@@ -175,7 +172,7 @@ def test_every_event_is_read_or_set_aside_with_a_reason(path: Path, bench: Bench
 
 
 def test_a_decimal_that_was_rounded_names_itself_and_without_it_the_row_is_read(
-    bench: Bench, make_contract: Make
+    bench: Bench, make_contract: MakeContract
 ) -> None:
     (path,) = SAMPLES.rglob("table__schema__alltype__debezium-data-1.jsonl")
     sample = Sample(path)
@@ -189,7 +186,7 @@ def test_a_decimal_that_was_rounded_names_itself_and_without_it_the_row_is_read(
     check_values(bench, sample, set())
 
 
-def test_snapshot_rows_of_mysql_do_not_say_when(bench: Bench, make_contract: Make) -> None:
+def test_snapshot_rows_of_mysql_do_not_say_when(bench: Bench, make_contract: MakeContract) -> None:
     (path,) = SAMPLES.rglob("seatunnel_debezium-mysql-schema-exclude.jsonl")
     sample = Sample(path)
     columns = {"id": {"physicalType": "INTEGER", "primaryKey": True}, "name": {}}
@@ -202,7 +199,7 @@ def test_snapshot_rows_of_mysql_do_not_say_when(bench: Bench, make_contract: Mak
     assert all("source.ts_ms is 0" in detail and "validFrom to ts_ms" in detail for *_, detail in letters)
 
 
-def test_without_its_sequence_an_event_is_set_aside_by_name(bench: Bench, make_contract: Make) -> None:
+def test_without_its_sequence_an_event_is_set_aside_by_name(bench: Bench, make_contract: MakeContract) -> None:
     (path,) = SAMPLES.rglob("seatunnel_debezium-mysql-schema-exclude.jsonl")
     columns = {"id": {"physicalType": "INTEGER", "primaryKey": True}}
     contract = make_contract(columns, formats=["jsonl"], feed=POSTGRES | {"validFrom": "ts_ms"}, evolution="discard")
@@ -213,7 +210,9 @@ def test_without_its_sequence_an_event_is_set_aside_by_name(bench: Bench, make_c
     assert detail.startswith("the envelope has no source.lsn")
 
 
-def test_columns_that_come_later_come_in_and_a_part_of_a_document_can_be_one(bench: Bench, make_contract: Make) -> None:
+def test_columns_that_come_later_come_in_and_a_part_of_a_document_can_be_one(
+    bench: Bench, make_contract: MakeContract
+) -> None:
     columns = {"id": {"physicalType": "INTEGER", "primaryKey": True}, "name": {}, "weight": {"physicalType": "DOUBLE"}}
     evolving = sorted(SAMPLES.rglob("table__schema__schemaevolution__debezium-data-?.jsonl"))
     assert len(evolving) == 5

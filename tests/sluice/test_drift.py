@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,9 +18,7 @@ from sluice.drift import LEAST_DOCUMENTS, MOST_NOTED, drift
 from sluice.errors import ContractError
 from sluice.records import MOST_NEW_COLUMNS
 from sluice.replay import replay
-from tests.conftest import Bench
-
-Make = Callable[..., Contract]
+from tests.conftest import Bench, MakeContract
 
 DAY = "things/date=2026-01-01"
 COLUMNS: dict[str, dict[str, Any]] = {
@@ -31,7 +28,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
 FORMATS = ("csv", "jsonl", "parquet")
 
 
-def things(make: Make, evolution: str = "evolve", **more: Any) -> Contract:
+def things(make: MakeContract, evolution: str = "evolve", **more: Any) -> Contract:
     """A contract of an id, a note and what is given besides."""
     options = {key: more.pop(key) for key in ("feed", "formats", "share", "version") if key in more}
     columns = {**COLUMNS, **more}
@@ -60,7 +57,7 @@ def put_parquet(bench: Bench, path: str, query: str) -> None:
 # A column the contract does not know
 
 
-def test_evolve_takes_a_new_column_into_bronze_and_tells(bench: Bench, make_contract: Make) -> None:
+def test_evolve_takes_a_new_column_into_bronze_and_tells(bench: Bench, make_contract: MakeContract) -> None:
     contract = things(make_contract)
     bench.put(f"{DAY}/a.csv", "id,Note\n1,old\n")
     first = bench.ingest(contract)
@@ -106,7 +103,7 @@ def test_evolve_takes_a_new_column_into_bronze_and_tells(bench: Bench, make_cont
     assert bench.ingest(contract).drift == () and bench.snapshots() == count
 
 
-def test_names_of_anybodys_making_become_names_of_columns(bench: Bench, make_contract: Make) -> None:
+def test_names_of_anybodys_making_become_names_of_columns(bench: Bench, make_contract: MakeContract) -> None:
     names = [
         'x"; DROP TABLE t; --',
         "it's",
@@ -146,7 +143,7 @@ def test_names_of_anybodys_making_become_names_of_columns(bench: Bench, make_con
     balanced(bench)
 
 
-def test_names_that_become_the_same_are_told_apart(bench: Bench, make_contract: Make) -> None:
+def test_names_that_become_the_same_are_told_apart(bench: Bench, make_contract: MakeContract) -> None:
     bench.put(f"{DAY}/a.csv", "id,Note,Unit Price,unit-price,UNIT PRICE\n1,n,a,b,c\n")
     bench.ingest(things(make_contract))
     bench.put("things/date=2026-01-02/a.csv", "id,Note,unit_price,unit-price\n2,n,d,e\n")
@@ -170,7 +167,7 @@ def test_a_free_name(name: str, taken: list[str], free: str) -> None:
     assert free_name(name, taken) == free
 
 
-def test_freeze_refuses_the_whole_batch_and_no_other(bench: Bench, make_contract: Make) -> None:
+def test_freeze_refuses_the_whole_batch_and_no_other(bench: Bench, make_contract: MakeContract) -> None:
     contract = things(make_contract, "freeze")
     bench.put(f"{DAY}/a.csv", "id,Note,Zed\n1,n,z\nx,n,z\n")
     bench.put(f"{DAY}/b.csv", "id,Note\n2,n\n2,n\n")
@@ -213,7 +210,7 @@ def test_freeze_refuses_the_whole_batch_and_no_other(bench: Bench, make_contract
     balanced(bench)
 
 
-def test_discard_drops_the_column_and_tells(bench: Bench, make_contract: Make) -> None:
+def test_discard_drops_the_column_and_tells(bench: Bench, make_contract: MakeContract) -> None:
     contract = things(make_contract, "discard")
     bench.put(f"{DAY}/a.csv", "id,Note,Zed\n1,n,z\n")
     bench.put("things/date=2026-01-02/a.jsonl", '{"id":2,"Zed":1,"deep":{}}\n{"id":"x","Zed":1}\n')
@@ -229,7 +226,7 @@ def test_discard_drops_the_column_and_tells(bench: Bench, make_contract: Make) -
     balanced(bench)
 
 
-def test_of_thousands_of_discarded_columns_the_first_are_told(bench: Bench, make_contract: Make) -> None:
+def test_of_thousands_of_discarded_columns_the_first_are_told(bench: Bench, make_contract: MakeContract) -> None:
     contract = things(make_contract, "discard", share=1, zed={"physicalName": "Zed"})
     bench.put(
         f"{DAY}/a.csv", ",".join(["id", "Zeds", *(f"c{n:05}" for n in range(20_000))]) + "\n" + "1," * 20_001 + "\n"
@@ -245,7 +242,7 @@ def test_of_thousands_of_discarded_columns_the_first_are_told(bench: Bench, make
     balanced(bench)
 
 
-def test_thousands_of_new_columns_do_not_ruin_the_table(bench: Bench, make_contract: Make) -> None:
+def test_thousands_of_new_columns_do_not_ruin_the_table(bench: Bench, make_contract: MakeContract) -> None:
     contract = things(make_contract)
     wide = [f"c{n}" for n in range(10_000)]
     bench.put(f"{DAY}/a.csv", ",".join(["id", *wide]) + "\n" + ",".join(["1"] * 10_001) + "\n")
@@ -277,7 +274,7 @@ def test_thousands_of_new_columns_do_not_ruin_the_table(bench: Bench, make_contr
     balanced(bench)
 
 
-def test_one_document_of_a_thousand_keys_is_set_aside_alone(bench: Bench, make_contract: Make) -> None:
+def test_one_document_of_a_thousand_keys_is_set_aside_alone(bench: Bench, make_contract: MakeContract) -> None:
     many = ",".join(f'"k{n}":1' for n in range(1000))
     content = f'{{"id":1}}\n{{"id":2,{many}}}\n{{"id":3,"new":"x"}}\n'
     bench.put(f"{DAY}/a.jsonl", content)
@@ -291,7 +288,9 @@ def test_one_document_of_a_thousand_keys_is_set_aside_alone(bench: Bench, make_c
     assert rows(bench, "id") == [(1,), (2,), (3,)]
 
 
-def test_the_rest_of_a_document_of_which_a_part_is_declared_is_no_drift(bench: Bench, make_contract: Make) -> None:
+def test_the_rest_of_a_document_of_which_a_part_is_declared_is_no_drift(
+    bench: Bench, make_contract: MakeContract
+) -> None:
     contract = things(make_contract, "freeze", formats=["jsonl"], device={"physicalName": "$.device.id"})
     bench.put(f"{DAY}/a.jsonl", '{"id":1,"device":{"id":"d","os":"x"}}\n')
     assert [b.status for b in bench.ingest(contract).batches] == ["accepted"]
@@ -299,7 +298,7 @@ def test_the_rest_of_a_document_of_which_a_part_is_declared_is_no_drift(bench: B
     assert told(bench) == []
 
 
-def test_a_new_column_of_a_change_feed(bench: Bench, make_contract: Make) -> None:
+def test_a_new_column_of_a_change_feed(bench: Bench, make_contract: MakeContract) -> None:
     contract = things(
         make_contract,
         formats=["jsonl"],
@@ -348,7 +347,7 @@ def test_a_new_column_of_a_change_feed(bench: Bench, make_contract: Make) -> Non
     ],
 )
 def test_without_a_required_column_the_whole_batch_is_refused(
-    name: str, content: str, there: str, bench: Bench, make_contract: Make
+    name: str, content: str, there: str, bench: Bench, make_contract: MakeContract
 ) -> None:
     contract = things(make_contract)
     bench.put(f"{DAY}/before.csv", "id,Note\n1,n\n")
@@ -386,7 +385,7 @@ def test_without_a_required_column_the_whole_batch_is_refused(
     assert {i for (i,) in rows(bench, "id")} >= {1, 2, 7, 8}
 
 
-def test_a_few_documents_without_a_key_are_the_rows_fault(bench: Bench, make_contract: Make) -> None:
+def test_a_few_documents_without_a_key_are_the_rows_fault(bench: Bench, make_contract: MakeContract) -> None:
     contract = things(make_contract, share=1)
     bench.put(f"{DAY}/a.jsonl", '{"Note":"n"}\n{"Note":"o"}\n')
     bench.put(f"{DAY}/b.jsonl", '{"id":1}\n{"Note":"n"}\n{"id":"word"}\n')
@@ -403,7 +402,7 @@ def test_a_few_documents_without_a_key_are_the_rows_fault(bench: Bench, make_con
     ]
 
 
-def test_an_optional_column_that_is_gone_is_told_of(bench: Bench, make_contract: Make) -> None:
+def test_an_optional_column_that_is_gone_is_told_of(bench: Bench, make_contract: MakeContract) -> None:
     bench.put(f"{DAY}/a.csv", "NOTES,id\nn,1\n")
     result = bench.ingest(things(make_contract))
     assert rows(bench, "id", "note", "notes") == [(1, None, "n")]
@@ -414,7 +413,7 @@ def test_an_optional_column_that_is_gone_is_told_of(bench: Bench, make_contract:
 # Dead letters
 
 
-def test_letters_taken_again_obey_the_evolution_of_today(bench: Bench, make_contract: Make) -> None:
+def test_letters_taken_again_obey_the_evolution_of_today(bench: Bench, make_contract: MakeContract) -> None:
     bench.put(f"{DAY}/a.csv", "id,Note,Zed\nx,n,z\n1,n,z\n")
     bench.put(f"{DAY}/b.jsonl", '{"id":"y","Zed":1}\n{"id":"z"}\n{"id":2}\n')
     discarding = things(make_contract, "discard", share=1)
@@ -440,7 +439,7 @@ def test_letters_taken_again_obey_the_evolution_of_today(bench: Bench, make_cont
 # The contract follows
 
 
-def test_a_contract_that_gains_a_column(bench: Bench, make_contract: Make) -> None:
+def test_a_contract_that_gains_a_column(bench: Bench, make_contract: MakeContract) -> None:
     bench.put(f"{DAY}/a.csv", "id,Note\n1,n\n")
     bench.ingest(things(make_contract))
     bench.put("things/date=2026-01-02/a.csv", "id,Note,more\n2,n,5\n")
@@ -449,7 +448,9 @@ def test_a_contract_that_gains_a_column(bench: Bench, make_contract: Make) -> No
     assert told(bench) == []
 
 
-def test_a_column_that_came_by_itself_is_taken_over_when_it_is_declared(bench: Bench, make_contract: Make) -> None:
+def test_a_column_that_came_by_itself_is_taken_over_when_it_is_declared(
+    bench: Bench, make_contract: MakeContract
+) -> None:
     bench.put(f"{DAY}/a.csv", "id,Note,same,other,count,price,odd,NOTES\n1,n,a,b,7,1.5,x,m\n2,,c,,8,,9,m\n")
     bench.ingest(things(make_contract))
     declared = things(
@@ -494,7 +495,7 @@ def test_a_column_that_came_by_itself_is_taken_over_when_it_is_declared(bench: B
     balanced(bench)
 
 
-def test_a_renamed_column_is_taken_over_by_its_physical_name(bench: Bench, make_contract: Make) -> None:
+def test_a_renamed_column_is_taken_over_by_its_physical_name(bench: Bench, make_contract: MakeContract) -> None:
     bench.put(f"{DAY}/a.csv", "id,Note\n1,old\n")
     bench.put("things/date=2026-01-02/a.csv", "id,Remark\n2,new\n")
     bench.ingest(things(make_contract))
@@ -516,7 +517,7 @@ def test_a_renamed_column_is_taken_over_by_its_physical_name(bench: Bench, make_
     ],
 )
 def test_a_wider_type_alters_the_table(
-    old: str, new: str, values: tuple[str, str], bench: Bench, make_contract: Make
+    old: str, new: str, values: tuple[str, str], bench: Bench, make_contract: MakeContract
 ) -> None:
     bench.put(f"{DAY}/a.csv", f"id,Note,n\n1,n,{values[0]}\n2,n,{values[1]}\n")
     bench.ingest(things(make_contract, share=1, n={"physicalType": old}))
@@ -543,7 +544,7 @@ def test_a_wider_type_alters_the_table(
     ],
 )
 def test_any_other_type_is_refused_before_anything_is_written(
-    old: str, new: str, bench: Bench, make_contract: Make
+    old: str, new: str, bench: Bench, make_contract: MakeContract
 ) -> None:
     assert not widens(old, new)
     bench.put(f"{DAY}/a.csv", "id,Note,n\n1,n,\n")
@@ -557,7 +558,7 @@ def test_any_other_type_is_refused_before_anything_is_written(
     assert (bench.bronze("things"), bench.snapshots()) == before
 
 
-def test_every_batch_has_the_version_and_hash_of_its_contract(bench: Bench, make_contract: Make) -> None:
+def test_every_batch_has_the_version_and_hash_of_its_contract(bench: Bench, make_contract: MakeContract) -> None:
     first = things(make_contract)
     bench.put(f"{DAY}/a.csv", "id,Note\n1,n\n")
     bench.ingest(first)
@@ -573,7 +574,7 @@ def test_every_batch_has_the_version_and_hash_of_its_contract(bench: Bench, make
     ]
 
 
-def test_the_default_leaves_the_batches_of_older_lakes_alone(make_contract: Make) -> None:
+def test_the_default_leaves_the_batches_of_older_lakes_alone(make_contract: MakeContract) -> None:
     assert things(make_contract).schema_evolution == "evolve"
     hashes = {things(make_contract, e).hash for e in ("evolve", "freeze", "discard")}
     assert len(hashes) == 3 and make_contract(COLUMNS, formats=FORMATS).hash in hashes
@@ -582,7 +583,7 @@ def test_the_default_leaves_the_batches_of_older_lakes_alone(make_contract: Make
 
 
 def test_drift_on_the_command_line(
-    bench: Bench, make_contract: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bench: Bench, make_contract: MakeContract, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench.put(f"{DAY}/a.csv", "id,Note,\x1b[31m\n1,n,z\n")
     bench.ingest(things(make_contract))
@@ -613,7 +614,9 @@ NAMES = st.sampled_from(["a", "b", "A", "new", "New", "né w", "_line"])
     )
 )
 def test_every_value_lands_in_its_column(
-    tmp_path_factory: pytest.TempPathFactory, make_contract: Make, files: list[tuple[str, list[str], list[list[str]]]]
+    tmp_path_factory: pytest.TempPathFactory,
+    make_contract: MakeContract,
+    files: list[tuple[str, list[str], list[list[str]]]],
 ) -> None:
     bench = Bench(tmp_path_factory.mktemp("any"))
     contract = make_contract({"a": {}, "b": {}}, formats=FORMATS)
@@ -657,7 +660,7 @@ def test_every_value_lands_in_its_column(
     bench.close()
 
 
-def test_a_contract_that_cuts_a_day_otherwise_loads_nothing_twice(bench: Bench, make_contract: Make) -> None:
+def test_a_contract_that_cuts_a_day_otherwise_loads_nothing_twice(bench: Bench, make_contract: MakeContract) -> None:
     whole = make_contract({"n": {}})
     bench.put("things/date=2026-01-01/a.csv", "n\n1\n")
     bench.ingest(whole)

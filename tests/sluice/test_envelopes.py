@@ -16,10 +16,9 @@ import pytest
 from sluice.contracts import Contract
 from sluice.dead_letters import Choice
 from sluice.replay import replay
-from tests.conftest import Bench, Extracted
+from tests.conftest import Bench, Extracted, MakeBench, MakeContract
 
 Read = Callable[..., Extracted]
-Make = Callable[..., Contract]
 
 FEED = {"envelope": "debezium", "sequence": "source.lsn", "validFrom": "source.ts_ms"}
 MARKER = "__debezium_unavailable_value"
@@ -59,7 +58,7 @@ def packed(number: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def feed(make_contract: Make) -> Contract:
+def feed(make_contract: MakeContract) -> Contract:
     return make_contract({"id": {"primaryKey": True}, "name": {}}, formats=["jsonl"], feed=FEED)
 
 
@@ -116,7 +115,7 @@ def test_what_is_no_change_of_a_row_says_what_it_is_and_what_to_do(
 
 
 def test_a_long_one_nested_deep_is_a_dead_letter_within_the_memory_allowed(
-    make_bench: Callable[..., Bench], make_contract: Make
+    make_bench: MakeBench, make_contract: MakeContract
 ) -> None:
     # Of such a line each function of JSON holds some 30 MB: with all its questions asked one by one it took 1.1 GB.
     bench = make_bench("small", memory_limit="700MB")
@@ -147,7 +146,7 @@ def test_an_event_may_have_any_of_the_fields_they_have(feed: Contract, read_file
     ],
 )
 def test_what_a_connector_orders_its_changes_by_is_read_or_named(
-    path: str, source: dict[str, Any], taken: int | None, bench: Bench, make_contract: Make
+    path: str, source: dict[str, Any], taken: int | None, bench: Bench, make_contract: MakeContract
 ) -> None:
     contract = make_contract({"id": {"primaryKey": True}}, formats=["jsonl"], feed=FEED | {"sequence": path})
     event = change("c", {"id": "1"}) | {"source": source | {"ts_ms": 1000}}
@@ -186,7 +185,7 @@ def test_a_marker_is_never_taken_for_a_value(marker: Any, column: str, feed: Con
         )
 
 
-def test_a_marker_in_a_column_that_is_dropped_does_no_harm(make_contract: Make, read_files: Read) -> None:
+def test_a_marker_in_a_column_that_is_dropped_does_no_harm(make_contract: MakeContract, read_files: Read) -> None:
     contract = make_contract({"id": {"primaryKey": True}}, formats=["jsonl"], feed=FEED, evolution="discard")
     found = read_files(contract, {"f.jsonl": lines(change("u", {"id": "1", "more": MARKER}))})
     assert [r["fault"] for r in found.rows] == [None]
@@ -262,7 +261,7 @@ VALUES = (
 )
 
 
-def test_values_are_what_their_schema_says(bench: Bench, make_contract: Make) -> None:
+def test_values_are_what_their_schema_says(bench: Bench, make_contract: MakeContract) -> None:
     contract = make_contract(COLUMNS, formats=["jsonl"], feed=FEED)
     events = [change("c", ROW), change("u", {"id": packed(8), **dict.fromkeys(list(ROW)[1:])}), change("d", ROW)]
     bench.put("things/date=2026-01-01/f.jsonl", lines(*(wrapped(e, *FIELDS) for e in events)))
@@ -275,7 +274,7 @@ def test_values_are_what_their_schema_says(bench: Bench, make_contract: Make) ->
     ]
 
 
-def test_without_a_schema_the_contract_says_it(bench: Bench, make_contract: Make) -> None:
+def test_without_a_schema_the_contract_says_it(bench: Bench, make_contract: MakeContract) -> None:
     formats = {
         "price": "decimal_base64:2",
         "any_scale": "decimal_base64",
@@ -304,7 +303,9 @@ def test_without_a_schema_the_contract_says_it(bench: Bench, make_contract: Make
     ]
 
 
-def test_without_either_they_are_refused_and_it_is_said_what_they_may_be(bench: Bench, make_contract: Make) -> None:
+def test_without_either_they_are_refused_and_it_is_said_what_they_may_be(
+    bench: Bench, make_contract: MakeContract
+) -> None:
     columns = {n: COLUMNS[n] for n in ("price", "any_scale", "day", "at")}
     contract = make_contract({"id": {"primaryKey": True}, **columns}, formats=["jsonl"], feed=FEED)
     bench.put("things/date=2026-01-01/f.jsonl", lines(change("c", {n: ROW[n] for n in columns} | {"id": "1"})))
@@ -358,7 +359,7 @@ def test_a_value_that_is_not_as_its_schema_says_is_set_aside(
     value: Any,
     kind: dict[str, Any],
     said: str,
-    make_contract: Make,
+    make_contract: MakeContract,
     read_files: Read,
 ) -> None:
     contract = make_contract({"id": {"primaryKey": True}, "v": column}, formats=["jsonl"], feed=FEED)
@@ -368,7 +369,7 @@ def test_a_value_that_is_not_as_its_schema_says_is_set_aside(
     assert said in found.rows[0]["fault_detail"]
 
 
-def test_decimals_may_come_as_numbers(make_contract: Make, read_files: Read) -> None:
+def test_decimals_may_come_as_numbers(make_contract: MakeContract, read_files: Read) -> None:
     contract = make_contract({"id": {"primaryKey": True}, "v": {}}, formats=["jsonl"], feed=FEED)
     kind = field("v", "bytes", DECIMAL, scale="2")
     numbers = ["12.5", "-7", "123456789012345678901234567890"]
@@ -377,7 +378,7 @@ def test_decimals_may_come_as_numbers(make_contract: Make, read_files: Read) -> 
     assert [(r["fault"], r["t_v"]) for r in found.rows] == [(None, n) for n in numbers]
 
 
-def test_an_id_that_an_erasure_would_not_find_is_set_aside(make_contract: Make, read_files: Read) -> None:
+def test_an_id_that_an_erasure_would_not_find_is_set_aside(make_contract: MakeContract, read_files: Read) -> None:
     who = {"customProperties": [{"property": "subject", "value": "customer"}], "primaryKey": True}
     contract = make_contract({"id": who}, formats=["jsonl"], feed=FEED)
     kinds = (field("id", "bytes", DECIMAL, scale="0"), field("id", "string"))
@@ -387,7 +388,7 @@ def test_an_id_that_an_erasure_would_not_find_is_set_aside(make_contract: Make, 
     assert "decimal.handling.mode: string" in found.rows[0]["fault_detail"]
 
 
-def test_each_event_is_read_by_its_own_schema(make_contract: Make, read_files: Read) -> None:
+def test_each_event_is_read_by_its_own_schema(make_contract: MakeContract, read_files: Read) -> None:
     contract = make_contract({"id": {"primaryKey": True}, "v": {"physicalName": "$.v"}}, formats=["jsonl"], feed=FEED)
 
     def of(value: Any, *fields: dict[str, Any], **options: Any) -> dict[str, Any]:
@@ -430,7 +431,7 @@ def test_a_key_that_stands_twice_is_malformed_with_a_schema_as_well(feed: Contra
     assert [r["fault"] for r in found.rows] == ["type"]
 
 
-def test_a_dead_letter_is_read_by_its_schema_again(bench: Bench, make_contract: Make) -> None:
+def test_a_dead_letter_is_read_by_its_schema_again(bench: Bench, make_contract: MakeContract) -> None:
     def of(scale: str, **options: Any) -> Contract:
         column = {"physicalType": "DECIMAL(10,2)"} | written(f"decimal_base64:{scale}")
         return make_contract({"id": {"primaryKey": True}, "price": column}, formats=["jsonl"], feed=FEED, **options)

@@ -29,7 +29,7 @@ from sluice.erasure import run
 from sluice.erasure.run import Erased, erase, find
 from sluice.errors import ErasureError
 from sluice.replay import replay
-from tests.conftest import ORDERS_HEADER, Bench
+from tests.conftest import ORDERS_HEADER, Bench, MakeBench, MakeContract
 
 ANN, BOB = "15036", "12345"
 MAIL = "ann@shop.example"
@@ -347,7 +347,7 @@ def test_the_search_sees_what_hides(planted: Planted, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a#b", "100%25x", "what?"])
 def test_a_home_may_have_a_name_that_means_something_in_a_uri(
-    make_bench: Callable[..., Bench], contracts: dict[str, Contract], name: str
+    make_bench: MakeBench, contracts: dict[str, Contract], name: str
 ) -> None:
     bench = make_bench(name)
     bench.put_orders(f"{DAY}|uk", order(1, ANN), order(2, BOB))
@@ -369,9 +369,7 @@ def test_a_home_may_have_a_name_that_means_something_in_a_uri(
     assert bench.sql("SELECT customer_id FROM bronze.orders ORDER BY 1 NULLS FIRST") == [(None,), (BOB,)]
 
 
-def test_an_id_that_stands_in_packed_bytes_by_chance_is_nobody(
-    bench: Bench, make_contract: Callable[..., Contract]
-) -> None:
+def test_an_id_that_stands_in_packed_bytes_by_chance_is_nobody(bench: Bench, make_contract: MakeContract) -> None:
     contract = make_contract(
         {
             "customer": {"customProperties": [{"property": "subject", "value": "customer"}]},
@@ -462,9 +460,7 @@ def test_on_a_terminal_it_asks_first(
     assert planted.bench.sql("SELECT count(*) > 0 FROM bronze.customers WHERE customer_id = ?", [int(ANN)]) == [(True,)]
 
 
-def test_what_the_contract_no_longer_knows_loses_the_person_too(
-    bench: Bench, make_contract: Callable[..., Contract]
-) -> None:
+def test_what_the_contract_no_longer_knows_loses_the_person_too(bench: Bench, make_contract: MakeContract) -> None:
     """A column taken out of the contract, and a text beside the typed column it became, are in bronze as they were."""
     subject = [{"property": "subject", "value": "customer"}]
     who: dict[str, dict[str, Any]] = {"n": {}, "who": {"customProperties": subject}}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from sluice.contracts import Contract
 from sluice.dead_letters import Choice, letters
 from sluice.erasure.bounds import _beside, widen
 from sluice.erasure.person import Person
 from sluice.erasure.run import erase
 from sluice.lake import CATALOG
 from sluice.replay import replay
-from tests.conftest import Bench
+from tests.conftest import Bench, MakeContract
 
 NAMES_A_CUSTOMER = {"customProperties": [{"property": "subject", "value": "customer"}]}
 COLUMNS: dict[str, dict[str, Any]] = {
@@ -23,11 +21,11 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "n": {"physicalType": "INTEGER"},
 }
 
-Made = Callable[..., Contract]
-
 
 @pytest.mark.parametrize("corrected", [False, True])
-def test_the_only_dead_letter_is_not_found_in_the_catalog(bench: Bench, make_contract: Made, corrected: bool) -> None:
+def test_the_only_dead_letter_is_not_found_in_the_catalog(
+    bench: Bench, make_contract: MakeContract, corrected: bool
+) -> None:
     """It was both the smallest and the largest, and no other takes its place."""
     contract = make_contract(COLUMNS)
     bench.put("things/date=2026-01-01/a.csv", "id,name,n\n15036,Ann,x\n2,Bob,2\n")

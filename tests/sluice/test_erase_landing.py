@@ -6,7 +6,6 @@ Files of contracts made here. What a single line becomes is in test_erase_lines.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,13 @@ from sluice.contracts import Contract
 from sluice.erasure import landing
 from sluice.erasure.person import Person, places
 from sluice.erasure.run import erase, find
-from tests.conftest import Bench
+from tests.conftest import Bench, MakeContract
 
 NAMES_A_CUSTOMER = {"customProperties": [{"property": "subject", "value": "customer"}]}
 WHOLE = {"physicalType": "INTEGER"}
 COLUMNS: dict[str, dict[str, Any]] = {"id": NAMES_A_CUSTOMER, "name": {"classification": "personal"}, "n": WHOLE}
 ANN = Person("customer", "15036")
 FILE = "things/date=2026-01-01/a.csv"
-
-Made = Callable[..., Contract]
 
 
 def clean(bench: Bench, contract: Contract) -> landing.Cleaned:
@@ -45,7 +42,7 @@ def deliver(file: Path, text: str) -> None:
 
 
 def test_what_is_delivered_meanwhile_is_not_lost(
-    bench: Bench, make_contract: Made, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, make_contract: MakeContract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contract = make_contract(COLUMNS)
     file = bench.put(FILE, "id,name,n\n15036,Ann,1\n2,Bob,2\n")
@@ -68,7 +65,7 @@ def test_what_is_delivered_meanwhile_is_not_lost(
 
 
 def test_a_source_that_goes_on_delivering_is_named(
-    bench: Bench, make_contract: Made, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, make_contract: MakeContract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contract = make_contract(COLUMNS)
     file = bench.put(FILE, "id,name,n\n15036,Ann,1\n")
@@ -88,7 +85,7 @@ def test_a_source_that_goes_on_delivering_is_named(
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
-def test_another_column_of_json_may_end_in_the_same_key(bench: Bench, make_contract: Made) -> None:
+def test_another_column_of_json_may_end_in_the_same_key(bench: Bench, make_contract: MakeContract) -> None:
     columns: dict[str, dict[str, Any]] = {
         "order_id": {"physicalName": "$.order.id"},
         "customer_id": {"physicalName": "$.customer.id", **NAMES_A_CUSTOMER},
@@ -112,7 +109,7 @@ def test_another_column_of_json_may_end_in_the_same_key(bench: Bench, make_contr
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_records_end_where_they_do_when_loaded(bench: Bench, make_contract: Made, mark: str, end: str) -> None:
+def test_records_end_where_they_do_when_loaded(bench: Bench, make_contract: MakeContract, mark: str, end: str) -> None:
     """With a mark before the first column, which names the person, and one that is data within a text."""
     contract = make_contract(COLUMNS, csv={"multiline": True})
 
@@ -132,7 +129,9 @@ def test_records_end_where_they_do_when_loaded(bench: Bench, make_contract: Made
     assert file.read_bytes() == text("id,name,n", "", "", "2,Bob,2"), "lines keep their numbers"
 
 
-def test_a_file_without_its_header_is_blanked_wherever_the_person_stands(bench: Bench, make_contract: Made) -> None:
+def test_a_file_without_its_header_is_blanked_wherever_the_person_stands(
+    bench: Bench, make_contract: MakeContract
+) -> None:
     file = bench.put(FILE, "15036,Ann,1\n2,Bob,15036\n")
     assert clean(bench, make_contract(COLUMNS)).files == 1
     assert file.read_text() == "*****,Ann,1\n2,Bob,*****\n"
@@ -143,7 +142,7 @@ FORMS = ("15036", "015036", "+15036", " 15036", "15036.0", "1.5036e4")
 OTHERS = ("15037", "15036.5", "150360", "-15036", "1.5036", "x15036")
 
 
-def test_a_number_is_the_person_however_it_is_written(bench: Bench, make_contract: Made) -> None:
+def test_a_number_is_the_person_however_it_is_written(bench: Bench, make_contract: MakeContract) -> None:
     """In the file, in bronze, in dead letters, and when it comes again; others' numbers are left as they are."""
     contract = make_contract(INTEGER_ID)
     values = [*FORMS, *OTHERS]
@@ -170,7 +169,7 @@ def test_a_number_is_the_person_however_it_is_written(bench: Bench, make_contrac
     ) == [(3,)]
 
 
-def test_parquet_whose_columns_cannot_be_told_apart_is_named(bench: Bench, make_contract: Made) -> None:
+def test_parquet_whose_columns_cannot_be_told_apart_is_named(bench: Bench, make_contract: MakeContract) -> None:
     contract = make_contract(INTEGER_ID, formats=["parquet"])
     file = bench.landing / "things/date=2026-01-01/a.parquet"
     file.parent.mkdir(parents=True)
@@ -184,7 +183,7 @@ def test_parquet_whose_columns_cannot_be_told_apart_is_named(bench: Bench, make_
     assert file.read_bytes() == before
 
 
-def test_a_number_in_json_and_parquet(bench: Bench, make_contract: Made) -> None:
+def test_a_number_in_json_and_parquet(bench: Bench, make_contract: MakeContract) -> None:
     contract = make_contract(INTEGER_ID, formats=["jsonl", "parquet"])
     line = '{"id":%s,"name":"A","n":1}\n'
     values = ["15036.0", "1.5036e4", '"15036"', '" 15036"', "15036.5"]
@@ -207,7 +206,7 @@ def test_a_number_in_json_and_parquet(bench: Bench, make_contract: Made) -> None
     assert find(bench.lake, [contract], "customer", "15036").found == {}
 
 
-def test_in_a_text_column_only_the_same_text_is_the_person(bench: Bench, make_contract: Made) -> None:
+def test_in_a_text_column_only_the_same_text_is_the_person(bench: Bench, make_contract: MakeContract) -> None:
     text = "id,name,n\n015036,A,1\n15036.0,B,2\n"
     file = bench.put(FILE, text)
     assert clean(bench, make_contract(COLUMNS)).files == 0
@@ -215,7 +214,7 @@ def test_in_a_text_column_only_the_same_text_is_the_person(bench: Bench, make_co
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_rows_that_differed_in_the_person_alone_stay_two(bench: Bench, make_contract: Made, form: str) -> None:
+def test_rows_that_differed_in_the_person_alone_stay_two(bench: Bench, make_contract: MakeContract, form: str) -> None:
     """Loaded again the file gives the same rows; lines that were duplicates stay that."""
     columns: dict[str, dict[str, Any]] = {"id": NAMES_A_CUSTOMER, "product": {}, "n": WHOLE}
     contract = make_contract(columns, formats=[form])

@@ -6,7 +6,6 @@ The whole erasure is in test_erase.py, landing files in test_erase_landing.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import duckdb
@@ -17,9 +16,7 @@ from sluice.contracts import Contract
 from sluice.dead_letters import Choice, discard, letters
 from sluice.erasure.run import erase, find
 from sluice.replay import replay
-from tests.conftest import Bench
-
-Made = Callable[..., Contract]
+from tests.conftest import Bench, MakeContract
 
 COLUMNS: dict[str, dict[str, Any]] = {
     "id": {"physicalType": "INTEGER", "required": True, "primaryKey": True},
@@ -58,7 +55,7 @@ def balanced(bench: Bench) -> None:
     ],
 )
 def test_a_correction_that_names_the_erased_and_fails_is_not_kept(
-    bench: Bench, make_contract: Made, payload: str, version: str
+    bench: Bench, make_contract: MakeContract, payload: str, version: str
 ) -> None:
     contract = make_contract(COLUMNS)
     bench.put(FILE, f"{HEADER}1,10,{ANN},{MAIL}\n2,xx,,\n")
@@ -86,7 +83,7 @@ DECIDED = "SELECT line, status, decided_by FROM ops.dead_letters WHERE status <>
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
 def test_what_was_decided_holds_when_the_rewritten_file_is_read_again(
-    bench: Bench, make_contract: Made, form: str
+    bench: Bench, make_contract: MakeContract, form: str
 ) -> None:
     contract = make_contract(COLUMNS, formats=[form])
     rows = [
@@ -157,7 +154,9 @@ def put(bench: Bench, form: str, rows: list[tuple[str, ...]]) -> None:
         path.unlink()
 
 
-def test_corrections_that_have_become_alike_are_not_taken_for_duplicates(bench: Bench, make_contract: Made) -> None:
+def test_corrections_that_have_become_alike_are_not_taken_for_duplicates(
+    bench: Bench, make_contract: MakeContract
+) -> None:
     columns = {name: {k: v for k, v in given.items() if k != "primaryKey"} for name, given in COLUMNS.items()}
     contract = make_contract(columns)
     cy = "15038"
@@ -186,7 +185,9 @@ def test_corrections_that_have_become_alike_are_not_taken_for_duplicates(bench: 
         balanced(bench)
 
 
-def test_a_correction_about_the_erased_goes_and_its_row_does_not_wait(bench: Bench, make_contract: Made) -> None:
+def test_a_correction_about_the_erased_goes_and_its_row_does_not_wait(
+    bench: Bench, make_contract: MakeContract
+) -> None:
     about: dict[str, dict[str, Any]] = {
         "customer": {
             "physicalType": "INTEGER",
@@ -211,7 +212,9 @@ def test_a_correction_about_the_erased_goes_and_its_row_does_not_wait(bench: Ben
     balanced(bench)
 
 
-def test_a_correction_that_names_the_erased_and_passes_holds_without_them(bench: Bench, make_contract: Made) -> None:
+def test_a_correction_that_names_the_erased_and_passes_holds_without_them(
+    bench: Bench, make_contract: MakeContract
+) -> None:
     contract = make_contract(COLUMNS)
     bench.put(FILE, f"{HEADER}1,10,{ANN},{MAIL}\n2,xx,,\n")
     bench.ingest(contract)

@@ -15,7 +15,7 @@ from sluice.erasure.lines import Line, without
 from sluice.erasure.person import Person, Place, places
 from sluice.erasure.spelling import blanked
 from sluice.errors import ErasureError
-from tests.conftest import ORDERS_HEADER
+from tests.conftest import ORDERS_HEADER, MakeContract
 
 ANN = Person("customer", "15036", ("ann@shop.example",))
 NAMES_A_CUSTOMER = [{"property": "subject", "value": "customer"}]
@@ -87,7 +87,7 @@ def test_a_log_loses_the_person_and_keeps_its_length_and_its_json() -> None:
     )
 
 
-def test_json_paths_are_taken_whole(make_contract: Callable[..., Contract]) -> None:
+def test_json_paths_are_taken_whole(make_contract: MakeContract) -> None:
     """Other columns end in the same key: `$.order.id` is not `$.customer.id`."""
     columns: dict[str, dict[str, Any]] = {
         "order_id": {"physicalName": "$.order.id"},

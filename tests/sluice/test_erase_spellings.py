@@ -17,16 +17,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sluice.contracts import Contract
 from sluice.dead_letters import Choice, letters
 from sluice.erasure.person import Person
 from sluice.erasure.run import erase, find
 from sluice.erasure.spelling import Finder
 from sluice.records import lines
 from sluice.replay import replay
-from tests.conftest import Bench
-
-Made = Callable[..., Contract]
+from tests.conftest import Bench, MakeContract
 
 NAMES_A_CUSTOMER: dict[str, Any] = {"customProperties": [{"property": "subject", "value": "customer"}]}
 PERSONAL: dict[str, Any] = {"classification": "personal"}
@@ -178,7 +175,7 @@ def test_nothing_in_a_text_makes_the_search_long() -> None:
     ],
 )
 def test_an_id_with_escapes_is_erased(
-    bench: Bench, make_contract: Made, path: str, person: str, text: str, left: str
+    bench: Bench, make_contract: MakeContract, path: str, person: str, text: str, left: str
 ) -> None:
     contract = make_contract(COUNTS, formats=["csv", "jsonl"])
     file = bench.put(path, text)
@@ -199,7 +196,7 @@ def test_an_id_with_escapes_is_erased(
     assert bench.sql(kept) == [(None, None, "discarded")]
 
 
-def test_lines_that_are_no_text_are_taken_apart_all_the_same(bench: Bench, make_contract: Made) -> None:
+def test_lines_that_are_no_text_are_taken_apart_all_the_same(bench: Bench, make_contract: MakeContract) -> None:
     people = make_contract(PEOPLE, name="people")
     counts = make_contract(COUNTS | {"note": {}}, name="counts")
     about = bench.put(
@@ -233,7 +230,7 @@ def test_lines_that_are_no_text_are_taken_apart_all_the_same(bench: Bench, make_
     assert bench.ledger("counts") == {"2026-01-01": (2, 0, 2, 0)}
 
 
-def test_a_person_of_many_words_is_erased(bench: Bench, make_contract: Made) -> None:
+def test_a_person_of_many_words_is_erased(bench: Bench, make_contract: MakeContract) -> None:
     people = make_contract(PEOPLE, name="people")
     life = "She said: é. " * 20_000
     file = bench.put("people/date=2026-01-01/a.csv", f'id,name\n15036,"{life}"\n2,Bob\n')
@@ -248,7 +245,7 @@ def test_a_person_of_many_words_is_erased(bench: Bench, make_contract: Made) -> 
     assert bench.sql("SELECT id FROM bronze.people") == [(2,)]
 
 
-def test_quotes_within_quotes_are_found_and_other_numbers_are_not(bench: Bench, make_contract: Made) -> None:
+def test_quotes_within_quotes_are_found_and_other_numbers_are_not(bench: Bench, make_contract: MakeContract) -> None:
     people = make_contract(PEOPLE, name="people")
     bench.put("people/date=2026-01-01/a.csv", 'id,name\n5036,"Ann ""The Cat"" Lee"\n2,Bob\n')
     bench.ingest(people)
@@ -263,7 +260,7 @@ def test_quotes_within_quotes_are_found_and_other_numbers_are_not(bench: Bench, 
 
 @pytest.mark.parametrize(("theirs", "others"), [("Smith\\", "Smith"), ("O''Brien", "O'Brien"), ('"Smith', "Smith")])
 def test_a_value_that_is_anothers_but_for_signs_is_not_blanked(
-    bench: Bench, make_contract: Made, theirs: str, others: str
+    bench: Bench, make_contract: MakeContract, theirs: str, others: str
 ) -> None:
     people = make_contract(PEOPLE, name="people")
     written = io.StringIO()
@@ -278,7 +275,7 @@ def test_a_value_that_is_anothers_but_for_signs_is_not_blanked(
     assert bench.sql("SELECT id, name FROM bronze.people ORDER BY id") == [(2, others), (3, "Bob")]
 
 
-def test_json_in_which_somebody_is_blanked_stays_json(bench: Bench, make_contract: Made) -> None:
+def test_json_in_which_somebody_is_blanked_stays_json(bench: Bench, make_contract: MakeContract) -> None:
     people = make_contract(PEOPLE, name="people")
     orders = make_contract(COUNTS | {"note": {}}, name="orders", formats=["jsonl"])
     bench.put("people/date=2026-01-01/a.csv", 'id,name\n15036,"Ann ""The Cat"" Lee"\n')
@@ -296,7 +293,7 @@ def test_json_in_which_somebody_is_blanked_stays_json(bench: Bench, make_contrac
     assert second == records[1] | {"customer": None, "mail": None}
 
 
-def test_a_value_with_quotes_is_erased_where_nobody_is_named(bench: Bench, make_contract: Made) -> None:
+def test_a_value_with_quotes_is_erased_where_nobody_is_named(bench: Bench, make_contract: MakeContract) -> None:
     people, notes = make_contract(PEOPLE, name="people"), make_contract(NOTES, name="notes")
     bench.put("people/date=2026-01-01/a.csv", 'id,name\n15036,"Ann ""The Cat"" Lee"\n2,Bob\n')
     file = bench.put(
@@ -316,7 +313,9 @@ def test_a_value_with_quotes_is_erased_where_nobody_is_named(bench: Bench, make_
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_value_over_lines_is_blanked_and_its_line_ends_stay(bench: Bench, make_contract: Made, end: str) -> None:
+def test_a_value_over_lines_is_blanked_and_its_line_ends_stay(
+    bench: Bench, make_contract: MakeContract, end: str
+) -> None:
     people = make_contract(PEOPLE, name="people", csv={"multiline": True})
     notes = make_contract(NOTES, name="notes", csv={"multiline": True})
     bench.put("people/date=2026-01-01/a.csv", 'id,name\n15036,"Elm Road 5\nAustin"\n2,Bob\n')
@@ -329,7 +328,7 @@ def test_a_value_over_lines_is_blanked_and_its_line_ends_stay(bench: Bench, make
     assert file.read_bytes().decode() == text.replace("Elm Road 5", "*" * 10).replace("Austin", "*" * 6)
 
 
-def test_a_header_may_run_over_lines(bench: Bench, make_contract: Made) -> None:
+def test_a_header_may_run_over_lines(bench: Bench, make_contract: MakeContract) -> None:
     contract = make_contract(COUNTS | {"note": {"physicalName": "my\nnote"}}, csv={"multiline": True})
     file = bench.put(
         CSV, 'id,customer,mail,"my\nnote"\n1,15036,ann@x.example,q\n2,7,bob@x.example,"r\ns"\n3,15036,,t\n'
@@ -348,7 +347,9 @@ def test_a_header_may_run_over_lines(bench: Bench, make_contract: Made) -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_lines_keep_their_numbers_and_letters_their_decisions(bench: Bench, make_contract: Made, end: str) -> None:
+def test_lines_keep_their_numbers_and_letters_their_decisions(
+    bench: Bench, make_contract: MakeContract, end: str
+) -> None:
     contract = make_contract(COUNTS, csv={"multiline": True})
     text = (
         'id,customer,mail\n1,15036,"a\nb"\n2,7,ok\n9,"15036",x,"y\nz"\nx,8,k\n'
@@ -372,7 +373,7 @@ def test_lines_keep_their_numbers_and_letters_their_decisions(bench: Bench, make
     assert (bench.sql(rows), bench.sql(open_and_not)) == before
 
 
-def test_a_document_of_any_depth_is_taken_apart(bench: Bench, make_contract: Made) -> None:
+def test_a_document_of_any_depth_is_taken_apart(bench: Bench, make_contract: MakeContract) -> None:
     customer = {"physicalType": "INTEGER", **NAMES_A_CUSTOMER}
     contract = make_contract(COUNTS | {"customer": customer, "doc": {}}, formats=["jsonl"])
     deep = "[" * 5000 + "]" * 5000
@@ -389,7 +390,9 @@ def test_a_document_of_any_depth_is_taken_apart(bench: Bench, make_contract: Mad
 
 
 @pytest.mark.parametrize("person", ["ann lee", "O'Brien", "a.b+c", "x|y,z", "Müller", 'q"t', "50%", "a\\b", "(", "*.*"])
-def test_what_comes_later_and_is_no_record_keeps_nobody_erased(bench: Bench, make_contract: Made, person: str) -> None:
+def test_what_comes_later_and_is_no_record_keeps_nobody_erased(
+    bench: Bench, make_contract: MakeContract, person: str
+) -> None:
     contract = make_contract(COUNTS, formats=["csv", "jsonl"])
     bench.put(JSONL, json.dumps({"id": 1, "customer": person}) + "\n" + json.dumps({"id": 2, "customer": person + "X"}))
     bench.ingest(contract)
@@ -412,7 +415,9 @@ def test_what_comes_later_and_is_no_record_keeps_nobody_erased(bench: Bench, mak
     ]
 
 
-def test_a_record_without_end_stays_one(bench: Bench, make_contract: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_without_end_stays_one(
+    bench: Bench, make_contract: MakeContract, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lines, "MOST_JOINED", 3)
     contract = make_contract(COUNTS, csv={"multiline": True})
     file = bench.put(CSV, 'id,customer,mail\n1,15036,\n2,15036,"a\nb\nc\nd"\n3,7,\n')
@@ -425,7 +430,7 @@ def test_a_record_without_end_stays_one(bench: Bench, make_contract: Made, monke
     assert bench.ledger("things") == {"2026-01-01": (3, 2, 1, 0)}
 
 
-def test_a_line_of_another_encoding_is_blanked_and_stays_none(bench: Bench, make_contract: Made) -> None:
+def test_a_line_of_another_encoding_is_blanked_and_stays_none(bench: Bench, make_contract: MakeContract) -> None:
     contract = make_contract(COUNTS)
     text = "id,customer,mail\n7,Müller,\n".encode() + "8,Müller,renée@x\n9,Möller,\n".encode("latin-1")
     file = bench.put(CSV, text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +18,7 @@ from sluice.eventlog.embedded import EmbeddedLog
 from sluice.rebuild import rebuild
 from sluice.stream_positions import broken_ranges, lag
 from sluice.streams import read_stream
-from tests.conftest import Bench
+from tests.conftest import Bench, MakeBench
 from tests.sluice.test_erase import ANN, BOB, MAIL, change, event
 
 CUSTOMERS, EVENTS, NOTES = "shop.public.customers", "shop.events", "notes"
@@ -188,7 +187,7 @@ def test_rows_and_letters_lose_keys_and_headers_of_the_person(shop: Shop) -> Non
     ]
 
 
-def test_an_erasure_that_is_repeated_finds_nothing_to_do(shop: Shop, make_bench: Callable[..., Bench]) -> None:
+def test_an_erasure_that_is_repeated_finds_nothing_to_do(shop: Shop, make_bench: MakeBench) -> None:
     shop.erase()
     before = shop.messages(CUSTOMERS)
     assert shop.erase().messages == 0

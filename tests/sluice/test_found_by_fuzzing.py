@@ -7,7 +7,6 @@ import gzip
 import json
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from sluice.contracts import Contract
 from sluice.errors import MemoryLimitError
 from sluice.landing import LandingFile
 from sluice.preflight import Inspected, inspect
-from tests.conftest import ORDERS_HEADER, Bench, Extracted
+from tests.conftest import ORDERS_HEADER, Bench, Extracted, MakeBench, MakeContract
 
 GOOD = "489434,85048,CUP,1,2026-01-01 10:00:00,1.50,12345,United Kingdom"
 KEY = "2026-01-01|uk"
@@ -39,16 +38,14 @@ def packed(data: bytes, flags: int) -> bytes:
 
 
 @pytest.mark.parametrize("flags", range(32))
-def test_any_gzip_header_is_read(flags: int, make_contract: Callable[..., Contract], read_files: Any) -> None:
+def test_any_gzip_header_is_read(flags: int, make_contract: MakeContract, read_files: Any) -> None:
     """DuckDB refuses those with a comment or a checksum, and with them all files of the scan."""
     contract = make_contract({"a": {}})
     found: Extracted = read_files(contract, {"f.csv.gz": packed(b"a\n1\n", flags), "other.csv": b"a\n2\n"})
     assert [r["t_a"] for r in found.rows] == ["1", "2"]
 
 
-def test_an_empty_member_before_one_duckdb_does_not_read(
-    make_contract: Callable[..., Contract], read_files: Any
-) -> None:
+def test_an_empty_member_before_one_duckdb_does_not_read(make_contract: MakeContract, read_files: Any) -> None:
     """The unpacked size at the end is that of the whole, and the first header plain."""
     contract = make_contract({"a": {}})
     data = gzip.compress(b"") + packed(b"a\n1\n", 2)
@@ -67,7 +64,7 @@ def test_dead_letters_stay_readable_whatever_a_value_holds(
 
 
 def test_a_document_of_many_keys_takes_memory_once(
-    make_contract: Callable[..., Contract], read_files: Any, memory: duckdb.DuckDBPyConnection
+    make_contract: MakeContract, read_files: Any, memory: duckdb.DuckDBPyConnection
 ) -> None:
     """To extract each unknown key from the document copied the document for each: a gigabyte for 150 kB."""
     contract = make_contract({"a": {}}, formats=["jsonl"], evolution="discard")
@@ -96,7 +93,7 @@ def test_a_document_of_many_keys_takes_memory_once(
 )
 @pytest.mark.parametrize("name", ["a", "$.a"])
 def test_a_key_that_stands_twice_is_malformed(
-    line: str, twice: bool, name: str, make_contract: Callable[..., Contract], read_files: Any
+    line: str, twice: bool, name: str, make_contract: MakeContract, read_files: Any
 ) -> None:
     """It says two things, and which one is believed differs from reader to reader."""
     contract = make_contract({"a": {"physicalName": name}, "b": {}, "c": {}}, formats=["jsonl"])
@@ -118,7 +115,7 @@ def test_a_key_that_stands_twice_is_malformed(
 )
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_key_that_stands_twice_in_an_event_is_malformed(
-    before: str, after: str, twice: bool, wrapped: bool, make_contract: Callable[..., Contract], read_files: Any
+    before: str, after: str, twice: bool, wrapped: bool, make_contract: MakeContract, read_files: Any
 ) -> None:
     contract = make_contract({"id": {"primaryKey": True}, "name": {}}, formats=["jsonl"], feed=FEED)
     event = '{"before":null,"after":{"id":"1"},"source":{"lsn":1,"ts_ms":1767225600000},"op":"c"}'.replace(
@@ -147,7 +144,7 @@ def test_of_an_endless_line_the_beginning_is_kept(tmp_path: Path, monkeypatch: p
 
 
 def test_what_unpacks_to_more_than_it_may_is_read_no_further(
-    tmp_path: Path, bench: Bench, make_bench: Callable[..., Bench], contracts: dict[str, Contract]
+    tmp_path: Path, bench: Bench, make_bench: MakeBench, contracts: dict[str, Contract]
 ) -> None:
     found = look(tmp_path, "f.jsonl.gz", gzip.compress(b"\0" * 20_000_000), most_bytes=5_000_000)
     assert (found.problem, found.readable) == ("too_large", None)
@@ -180,7 +177,7 @@ def test_a_file_in_another_encoding_as_a_whole_is_set_aside_as_one(
 
 
 def test_a_batch_that_does_not_fit_into_memory_holds_up_no_other(
-    make_bench: Callable[..., Bench], make_contract: Callable[..., Contract]
+    make_bench: MakeBench, make_contract: MakeContract
 ) -> None:
     contract = make_contract({"a": {}}, formats=["jsonl"])
     bench = make_bench("little", memory_limit="150MB", threads=1)

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,7 @@ from sluice.contracts import Contract
 from sluice.errors import ContractError
 from sluice.settings import PROJECT
 from sluice.simulation import Truth, generate
-from tests.conftest import Bench
-
-Make = Callable[..., Contract]
-MakeBench = Callable[..., Bench]
+from tests.conftest import Bench, MakeBench, MakeContract
 
 DAYS = 3
 SOURCES = ("orders", "products", "customers", "events")
@@ -318,7 +314,7 @@ def test_a_refused_batch_leaves_what_was_there_until_it_is_repaired(
     agreement(bench)
 
 
-def test_the_threshold_itself_is_allowed(bench: Bench, make_contract: Make) -> None:
+def test_the_threshold_itself_is_allowed(bench: Bench, make_contract: MakeContract) -> None:
     contract = make_contract({"n": {"physicalType": "INTEGER"}}, share=0.25)
     bench.put("things/date=2026-01-01/at.csv", "n\n1\n2\n3\nx\n")
     bench.put("things/date=2026-01-02/over.csv", "n\n1\n2\nx\ny\n")
@@ -326,7 +322,7 @@ def test_the_threshold_itself_is_allowed(bench: Bench, make_contract: Make) -> N
     assert bench.sql("SELECT n FROM bronze.things ORDER BY n") == [(1,), (2,), (3,)]
 
 
-def test_a_broken_file_does_not_take_its_partition_down(bench: Bench, make_contract: Make) -> None:
+def test_a_broken_file_does_not_take_its_partition_down(bench: Bench, make_contract: MakeContract) -> None:
     contract = make_contract({"n": {"physicalType": "INTEGER", "required": True}}, formats=["csv", "parquet"])
     folder = "things/date=2026-01-01"
     bench.put(f"{folder}/good.csv", "n\n1\n2\n")
@@ -353,7 +349,7 @@ def test_a_broken_file_does_not_take_its_partition_down(bench: Bench, make_contr
     agreement(bench)
 
 
-def test_duplicates_are_sought_in_the_file_or_in_the_batch(bench: Bench, make_contract: Make) -> None:
+def test_duplicates_are_sought_in_the_file_or_in_the_batch(bench: Bench, make_contract: MakeContract) -> None:
     for name, scope, expected in (("ones", "file", (6, 4, 0, 2)), ("twos", "batch", (6, 3, 0, 3))):
         contract = make_contract({"n": {}}, name=name, duplicates=scope)
         bench.put(f"{name}/date=2026-01-01/a.csv", "n\na\nb\na\n")
@@ -363,7 +359,7 @@ def test_duplicates_are_sought_in_the_file_or_in_the_batch(bench: Bench, make_co
     assert bench.sql("SELECT n, _line FROM bronze.twos ORDER BY n") == [("a", 2), ("b", 3), ("c", 3)]
 
 
-def test_of_a_unique_value_the_first_good_row_is_kept(bench: Bench, make_contract: Make) -> None:
+def test_of_a_unique_value_the_first_good_row_is_kept(bench: Bench, make_contract: MakeContract) -> None:
     contract = make_contract({"id": {"unique": True}, "n": {"physicalType": "INTEGER"}})
     bench.put("things/date=2026-01-01/a.csv", "id,n\na,x\na,1\na,2\n,3\n,4\nb,5\n")
     bench.put("things/date=2026-01-01/b.csv", "id,n\nb,6\nc,7\n")
@@ -419,7 +415,7 @@ def test_a_touched_file_is_noted_and_not_loaded_again(bench: Bench, contracts: d
     agreement(bench)
 
 
-def test_the_temporary_folder_is_left_empty(bench: Bench, make_contract: Make) -> None:
+def test_the_temporary_folder_is_left_empty(bench: Bench, make_contract: MakeContract) -> None:
     bench.put("things/date=2026-01-01/a.csv", b"n\n1\n\xff\n")
     bench.ingest(make_contract({"n": {}}))
     assert list(bench.settings.temp_path.iterdir()) == []
@@ -562,7 +558,7 @@ def any_rows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, list[date
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(batches=st.lists(FILES, min_size=1, max_size=6), scope=st.sampled_from(["file", "batch"]))
 def test_any_rows_are_accepted_dead_lettered_or_duplicates(
-    batches: list[list[list[str]]], scope: str, any_rows: tuple[Bench, list[date]], make_contract: Make
+    batches: list[list[list[str]]], scope: str, any_rows: tuple[Bench, list[date]], make_contract: MakeContract
 ) -> None:
     bench, next_day = any_rows
     contract = make_contract(
@@ -602,7 +598,7 @@ def test_any_rows_are_accepted_dead_lettered_or_duplicates(
 
 @pytest.mark.parametrize("now", [None, "area"])
 def test_partitions_of_another_cut_are_refused_before_rows_are_loaded_twice(
-    now: str | None, bench: Bench, make_contract: Callable[..., Contract]
+    now: str | None, bench: Bench, make_contract: MakeContract
 ) -> None:
     """The same files would have other keys: fewer parts or, for `area` sorts before `date`, the same turned round."""
 

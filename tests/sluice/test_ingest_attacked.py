@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from sluice import preflight
-from sluice.contracts import Contract
 from sluice.dead_letters import Choice, discard, letters
 from sluice.erasure.run import erase, find
 from sluice.records import lines
 from sluice.replay import replay
-from tests.conftest import Bench
-
-Make = Callable[..., Contract]
+from tests.conftest import Bench, MakeContract
 
 DAY = "things/date=2026-01-01"
 NUMBERED: dict[str, dict[str, Any]] = {"n": {"physicalType": "INTEGER"}, "t": {}}
@@ -29,7 +25,7 @@ OF_PEOPLE: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(("name", "content"), [("b.csv", "n,t\n5,z\n"), ("b.jsonl", '{"n":"5","t":"z"}\n')])
 def test_what_was_decided_of_json_outlives_whatever_comes_beside_it(
-    name: str, content: str, bench: Bench, make_contract: Make
+    name: str, content: str, bench: Bench, make_contract: MakeContract
 ) -> None:
     contract = make_contract(NUMBERED, formats=["csv", "jsonl"])
     bench.put(f"{DAY}/a.jsonl", '{"n":"1","t":"a"}\n{"n":"x","t":"b"}\n{"n":"y","t":"c"}\n')
@@ -45,7 +41,7 @@ def test_what_was_decided_of_json_outlives_whatever_comes_beside_it(
     assert bench.sql(current) == [(2, "replayed", None), (3, "discarded", None)]
 
 
-def test_of_an_erased_person_a_neighbour_keeps_nothing(bench: Bench, make_contract: Make) -> None:
+def test_of_an_erased_person_a_neighbour_keeps_nothing(bench: Bench, make_contract: MakeContract) -> None:
     contract = make_contract(OF_PEOPLE, formats=["csv", "jsonl"])
     header = "id,customer,mail\n"
     bench.put(f"{DAY}/a.csv", f"{header}1,15036,ann@shop.example\n")
@@ -70,7 +66,7 @@ def test_of_an_erased_person_a_neighbour_keeps_nothing(bench: Bench, make_contra
     assert not [place for place in found if "landing" not in place], found
 
 
-def test_who_writes_when_the_first_person_is_erased_goes_on(bench: Bench, make_contract: Make) -> None:
+def test_who_writes_when_the_first_person_is_erased_goes_on(bench: Bench, make_contract: MakeContract) -> None:
     contract = make_contract(OF_PEOPLE)
     bench.put(f"{DAY}/a.csv", "id,customer,mail\n1,15036,\n")
     bench.ingest(contract)
@@ -84,7 +80,7 @@ def test_who_writes_when_the_first_person_is_erased_goes_on(bench: Bench, make_c
 
 
 def test_records_alike_in_what_is_kept_of_them_are_not_the_same(
-    bench: Bench, make_contract: Make, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, make_contract: MakeContract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lines, "MOST_JOINED", 3)
     contract = make_contract({"a": {}, "b": {}}, csv={"multiline": True}, duplicates="batch")
@@ -107,7 +103,7 @@ def test_records_alike_in_what_is_kept_of_them_are_not_the_same(
 
 
 def test_long_lines_alike_in_what_is_kept_of_them_are_not_the_same(
-    bench: Bench, make_contract: Make, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, make_contract: MakeContract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "_BLOCK", 16)
     monkeypatch.setattr(preflight, "LONGEST_LINE_BYTES", 20)
@@ -121,7 +117,7 @@ def test_long_lines_alike_in_what_is_kept_of_them_are_not_the_same(
     assert [(line, rules) for _, line, _, rules in bench.letters("things")] == [(n, ["too_long"]) for n in (2, 3, 5, 6)]
 
 
-def test_a_row_is_no_duplicate_of_one_of_another_format(bench: Bench, make_contract: Make) -> None:
+def test_a_row_is_no_duplicate_of_one_of_another_format(bench: Bench, make_contract: MakeContract) -> None:
     contract = make_contract(NUMBERED, formats=["csv", "jsonl"], duplicates="batch")
     bench.put(f"{DAY}/1.jsonl", "n,t\n1,a\n2,b\n")
     bench.put(f"{DAY}/2.csv", "n,t\n1,a\n2,b\n3,c\n")
@@ -131,7 +127,7 @@ def test_a_row_is_no_duplicate_of_one_of_another_format(bench: Bench, make_contr
 
 @pytest.mark.parametrize("most", [1_000_000, 5])
 def test_a_header_that_swallows_its_rows_stands_for_them(
-    most: int, bench: Bench, make_contract: Make, monkeypatch: pytest.MonkeyPatch
+    most: int, bench: Bench, make_contract: MakeContract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lines, "MOST_JOINED", most)
     contract = make_contract(NUMBERED, csv={"multiline": True}, share=0.5)
@@ -146,7 +142,7 @@ def test_a_header_that_swallows_its_rows_stands_for_them(
 
 
 def test_a_record_without_end_in_a_file_that_is_set_aside_is_in_the_books(
-    bench: Bench, make_contract: Make, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, make_contract: MakeContract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lines, "MOST_JOINED", 3)
     contract = make_contract({"a": {"required": True}}, csv={"multiline": True})
@@ -155,7 +151,7 @@ def test_a_record_without_end_in_a_file_that_is_set_aside_is_in_the_books(
     assert bench.ledger("things") == {"2026-01-01": (3, 0, 3, 0)}
 
 
-def test_a_payload_over_lines_is_no_record_where_each_line_is_one(bench: Bench, make_contract: Make) -> None:
+def test_a_payload_over_lines_is_no_record_where_each_line_is_one(bench: Bench, make_contract: MakeContract) -> None:
     over = make_contract({"a": {}, "b": {}}, csv={"multiline": True})
     bench.put(f"{DAY}/1.csv", 'a,b\n"x\ny,z\n')
     bench.ingest(over)
@@ -165,7 +161,7 @@ def test_a_payload_over_lines_is_no_record_where_each_line_is_one(bench: Bench, 
     assert bench.sql("SELECT count(*) FROM bronze.things") == [(0,)]
 
 
-def test_copies_make_no_room_for_bad_rows(bench: Bench, make_contract: Make) -> None:
+def test_copies_make_no_room_for_bad_rows(bench: Bench, make_contract: MakeContract) -> None:
     contract = make_contract(NUMBERED, share=0.5)
     bench.put(f"{DAY}/1.csv", "n,t\n1,a\n" + "ERROR connection lost\n" * 1000)
     bench.put("things/date=2026-01-02/1.csv", "n,t\n" + "1,a\n" * 50 + "x,1\nx,2\n")
@@ -178,7 +174,7 @@ def test_copies_make_no_room_for_bad_rows(bench: Bench, make_contract: Make) -> 
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_what_is_usual_does_not_depend_on_how_many_days_load_at_once(
-    at_once: bool, bench: Bench, make_contract: Make
+    at_once: bool, bench: Bench, make_contract: MakeContract
 ) -> None:
     contract = make_contract(NUMBERED, volume={"maximum": 2, "history": 5, "severity": "fail"})
     keys = [f"2026-01-{day:02}" for day in range(1, 13)]
@@ -192,7 +188,9 @@ def test_what_is_usual_does_not_depend_on_how_many_days_load_at_once(
     assert found == [("accepted", None)] * 5 + [("refused", told)] * 7
 
 
-def test_a_corrected_day_of_json_may_be_taken_again_with_a_day_of_csv(bench: Bench, make_contract: Make) -> None:
+def test_a_corrected_day_of_json_may_be_taken_again_with_a_day_of_csv(
+    bench: Bench, make_contract: MakeContract
+) -> None:
     contract = make_contract(NUMBERED, formats=["csv", "jsonl"])
     bench.put(f"{DAY}/a.jsonl", '{"n":"1","t":"a"}\n{"n":"x","t":"b"}\n')
     bench.ingest(contract)

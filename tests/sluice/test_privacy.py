@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
 from typing import Any
 
 import duckdb
@@ -17,9 +16,7 @@ from sluice.dbt_sources import sources_yaml
 from sluice.errors import ConfigurationError, ContractError
 from sluice.pseudonyms import PSEUDONYM, Key, digest_sql
 from sluice.settings import load_settings
-from tests.conftest import contract_document
-
-Made = Callable[..., Contract]
+from tests.conftest import MakeContract, contract_document
 
 
 @pytest.mark.parametrize("length", [1, 32, 63, 64, 65, 200])
@@ -85,7 +82,7 @@ def subject(kind: str, **more: Any) -> dict[str, Any]:
     return {"customProperties": [{"property": "subject", "value": kind}], **more}
 
 
-def test_a_contract_says_how_its_personal_columns_are_treated(make_contract: Made) -> None:
+def test_a_contract_says_how_its_personal_columns_are_treated(make_contract: MakeContract) -> None:
     contract = make_contract(
         {
             "id": subject("member", required=True, primaryKey=True),
@@ -109,7 +106,7 @@ def test_a_contract_says_how_its_personal_columns_are_treated(make_contract: Mad
     assert metas["town"] == {"classification": "internal"}
 
 
-def test_what_is_said_of_privacy_loads_no_batch_again(make_contract: Made) -> None:
+def test_what_is_said_of_privacy_loads_no_batch_again(make_contract: MakeContract) -> None:
     plain = make_contract({"id": {}, "mail": {}})
     told = make_contract({"id": subject("member"), "mail": personal(privacy="mask")})
     assert plain.hash == told.hash

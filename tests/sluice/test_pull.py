@@ -22,10 +22,8 @@ from sluice.ingest import ingest
 from sluice.lake import Lake
 from sluice.pull import Pulled, pull
 from sluice.settings import load_settings
-from tests.conftest import Bench, contract_document
+from tests.conftest import Bench, MakeContract, contract_document
 from tests.postgres import PASSWORD, Server
-
-Make = Callable[..., Contract]
 
 
 class Table:
@@ -53,7 +51,11 @@ class Table:
 
 @pytest.fixture
 def table(
-    postgres: Server, request: pytest.FixtureRequest, bench: Bench, make_contract: Make, monkeypatch: pytest.MonkeyPatch
+    postgres: Server,
+    request: pytest.FixtureRequest,
+    bench: Bench,
+    make_contract: MakeContract,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Table]:
     name = re.sub(r"\W", "_", request.node.name)[-60:]
     postgres.database(name)
@@ -144,7 +146,7 @@ def test_a_query_and_a_number_for_a_cursor(table: Table) -> None:
 
 
 def test_what_cannot_be_pulled_is_told_without_the_password(
-    table: Table, make_contract: Make, monkeypatch: pytest.MonkeyPatch
+    table: Table, make_contract: MakeContract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table.sql("INSERT INTO things VALUES (1, 1, '2026-01-01 10:00Z')")
     with pytest.raises(ContractError, match="is no column of what is pulled; those are id, price, changed"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,14 @@ from sluice.shadows import sweep, turn_of
 from sluice.stream_positions import broken_ranges, seek
 from sluice.swap import Rebuilt
 from sluice.verification import set_aside, verify
-from tests.conftest import Bench
+from tests.conftest import Bench, MakeContract
 from tests.sluice.test_streams import COLUMNS, TOPIC, Things
 
 MIDNIGHT = datetime(2026, 1, 1)
 
 
 @pytest.fixture
-def things(bench: Bench, make_contract: Callable[..., Contract]) -> Things:
+def things(bench: Bench, make_contract: MakeContract) -> Things:
     """A topic of two partitions with a dozen messages, two of them bad, read in several batches."""
     made = Things(bench, make_contract(COLUMNS, stream={"topic": TOPIC}), 2)
     for n in range(12):
@@ -78,7 +77,7 @@ def test_made_again_is_the_same(things: Things) -> None:
     things.check()
 
 
-def test_a_mended_contract_takes_in_what_was_set_aside(things: Things, make_contract: Callable[..., Contract]) -> None:
+def test_a_mended_contract_takes_in_what_was_set_aside(things: Things, make_contract: MakeContract) -> None:
     text = {**COLUMNS, "n": {"physicalType": "VARCHAR"}}
     with pytest.raises(Exception, match="n is VARCHAR in the contract but INTEGER"):
         again(things, make_contract(text, stream={"topic": TOPIC}))
@@ -116,7 +115,7 @@ def test_rows_of_a_lost_data_file_are_made_again(things: Things) -> None:
     things.check()
 
 
-def test_comparing_changes_nothing(things: Things, make_contract: Callable[..., Contract]) -> None:
+def test_comparing_changes_nothing(things: Things, make_contract: MakeContract) -> None:
     before = rows(things)
     ledger = things.bench.ledger("things")
     stricter = {**COLUMNS, "id": {**COLUMNS["id"], "logicalTypeOptions": {"pattern": "^0"}}}
@@ -279,7 +278,7 @@ def test_columns_that_both_have_taken_in_meanwhile_stay_apart(things: Things, mo
     things.check()
 
 
-def test_letters_that_were_taken_in_stay_in(bench: Bench, make_contract: Callable[..., Contract]) -> None:
+def test_letters_that_were_taken_in_stay_in(bench: Bench, make_contract: MakeContract) -> None:
     late = {"eventTime": "at", "allowedLateness": "30min", "late": "quarantine"}
     things = Things(bench, make_contract(COLUMNS, stream={"topic": TOPIC} | late))
     things.send({"id": "a", "at": "2026-01-01 10:00:00"}, minute=600)

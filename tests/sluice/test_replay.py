@@ -7,7 +7,7 @@ import dataclasses
 import io
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,17 +36,14 @@ from sluice.errors import DeadLetterError, LandingError
 from sluice.lake import Lake
 from sluice.ops_tables import OPS_TABLES
 from sluice.replay import Replayed, replay
-from tests.conftest import Bench
-
-Make = Callable[..., Contract]
-MakeBench = Callable[..., Bench]
+from tests.conftest import Bench, MakeBench, MakeContract
 
 DAY = "date=2026-01-01"
 KEY = "2026-01-01"
 
 
 @pytest.fixture(scope="module")
-def counted(make_contract: Make) -> Contract:
+def counted(make_contract: MakeContract) -> Contract:
     """A text and a number."""
     return make_contract({"name": {"required": True}, "n": {"physicalType": "INTEGER"}})
 
@@ -96,7 +93,7 @@ def test_a_corrected_row_is_where_the_file_would_have_put_it(
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_under_a_wider_contract_rows_pass_as_if_they_came_now(
-    kind: str, bench: Bench, make_bench: MakeBench, make_contract: Make, tmp_path: Path
+    kind: str, bench: Bench, make_bench: MakeBench, make_contract: MakeContract, tmp_path: Path
 ) -> None:
     narrow, wide = (
         make_contract(
@@ -188,7 +185,7 @@ def test_a_row_that_is_there_already_is_a_duplicate(bench: Bench, counted: Contr
     balanced(bench)
 
 
-def test_a_value_that_must_be_unique_is_held_against_what_is_there(bench: Bench, make_contract: Make) -> None:
+def test_a_value_that_must_be_unique_is_held_against_what_is_there(bench: Bench, make_contract: MakeContract) -> None:
     keyed = make_contract({"k": {"unique": True}, "n": {"physicalType": "INTEGER"}})
     bench.put(f"things/{DAY}/a.csv", "k,n\na,1\nb,x\nc,y\n")
     bench.ingest(keyed)
@@ -254,7 +251,7 @@ def test_what_was_decided_outlives_the_batch(bench: Bench, counted: Contract) ->
     assert len({third, left.dead_letter_id}) == 2
 
 
-def test_a_refused_batch_and_a_broken_file_are_ingested_again(bench: Bench, make_contract: Make) -> None:
+def test_a_refused_batch_and_a_broken_file_are_ingested_again(bench: Bench, make_contract: MakeContract) -> None:
     strict, lenient = (
         make_contract({"n": {"physicalType": "INTEGER", "required": True}}, share=share) for share in (0.1, 0.9)
     )
@@ -297,7 +294,7 @@ def test_a_correction_that_is_no_record_is_refused(payload: str, bench: Bench, c
 
 
 def test_a_header_the_contract_no_longer_fits_leaves_the_letters(
-    bench: Bench, make_contract: Make, counted: Contract
+    bench: Bench, make_contract: MakeContract, counted: Contract
 ) -> None:
     bench.put(f"things/{DAY}/a.csv", "n,name\nx,b\n1,a\n")
     bench.ingest(counted)
@@ -427,7 +424,7 @@ def test_corrections_give_what_a_corrected_file_gives(
     table: list[tuple[str, str, str]],
     data: st.DataObject,
     tmp_path_factory: pytest.TempPathFactory,
-    make_contract: Make,
+    make_contract: MakeContract,
 ) -> None:
     contract = make_contract({"name": {}, "n": {"physicalType": "INTEGER", "required": True}, "more": {}})
 

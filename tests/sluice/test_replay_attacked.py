@@ -30,9 +30,7 @@ from sluice.dead_letters import (
 from sluice.errors import DeadLetterError
 from sluice.inventory import take_inventory
 from sluice.replay import Replayed, reapply, replay
-from tests.conftest import Bench
-
-Make = Callable[..., Contract]
+from tests.conftest import Bench, MakeContract
 
 DAY = "date=2026-01-01"
 KEY = "2026-01-01"
@@ -40,7 +38,7 @@ FILE = f"things/{DAY}/a.csv"
 
 
 @pytest.fixture(scope="module")
-def counted(make_contract: Make) -> Contract:
+def counted(make_contract: MakeContract) -> Contract:
     """A text and a number."""
     return make_contract({"name": {"required": True}, "n": {"physicalType": "INTEGER"}})
 
@@ -147,7 +145,7 @@ def test_a_letter_whose_batch_was_superseded_is_nothing_to_replay(bench: Bench, 
     balanced(bench)
 
 
-def test_letters_of_equal_corrections_that_fail_are_both_kept(bench: Bench, make_contract: Make) -> None:
+def test_letters_of_equal_corrections_that_fail_are_both_kept(bench: Bench, make_contract: MakeContract) -> None:
     keyed = make_contract({"n": {"physicalType": "INTEGER", "unique": True}, "name": {}})
     bench.put(FILE, "n,name\n1,a\nx,b\ny,c\nz,d\nw,e\n")
     bench.ingest(keyed)
@@ -201,7 +199,7 @@ def test_a_failed_correction_is_tried_as_often_as_its_row(bench: Bench, counted:
     balanced(bench)
 
 
-def test_a_file_that_fails_too_often_is_left_alone(bench: Bench, make_contract: Make) -> None:
+def test_a_file_that_fails_too_often_is_left_alone(bench: Bench, make_contract: MakeContract) -> None:
     wants = make_contract({"n": {"physicalType": "INTEGER", "required": True}})
     bench.put(FILE, "m\n1\n")
     for _ in range(POISON_ATTEMPTS):
@@ -211,7 +209,7 @@ def test_a_file_that_fails_too_often_is_left_alone(bench: Bench, make_contract: 
     assert replay(bench.lake, wants, Choice(ids=(letter.dead_letter_id,))) == Replayed("things", partitions=(KEY,))
 
 
-def test_a_correction_outlives_deliveries_without_its_row(bench: Bench, make_contract: Make) -> None:
+def test_a_correction_outlives_deliveries_without_its_row(bench: Bench, make_contract: MakeContract) -> None:
     counted = make_contract({"name": {}, "n": {"physicalType": "INTEGER"}}, duplicates="batch")
     bench.put(FILE, "n,name\n1,a\nx,b\ny,c\n")
     bench.ingest(counted)
@@ -251,7 +249,9 @@ def test_a_correction_is_for_its_text_below_its_header(bench: Bench, counted: Co
 
 
 @pytest.mark.parametrize("duplicates", ["file", "batch"])
-def test_bytes_are_not_the_text_that_they_are_written_as(duplicates: str, bench: Bench, make_contract: Make) -> None:
+def test_bytes_are_not_the_text_that_they_are_written_as(
+    duplicates: str, bench: Bench, make_contract: MakeContract
+) -> None:
     both = make_contract({"n": {"physicalType": "INTEGER"}, "name": {}}, duplicates=duplicates)
     bench.put(FILE, b"n,name\nx,\xff\n" + base64.b64encode(b"x,\xff") + b"\n1,a\n")
     bench.ingest(both)
@@ -272,7 +272,7 @@ def test_bytes_are_not_the_text_that_they_are_written_as(duplicates: str, bench:
     balanced(bench)
 
 
-def test_where_files_have_rows_of_their_own_so_have_corrections(bench: Bench, make_contract: Make) -> None:
+def test_where_files_have_rows_of_their_own_so_have_corrections(bench: Bench, make_contract: MakeContract) -> None:
     own = make_contract({"name": {}, "n": {"physicalType": "INTEGER"}}, duplicates="file")
     bench.put(FILE, "n,name\n1,a\nx,b\n")
     bench.put(f"things/{DAY}/b.csv", "n,name\nx,b\n")
@@ -285,7 +285,7 @@ def test_where_files_have_rows_of_their_own_so_have_corrections(bench: Bench, ma
     balanced(bench)
 
 
-def test_a_refusal_given_up_is_no_verdict_on_another_delivery(bench: Bench, make_contract: Make) -> None:
+def test_a_refusal_given_up_is_no_verdict_on_another_delivery(bench: Bench, make_contract: MakeContract) -> None:
     strict = make_contract({"n": {"physicalType": "INTEGER"}}, share=0.1)
     bench.put(FILE, "n\n1\nx\n")
     bench.ingest(strict)
@@ -474,7 +474,7 @@ def test_corrections_are_read_as_they_stand(tmp_path: Path) -> None:
         corrections_of(tmp_path / "none.csv")
 
 
-def test_records_over_lines_are_corrected_as_such(bench: Bench, make_contract: Make) -> None:
+def test_records_over_lines_are_corrected_as_such(bench: Bench, make_contract: MakeContract) -> None:
     over = make_contract({"name": {}, "n": {"physicalType": "INTEGER"}}, csv={"multiline": True})
     bench.put(FILE, 'n,name\n1,a\nx,"b\nc"\ny,d\n')
     bench.ingest(over)
@@ -490,7 +490,7 @@ def test_records_over_lines_are_corrected_as_such(bench: Bench, make_contract: M
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\r"])
-def test_a_correction_has_the_line_ends_its_row_would_have(end: str, bench: Bench, make_contract: Make) -> None:
+def test_a_correction_has_the_line_ends_its_row_would_have(end: str, bench: Bench, make_contract: MakeContract) -> None:
     over = make_contract({"name": {}, "n": {"physicalType": "INTEGER"}}, csv={"multiline": True})
     bench.put(FILE, f'n,name{end}2,"b{end}c"{end}x,"b{end}c"{end}y,d{end}')
     bench.ingest(over)
@@ -535,7 +535,7 @@ def test_a_load_that_must_be_tried_again_is_whole_although_a_correction_follows_
     balanced(bench)
 
 
-def test_corrections_of_another_source_take_nothing_else_with_them(bench: Bench, make_contract: Make) -> None:
+def test_corrections_of_another_source_take_nothing_else_with_them(bench: Bench, make_contract: MakeContract) -> None:
     columns: dict[str, dict[str, Any]] = {"n": {"physicalType": "INTEGER"}}
     ours, theirs = make_contract(columns, name="ours"), make_contract(columns, name="theirs")
     for contract in (ours, theirs):
@@ -549,7 +549,7 @@ def test_corrections_of_another_source_take_nothing_else_with_them(bench: Bench,
     ]  # fmt: skip
 
 
-def test_who_gave_up_a_file_for_one_reason_hears_of_the_next(bench: Bench, make_contract: Make) -> None:
+def test_who_gave_up_a_file_for_one_reason_hears_of_the_next(bench: Bench, make_contract: MakeContract) -> None:
     columns: dict[str, dict[str, Any]] = {"n": {"physicalType": "INTEGER"}, "name": {}}
     bench.put(FILE, "n,name\n1,a\nx,b\n")
     bench.ingest(make_contract(columns, share=0.0))
@@ -560,7 +560,9 @@ def test_who_gave_up_a_file_for_one_reason_hears_of_the_next(bench: Bench, make_
     assert [(x.rows, x.reasons[0]["rule"]) for x in letters(bench.lake, Choice())] == [(2, "missing_column")]
 
 
-def test_a_row_is_a_duplicate_also_of_one_from_before_a_column_was_declared(bench: Bench, make_contract: Make) -> None:
+def test_a_row_is_a_duplicate_also_of_one_from_before_a_column_was_declared(
+    bench: Bench, make_contract: MakeContract
+) -> None:
     columns: dict[str, dict[str, Any]] = {"n": {"physicalType": "INTEGER"}, "name": {}}
     bench.put(FILE, "n,name,more,other\n1,a,x,y\n1x,a,x,y\n1x,a,x,z\n")
     bench.ingest(make_contract(columns))
@@ -607,7 +609,7 @@ def test_books_that_are_wrong_both_ways_do_not_balance(bench: Bench, counted: Co
     assert (found.rows_accepted, found.rows_in_bronze, found.astray, found.balanced) == (4, 4, 2, False)
 
 
-def test_what_a_replay_brings_is_told_of_as_if_the_file_had_said_so(bench: Bench, make_contract: Make) -> None:
+def test_what_a_replay_brings_is_told_of_as_if_the_file_had_said_so(bench: Bench, make_contract: MakeContract) -> None:
     """Rules that only warn, also where the file is read again with its corrections."""
     small = {"type": "custom", "engine": "sluice", "name": "small", "implementation": "n < 3", "severity": "warn"}
     even = {"type": "custom", "engine": "sluice", "name": "even", "implementation": "n % 2 = 0", "severity": "warn"}
@@ -640,7 +642,7 @@ def test_what_a_replay_brings_is_told_of_as_if_the_file_had_said_so(bench: Bench
 
 @pytest.mark.parametrize(("duplicates", "unique"), [("batch", False), ("file", False), ("batch", True)])
 def test_it_does_not_matter_which_letters_are_taken_together(
-    make_bench: Callable[[str], Bench], make_contract: Make, duplicates: str, unique: bool
+    make_bench: Callable[[str], Bench], make_contract: MakeContract, duplicates: str, unique: bool
 ) -> None:
     """Equal values in different texts, in one file and in two, among them values that must be unique and wrong ones."""
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from sluice.contract_diff import differences
-from sluice.contracts import Contract
 from sluice.contracts.rest import FetchSchedule, Pagination, RestSource
 from sluice.errors import ContractError
+from tests.conftest import MakeContract
 
-Made = Callable[..., Contract]
 URL = {"url": "https://api.example.com/{date}"}
 
 
-def test_what_is_not_said_has_defaults(make_contract: Made) -> None:
+def test_what_is_not_said_has_defaults(make_contract: MakeContract) -> None:
     assert make_contract({"id": {}}).rest is None
     assert make_contract({"id": {}}, formats=["jsonl"], rest=URL).rest == RestSource(url=URL["url"])
 
 
-def test_everything_is_read(make_contract: Made) -> None:
+def test_everything_is_read(make_contract: MakeContract) -> None:
     found = make_contract(
         {"id": {}}, formats=["jsonl"],
         rest={
@@ -82,7 +80,7 @@ def test_everything_is_read(make_contract: Made) -> None:
         ("https://x", "must be a mapping"),
     ],
 )
-def test_what_is_wrong_is_told_with_what_to_write(make_contract: Made, rest: Any, words: str) -> None:
+def test_what_is_wrong_is_told_with_what_to_write(make_contract: MakeContract, rest: Any, words: str) -> None:
     with pytest.raises(ContractError) as caught:
         make_contract({"id": {}}, formats=["jsonl"], rest=rest)
     assert words in str(caught.value) and "made.odcs.yaml" in str(caught.value)
@@ -96,12 +94,14 @@ def test_what_is_wrong_is_told_with_what_to_write(make_contract: Made, rest: Any
         ({"formats": ["jsonl"], "duplicates": "batch"}, "Leave landing.duplicates at file"),
     ],
 )
-def test_it_must_land_where_a_fetch_can_put_it(make_contract: Made, landing: dict[str, Any], words: str) -> None:
+def test_it_must_land_where_a_fetch_can_put_it(
+    make_contract: MakeContract, landing: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ContractError, match=words):
         make_contract({"id": {}}, rest=URL, **landing)
 
 
-def test_how_it_is_fetched_changes_no_rows_fate_and_breaks_nobody(make_contract: Made) -> None:
+def test_how_it_is_fetched_changes_no_rows_fate_and_breaks_nobody(make_contract: MakeContract) -> None:
     without = make_contract({"id": {}}, formats=["jsonl"])
     fetched = make_contract({"id": {}}, formats=["jsonl"], rest=URL)
     assert without.hash == fetched.hash

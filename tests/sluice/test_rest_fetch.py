@@ -10,7 +10,7 @@ import email.utils
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,13 +31,12 @@ from sluice.rest.client import retry_after
 from sluice.rest.secrets import Secrets
 from sluice.rest.state import State
 from tests import rest_server
-from tests.conftest import Bench
+from tests.conftest import Bench, MakeContract
 from tests.rest_server import NOW, FakeClock, Reply, Server, drip, drip_head, hang, oversized, reply, reset, truncated
 
 DAY = "2026-01-05"
 GOOD = [{"id": "1", "amount": 1.5}, {"id": "2", "amount": 2.25}]
 COLUMNS = {"id": {"required": True}, "amount": {"physicalType": "DECIMAL(20,10)"}}
-Made = Callable[..., Contract]
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def clock() -> FakeClock:
 class Source:
     """A contract with `rest`, a home, a clock and the server."""
 
-    def __init__(self, bench: Bench, server: Server, make_contract: Made, clock: FakeClock) -> None:
+    def __init__(self, bench: Bench, server: Server, make_contract: MakeContract, clock: FakeClock) -> None:
         self.bench, self.server, self.clock, self._make = bench, server, clock, make_contract
 
     def contract(self, **rest: Any) -> Contract:
@@ -77,7 +76,7 @@ class Source:
 
 
 @pytest.fixture
-def source(bench: Bench, server: Server, make_contract: Made, clock: FakeClock) -> Source:
+def source(bench: Bench, server: Server, make_contract: MakeContract, clock: FakeClock) -> Source:
     return Source(bench, server, make_contract, clock)
 
 
@@ -406,7 +405,9 @@ def test_a_fetch_that_was_killed_leaves_nothing_and_one_under_way_is_left_alone(
         assert not left.exists() and busy.exists()
 
 
-def test_a_file_too_large_for_ingest_is_not_written(make_bench: Any, server: Server, make_contract: Made) -> None:
+def test_a_file_too_large_for_ingest_is_not_written(
+    make_bench: Any, server: Server, make_contract: MakeContract
+) -> None:
     source = Source(make_bench("small", file_bytes=50), server, make_contract, FakeClock())
     assert "SLUICE_FILE_BYTES" in str(the_failure(source.fetch(reply({"rows": rows_of(*range(20))}))))
     assert source.files() == {}
@@ -419,7 +420,7 @@ def test_a_landing_area_that_is_gone_is_not_made(source: Source) -> None:
     assert not source.bench.landing.exists()
 
 
-def test_a_contract_without_rest_is_not_fetched(source: Source, make_contract: Made) -> None:
+def test_a_contract_without_rest_is_not_fetched(source: Source, make_contract: MakeContract) -> None:
     with pytest.raises(ConfigurationError, match="no customProperty `rest`"):
         fetch(source.bench.settings, make_contract(COLUMNS), [DAY])
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
 
-from sluice.contracts import Contract
 from sluice.errors import ConfigurationError
 from sluice.rest import fetch, staleness
 from sluice.rest.secrets import Secrets
 from tests import rest_server
-from tests.conftest import Bench
+from tests.conftest import Bench, MakeContract
 from tests.rest_server import FakeClock, drip, hang, reply, reset
 
 TOKEN = "quince jelly/41+é".encode("ascii", "ignore").decode()
@@ -33,7 +31,7 @@ REST = {
 
 def test_no_error_log_or_file_holds_a_secret(
     bench: Bench,
-    make_contract: Callable[..., Contract],
+    make_contract: MakeContract,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -87,7 +85,7 @@ def test_no_error_log_or_file_holds_a_secret(
     assert {name for name, text in texts.items() for form in FORMS if form in text} == set()
 
 
-def test_a_next_link_without_the_key_gets_it(bench: Bench, make_contract: Callable[..., Contract]) -> None:
+def test_a_next_link_without_the_key_gets_it(bench: Bench, make_contract: MakeContract) -> None:
     with rest_server.serving() as server:
         rest = {"params": {"api_key": "${THE_KEY}", "day": "{date}"}, "pagination": {"kind": "link_header"}}
         contract = make_contract({"id": {}}, formats=["jsonl"], rest=rest | {"url": server.url})

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from sluice.contracts import Contract
 from sluice.records import text_columns
 from sluice.rules import broken, reasons, typed_columns, value, violations
+from tests.conftest import MakeContract
 
-Make = Callable[..., Contract]
 Judge = Callable[..., list[tuple[bool, list[tuple[str, str, str | None]], dict[str, Any]]]]
 
 FEED = {"envelope": "debezium", "sequence": "source.lsn", "validFrom": "source.ts_ms"}
@@ -192,14 +192,14 @@ BAD: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("kind", GOOD)
-def test_a_good_text_becomes_exactly_its_value(kind: str, make_contract: Make, judge: Judge) -> None:
+def test_a_good_text_becomes_exactly_its_value(kind: str, make_contract: MakeContract, judge: Judge) -> None:
     contract = make_contract({"x": {"physicalType": kind}})
     found = judge(contract, *({"x": text} for text, _ in GOOD[kind]))
     assert [(bad, typed["x"]) for bad, _, typed in found] == [(False, expected) for _, expected in GOOD[kind]]
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_text_that_does_not_fit_exactly_is_rejected(kind: str, make_contract: Make, judge: Judge) -> None:
+def test_a_text_that_does_not_fit_exactly_is_rejected(kind: str, make_contract: MakeContract, judge: Judge) -> None:
     contract = make_contract({"x": {"physicalType": kind}})
     found = judge(contract, *({"x": text} for text in BAD[kind]))
     assert [why for _, why, _ in found] == [[("type", "x", text)] for text in BAD[kind]]
@@ -208,7 +208,7 @@ def test_a_text_that_does_not_fit_exactly_is_rejected(kind: str, make_contract: 
 
 
 @pytest.mark.parametrize("kind", [k for k in GOOD if k != "VARCHAR"])
-def test_null_is_no_text_and_an_empty_text_is_no_value(kind: str, make_contract: Make, judge: Judge) -> None:
+def test_null_is_no_text_and_an_empty_text_is_no_value(kind: str, make_contract: MakeContract, judge: Judge) -> None:
     optional = judge(make_contract({"x": {"physicalType": kind}}), {"x": None}, {"x": ""})
     assert [why for _, why, _ in optional] == [[], [("type", "x", "")]]
     required = judge(make_contract({"x": {"physicalType": kind, "required": True}}), {"x": None}, {"x": ""})
@@ -227,7 +227,7 @@ def test_null_is_no_text_and_an_empty_text_is_no_value(kind: str, make_contract:
     ],
 )
 def test_a_format_of_the_contract_is_the_only_one(
-    kind: str, form: str, text: str, expected: Any, make_contract: Make, judge: Judge
+    kind: str, form: str, text: str, expected: Any, make_contract: MakeContract, judge: Judge
 ) -> None:
     contract = make_contract({"x": {"physicalType": kind, "logicalTypeOptions": {"format": form}}})
     ((bad, why, typed),) = judge(contract, {"x": text})
@@ -238,7 +238,7 @@ def test_a_format_of_the_contract_is_the_only_one(
 @settings(max_examples=60, deadline=None)
 @given(texts=st.lists(st.text(st.sampled_from("0123456789+-.eE_, x٣"), max_size=9), min_size=1, max_size=8))
 def test_numbers_are_read_as_python_reads_them_or_not_at_all(
-    texts: list[str], make_contract: Make, judge: Judge
+    texts: list[str], make_contract: MakeContract, judge: Judge
 ) -> None:
     columns = {"i": "INTEGER", "m": "DECIMAL(8,2)", "f": "DOUBLE"}
     contract = make_contract({n: {"physicalType": k} for n, k in columns.items()})
@@ -323,7 +323,7 @@ RULES: dict[str, tuple[dict[str, Any], list[str | None], list[str], str]] = {
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_rule_takes_what_it_may_and_rejects_the_rest(name: str, make_contract: Make, judge: Judge) -> None:
+def test_a_rule_takes_what_it_may_and_rejects_the_rest(name: str, make_contract: MakeContract, judge: Judge) -> None:
     column, good, bad, rule = RULES[name]
     contract = make_contract({"x": column})
     found = judge(contract, *({"x": text} for text in [*good, *bad]))
@@ -332,7 +332,7 @@ def test_a_rule_takes_what_it_may_and_rejects_the_rest(name: str, make_contract:
     assert [rejected for rejected, *_ in found] == [False] * len(good) + [True] * len(bad)
 
 
-def test_a_row_rule_sees_other_columns_but_not_its_own_text(make_contract: Make, judge: Judge) -> None:
+def test_a_row_rule_sees_other_columns_but_not_its_own_text(make_contract: MakeContract, judge: Judge) -> None:
     rule = {"type": "custom", "engine": "sluice", "description": "Ends after it begins."}
     contract = make_contract(
         {
@@ -378,7 +378,7 @@ def test_every_reason_is_kept(contracts: dict[str, Contract], judge: Judge) -> N
     ]
 
 
-def test_a_delete_event_needs_its_key_only(make_contract: Make, judge: Judge) -> None:
+def test_a_delete_event_needs_its_key_only(make_contract: MakeContract, judge: Judge) -> None:
     contract = make_contract(
         {
             "id": {"primaryKey": True, "logicalTypeOptions": {"pattern": r"^\d+$"}},
@@ -422,7 +422,7 @@ def test_a_delete_event_needs_its_key_only(make_contract: Make, judge: Judge) ->
     }
 
 
-def test_a_truncate_has_an_operation_and_a_place(make_contract: Make, judge: Judge) -> None:
+def test_a_truncate_has_an_operation_and_a_place(make_contract: MakeContract, judge: Judge) -> None:
     feed = {**FEED, "sequence": ["position.commit", "position.order"], "truncates": True}
     contract = make_contract({"id": {"primaryKey": True}, "price": {"required": True}}, formats=["jsonl"], feed=feed)
     good = {"_op": "t", "_lsn": "5", "_seq_2": "1", "_source_ts": "0"}
@@ -444,7 +444,7 @@ def test_a_truncate_has_an_operation_and_a_place(make_contract: Make, judge: Jud
     ]
 
 
-def test_an_envelopes_own_values_are_checked(make_contract: Make, judge: Judge) -> None:
+def test_an_envelopes_own_values_are_checked(make_contract: MakeContract, judge: Judge) -> None:
     contract = make_contract({"id": {"primaryKey": True}}, formats=["jsonl"], feed=FEED)
     good = {"_op": "c", "_lsn": "5", "_source_ts": "0", "id": "1"}
     found = judge(
@@ -471,7 +471,7 @@ def test_an_envelopes_own_values_are_checked(make_contract: Make, judge: Judge) 
     ]
 
 
-def test_names_and_values_with_quotes_do_not_break_the_sql(make_contract: Make, judge: Judge) -> None:
+def test_names_and_values_with_quotes_do_not_break_the_sql(make_contract: MakeContract, judge: Judge) -> None:
     contract = make_contract({"select": {"logicalTypeOptions": {"pattern": '^it\'s "fine"$'}}, "order": {}})
     found = judge(contract, {"select": 'it\'s "fine"', "order": "'; DROP TABLE texts; --"}, {"select": "'"})
     assert [why for _, why, _ in found] == [[], [("pattern", "select", "'")]]

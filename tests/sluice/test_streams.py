@@ -27,7 +27,7 @@ from sluice.replay import replay
 from sluice.settings import PROJECT
 from sluice.stream_positions import broken_ranges, lag, seek, source_watermark
 from sluice.streams import StreamResult, read_stream, read_until
-from tests.conftest import Bench
+from tests.conftest import Bench, MakeContract
 
 TOPIC = "shop.things"
 COLUMNS: dict[str, dict[str, Any]] = {
@@ -82,7 +82,7 @@ class Things:
 
 
 @pytest.fixture
-def make_things(bench: Bench, make_contract: Callable[..., Contract]) -> Callable[..., Things]:
+def make_things(bench: Bench, make_contract: MakeContract) -> Callable[..., Things]:
     def make(partitions: int = 1, *, columns: dict[str, Any] = COLUMNS, **options: Any) -> Things:
         stream = {"topic": TOPIC} | options.pop("stream", {})
         return Things(bench, make_contract(columns, stream=stream, **options), partitions)
@@ -448,7 +448,7 @@ def test_an_event_of_long_ago_stops_nobody(make_things: Callable[..., Things], m
     things.check()
 
 
-def test_a_source_without_a_stream_says_so(bench: Bench, make_contract: Callable[..., Contract]) -> None:
+def test_a_source_without_a_stream_says_so(bench: Bench, make_contract: MakeContract) -> None:
     with pytest.raises(ContractError, match=r"has no stream\. Give it the customProperty stream"):
         read_stream(bench.lake, make_contract(COLUMNS), open_log(bench.settings))
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import io
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sluice.cli import main
-from sluice.contracts import Contract
 from sluice.eventlog import Message, embedded
 from sluice.eventlog.embedded import EmbeddedLog
 from sluice.lake import Lake
 from sluice.settings import load_settings
 from sluice.streams import read_stream
+from tests.conftest import MakeContract
 from tests.kafka import Broker
 
 
@@ -81,7 +80,7 @@ def test_made_filled_listed_and_shown(topics: Said, log: EmbeddedLog, monkeypatc
 
 
 def test_a_topic_has_the_partitions_of_the_contracts_that_read_it(
-    topics: Said, make_contract: Callable[..., Contract], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    topics: Said, make_contract: MakeContract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, topic, partitions in (("few", "shared", 2), ("many", "shared", 5), ("other", "apart", 7)):
         made = make_contract({"id": {}}, name=name, stream={"topic": topic, "partitions": partitions})
@@ -202,7 +201,7 @@ def test_old_records_go_once_they_are_read(
     topics: Said,
     log: EmbeddedLog,
     tmp_path: Path,
-    make_contract: Callable[..., Contract],
+    make_contract: MakeContract,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(embedded, "SEGMENT_BYTES", 1)

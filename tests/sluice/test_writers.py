@@ -17,7 +17,7 @@ from sluice import writers
 from sluice.errors import LakeUnavailableError
 from sluice.settings import PROJECT
 from sluice.writers import alone, beside
-from tests.conftest import Bench, go_without
+from tests.conftest import Bench, MakeBench, go_without
 from tests.postgres import PASSWORD, Server, programs, serving
 
 _numbers = itertools.count()
@@ -34,14 +34,14 @@ with alone(load_settings(home=sys.argv[1])):
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def bench(request: pytest.FixtureRequest, make_bench: Callable[..., Bench]) -> Bench:
+def bench(request: pytest.FixtureRequest, make_bench: MakeBench) -> Bench:
     """A home of its own, on a catalog of either kind."""
     if request.param == "sqlite":
         return make_bench("home")
     return on_postgres(request.getfixturevalue("postgres"), make_bench)
 
 
-def on_postgres(server: Server, make_bench: Callable[..., Bench]) -> Bench:
+def on_postgres(server: Server, make_bench: MakeBench) -> Bench:
     database = server.database(f"writers_{next(_numbers)}")
     return make_bench("home", catalog=f"postgres:{database} password={PASSWORD}")
 
@@ -105,7 +105,7 @@ def _briefly_alone(bench: Bench) -> Callable[[], None]:
     return run
 
 
-def test_on_postgres_loads_go_on_beside_each_other(postgres: Server, make_bench: Callable[..., Bench]) -> None:
+def test_on_postgres_loads_go_on_beside_each_other(postgres: Server, make_bench: MakeBench) -> None:
     bench = on_postgres(postgres, make_bench)
     bench.lake.create()
 
@@ -120,9 +120,7 @@ def test_on_postgres_loads_go_on_beside_each_other(postgres: Server, make_bench:
     assert bench.sql("SELECT source FROM ops.turns") == [("a",)]
 
 
-def test_a_build_is_not_kept_waiting_by_loads_that_come_after_it(
-    postgres: Server, make_bench: Callable[..., Bench]
-) -> None:
+def test_a_build_is_not_kept_waiting_by_loads_that_come_after_it(postgres: Server, make_bench: MakeBench) -> None:
     settings = on_postgres(postgres, make_bench).settings
     order: list[str] = []
 
@@ -151,7 +149,7 @@ _WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT gr
 
 
 @pytest.mark.parametrize("loss", ["session", "server"])
-def test_who_has_lost_their_place_writes_no_more(loss: str, make_bench: Callable[..., Bench]) -> None:
+def test_who_has_lost_their_place_writes_no_more(loss: str, make_bench: MakeBench) -> None:
     """Others may have written since: what was built is not to be taken for tested."""
     found = programs()
     if found is None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sluice.contracts import Contract
 from sluice.eventlog import open_log
-from tests.conftest import Bench
+from tests.conftest import Bench, MakeContract
 from tests.sluice.capture.source import Event, Source
 
-Make = Callable[..., Contract]
 FEED = {
     "envelope": "debezium",
     "sequence": ["position.commit", "position.order"],
@@ -34,7 +31,7 @@ def kinds(events: list[Event]) -> list[tuple[Any, str | None]]:
     return [(None if e.key is None else e.key["id"], e.op) for e in events]
 
 
-def test_a_snapshot_and_every_kind_of_change(source: Source, bench: Bench, make_contract: Make) -> None:
+def test_a_snapshot_and_every_kind_of_change(source: Source, bench: Bench, make_contract: MakeContract) -> None:
     source.sql("CREATE TABLE things (id INT PRIMARY KEY, v TEXT); INSERT INTO things VALUES (1, 'a'), (2, 'b')")
     source.define("public.things")
     source.once()
@@ -70,7 +67,7 @@ def test_a_snapshot_and_every_kind_of_change(source: Source, bench: Bench, make_
     assert bench.letters("things") == []
 
 
-def test_values_arrive_exactly(source: Source, bench: Bench, make_contract: Make) -> None:
+def test_values_arrive_exactly(source: Source, bench: Bench, make_contract: MakeContract) -> None:
     source.sql(
         "CREATE TABLE things (id INT PRIMARY KEY, amount NUMERIC(20,4), free NUMERIC, big BIGINT, local TIMESTAMP, "
         "zoned TIMESTAMPTZ, day DATE, flag BOOLEAN, token UUID, share FLOAT8, doc JSONB, raw BYTEA)"
@@ -124,7 +121,7 @@ def test_values_arrive_exactly(source: Source, bench: Bench, make_contract: Make
     assert set(rules) == {"type"}
 
 
-def test_columns_come_go_and_are_renamed(source: Source, bench: Bench, make_contract: Make) -> None:
+def test_columns_come_go_and_are_renamed(source: Source, bench: Bench, make_contract: MakeContract) -> None:
     source.sql("CREATE TABLE things (id INT PRIMARY KEY, v TEXT, w TEXT)")
     source.define("public.things")
     source.sql("INSERT INTO things VALUES (1, 'a', 'b')")
@@ -170,7 +167,9 @@ def test_a_large_value_that_did_not_change_is_sent_with_full_identity(source: So
     ]
 
 
-def test_a_large_value_that_was_not_sent_never_becomes_one(source: Source, bench: Bench, make_contract: Make) -> None:
+def test_a_large_value_that_was_not_sent_never_becomes_one(
+    source: Source, bench: Bench, make_contract: MakeContract
+) -> None:
     """The identity was taken back under way: the change is set aside, with its reason."""
     source.sql("CREATE TABLE things (id INT PRIMARY KEY, v TEXT, note TEXT)")
     source.sql("ALTER TABLE things ALTER note SET STORAGE EXTERNAL")

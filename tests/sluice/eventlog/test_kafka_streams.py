@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,14 +18,14 @@ from sluice.eventlog import EventLog, open_log
 from sluice.settings import load_settings
 from sluice.stream_positions import broken_ranges, lag, seek
 from sluice.streams import read_stream, read_until
-from tests.conftest import Bench
+from tests.conftest import Bench, MakeBench, MakeContract
 from tests.kafka import Broker
 
 COLUMNS: dict[str, dict[str, Any]] = {"id": {"required": True}, "n": {"physicalType": "INTEGER"}}
 
 
 @pytest.fixture
-def bench(make_bench: Callable[..., Bench], kafka: Broker) -> Bench:
+def bench(make_bench: MakeBench, kafka: Broker) -> Bench:
     return make_bench("home", kafka=kafka.brokers)
 
 
@@ -37,7 +37,7 @@ def log(bench: Bench) -> Iterator[EventLog]:
 
 
 @pytest.fixture
-def contract(make_contract: Callable[..., Contract]) -> Contract:
+def contract(make_contract: MakeContract) -> Contract:
     return make_contract(COLUMNS, stream={"topic": f"things-{uuid.uuid4().hex[:8]}"})
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sluice.contracts import Contract
-from tests.sluice.records.reading import Make
+from tests.conftest import MakeContract
 
 
 @pytest.fixture(scope="module")
-def abc(make_contract: Make) -> Contract:
+def abc(make_contract: MakeContract) -> Contract:
     """Three text columns, the first required."""
     return make_contract({"a": {"required": True}, "b": {}, "c": {}}, formats=["csv", "jsonl", "parquet"])

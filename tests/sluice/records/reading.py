@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sluice.contracts import Contract
 from tests.conftest import Extracted
 
 Read = Callable[..., Extracted]
-Make = Callable[..., Contract]
 
 
 def values(found: Extracted, *columns: str) -> list[tuple[Any, ...]]:

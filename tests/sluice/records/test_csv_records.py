@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from sluice.contracts import Contract
 from sluice.records import lines
-from tests.sluice.records.reading import Make, Read, faults, values
+from tests.conftest import MakeContract
+from tests.sluice.records.reading import Read, faults, values
 
 FIELD = st.text(st.sampled_from(list("ab ,;\t\"'éß🎉\\|^0")), max_size=6)
 
@@ -38,7 +39,7 @@ def written(row: list[str], quoted: list[bool], delimiter: str, quote: str) -> s
     dialect=st.sampled_from([(",", '"'), (";", '"'), ("\t", '"'), ("|", "'"), ("^", '"')]),
 )
 def test_csv_is_split_as_pythons_reader_splits_it(
-    rows: list[tuple[list[str], list[bool]]], dialect: tuple[str, str], make_contract: Make, read_files: Read
+    rows: list[tuple[list[str], list[bool]]], dialect: tuple[str, str], make_contract: MakeContract, read_files: Read
 ) -> None:
     delimiter, quote = dialect
     contract = make_contract({"a": {}, "b": {}, "c": {}}, csv={"delimiter": delimiter, "quote": quote})
@@ -141,7 +142,7 @@ def test_a_file_without_a_usable_header_is_set_aside_alone(
     assert [(r["file_id"], r["fault"]) for r in found.rows] == [(1, None)]
 
 
-def test_a_header_with_a_broken_quote_is_none(make_contract: Make, read_files: Read) -> None:
+def test_a_header_with_a_broken_quote_is_none(make_contract: MakeContract, read_files: Read) -> None:
     contract = make_contract({"a": {}, "b": {}}, csv={"multiline": True})
     # As in a row, a quote inside a name opens nothing, one before it has to be closed.
     found = read_files(contract, {"open.csv": b'a,b,c",",d\n1,2,3,4\n', "behind.csv": b'a,"b"b\n1,2\n'})
@@ -154,7 +155,7 @@ def test_a_header_alone_is_a_file_without_rows(abc: Contract, read_files: Read) 
     assert (found.rows, found.faults) == ([], [])
 
 
-def test_without_a_header_columns_stand_in_the_contracts_order(make_contract: Make, read_files: Read) -> None:
+def test_without_a_header_columns_stand_in_the_contracts_order(make_contract: MakeContract, read_files: Read) -> None:
     contract = make_contract({"a": {"required": True}, "b": {}, "c": {}}, csv={"header": False})
     found = read_files(contract, {"f.csv": b"1,2,3\n4,5\n"})
     assert values(found) == [(1, "1", "2", "3")]
@@ -166,7 +167,7 @@ def test_blank_lines_are_no_records(abc: Contract, read_files: Read) -> None:
     assert values(found) == [(3, "1", "2", "3"), (6, "4", "5", "6"), (2, "1", None, None)]
 
 
-def test_a_value_may_run_over_lines_where_the_contract_says_so(make_contract: Make, read_files: Read) -> None:
+def test_a_value_may_run_over_lines_where_the_contract_says_so(make_contract: MakeContract, read_files: Read) -> None:
     data = b'a,b,c\n1,"x\n\ny ""z""",3\n4,5,6\n7,"open,8\n9,9,9\n'
     contract = make_contract({"a": {}, "b": {}, "c": {}}, csv={"multiline": True})
     found = read_files(contract, {"f.csv": data})
@@ -181,7 +182,7 @@ def test_a_value_may_run_over_lines_where_the_contract_says_so(make_contract: Ma
 
 
 def test_a_record_without_end_is_a_fault_of_which_the_beginning_is_kept(
-    make_contract: Make, read_files: Read, monkeypatch: pytest.MonkeyPatch
+    make_contract: MakeContract, read_files: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contract = make_contract({"a": {}, "b": {}}, formats=["csv", "jsonl"], csv={"multiline": True})
     files = {
@@ -219,7 +220,7 @@ def test_a_record_without_end_is_a_fault_of_which_the_beginning_is_kept(
 
 @pytest.mark.parametrize("at_once", [1, 100_000, lines._JOINED_AT_ONCE])
 def test_records_over_lines_are_whole_wherever_a_part_ends(
-    at_once: int, make_contract: Make, read_files: Read, monkeypatch: pytest.MonkeyPatch
+    at_once: int, make_contract: MakeContract, read_files: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A part ends after a thousand lines at the earliest; of 20 bytes each 100,000 are some five thousand with these.
     monkeypatch.setattr(lines, "_JOINED_AT_ONCE", at_once)
@@ -258,7 +259,7 @@ def test_records_over_lines_are_whole_wherever_a_part_ends(
 
 
 def test_a_record_without_end_is_known_again_in_a_later_version(
-    make_contract: Make, read_files: Read, monkeypatch: pytest.MonkeyPatch
+    make_contract: MakeContract, read_files: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lines, "MOST_JOINED", 3)
     contract = make_contract({"a": {}, "b": {}}, csv={"multiline": True})
@@ -270,7 +271,9 @@ def test_a_record_without_end_is_known_again_in_a_later_version(
     ]
 
 
-def test_where_records_run_over_lines_a_bad_line_sets_its_file_aside(make_contract: Make, read_files: Read) -> None:
+def test_where_records_run_over_lines_a_bad_line_sets_its_file_aside(
+    make_contract: MakeContract, read_files: Read
+) -> None:
     contract = make_contract({"a": {}, "b": {}, "c": {}}, csv={"multiline": True})
     found = read_files(contract, {"f.csv": b'a,b,c\n1,"x\n\xff\ny",3\n4,5,6\n'})
     assert values(found) == []

@@ -11,15 +11,15 @@ import pytest
 
 from sluice.contracts import Contract
 from sluice.settings import PROJECT
-from tests.conftest import Bench, Extracted
-from tests.sluice.records.reading import Make, Read, faults, values
+from tests.conftest import Bench, Extracted, MakeContract
+from tests.sluice.records.reading import Read, faults, values
 
 DEBEZIUM = PROJECT.parent / "shared" / "data" / "debezium_samples"
 LSN_FEED = {"envelope": "debezium", "sequence": "source.lsn", "validFrom": "source.ts_ms"}
 
 
 @pytest.fixture(scope="module")
-def feed(make_contract: Make) -> Contract:
+def feed(make_contract: MakeContract) -> Contract:
     return make_contract({"id": {"primaryKey": True}, "name": {}}, formats=["jsonl"], feed=LSN_FEED)
 
 
@@ -86,7 +86,7 @@ def test_an_envelope_without_meta_leaves_it_to_the_rules(feed: Contract, read_fi
 
 
 @pytest.mark.skipif(not DEBEZIUM.is_dir(), reason=f"the captured Debezium events are not at {DEBEZIUM}")
-def test_events_captured_elsewhere_are_accepted_or_told(bench: Bench, make_contract: Make) -> None:
+def test_events_captured_elsewhere_are_accepted_or_told(bench: Bench, make_contract: MakeContract) -> None:
     contract = make_contract(
         {"id": {"physicalType": "INTEGER", "primaryKey": True}, "name": {}},
         formats=["jsonl"],

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from sluice.contracts import Contract
 from sluice.records import json_path
-from tests.sluice.records.reading import Make, Read, faults, values
+from tests.conftest import MakeContract
+from tests.sluice.records.reading import Read, faults, values
 
 
 def test_json_values_become_text(abc: Contract, read_files: Read) -> None:
@@ -82,7 +83,7 @@ def test_keys_the_contract_does_not_know_are_kept(abc: Contract, read_files: Rea
     assert found.rows[1]["extra"] is None
 
 
-def test_names_with_any_sign_are_found(make_contract: Make, read_files: Read) -> None:
+def test_names_with_any_sign_are_found(make_contract: MakeContract, read_files: Read) -> None:
     names = ["Customer ID", "a.b", "Größe", 'qu"ote', "back\\slash", "a[0]", "it's", "x,y"]
     contract = make_contract(
         {f"c{i}": {"physicalName": name} for i, name in enumerate(names)}, formats=["csv", "jsonl"]
@@ -97,7 +98,7 @@ def test_names_with_any_sign_are_found(make_contract: Make, read_files: Read) ->
     assert [r["extra"] for r in found.rows] == [None, None]
 
 
-def test_a_json_path_names_a_nested_value(make_contract: Make, read_files: Read) -> None:
+def test_a_json_path_names_a_nested_value(make_contract: MakeContract, read_files: Read) -> None:
     contract = make_contract({"a": {"physicalName": "$.who.name"}}, formats=["jsonl"])
     found = read_files(contract, {"f.jsonl": b'{"who":{"name":"x"}}\n{"who":5}\n'})
     assert values(found, "a") == [(1, "x"), (2, None)]
@@ -105,7 +106,7 @@ def test_a_json_path_names_a_nested_value(make_contract: Make, read_files: Read)
     assert json_path("source.lsn") == '$."source.lsn"'
 
 
-def test_a_key_of_a_columns_path_that_stands_twice_is_a_fault(make_contract: Make, read_files: Read) -> None:
+def test_a_key_of_a_columns_path_that_stands_twice_is_a_fault(make_contract: MakeContract, read_files: Read) -> None:
     paths = {"a": "$.who.name", "b": '$.lines[0]."unit price".cents', "c": "x.y.z", "d": "$.who.at.city"}
     contract = make_contract({n: {"physicalName": path} for n, path in paths.items()}, formats=["jsonl"])
     bad = [
@@ -132,7 +133,7 @@ def test_a_key_of_a_columns_path_that_stands_twice_is_a_fault(make_contract: Mak
     ]
 
 
-def test_a_path_may_have_a_key_that_is_no_json(make_contract: Make, read_files: Read) -> None:
+def test_a_path_may_have_a_key_that_is_no_json(make_contract: MakeContract, read_files: Read) -> None:
     paths = {"a": '$.who."q\\x".name', "b": '$.who."t\t".name'}
     contract = make_contract({n: {"physicalName": path} for n, path in paths.items()}, formats=["jsonl"])
     found = read_files(

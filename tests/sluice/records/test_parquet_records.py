@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sluice.contracts import Contract
-from tests.sluice.records.reading import Make, Read, values
+from tests.conftest import MakeContract
+from tests.sluice.records.reading import Read, values
 
 
 def parquet(con: duckdb.DuckDBPyConnection, folder: Path, query: str) -> bytes:
@@ -21,7 +22,7 @@ def parquet(con: duckdb.DuckDBPyConnection, folder: Path, query: str) -> bytes:
 
 
 def test_parquet_values_become_text(
-    make_contract: Make, read_files: Read, memory: duckdb.DuckDBPyConnection, tmp_path: Path
+    make_contract: MakeContract, read_files: Read, memory: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
     names = ["i", "d", "f", "t", "z", "b", "day", "s", "l", "n"]
     contract = make_contract({n: {} for n in names}, formats=["parquet"])
@@ -127,7 +128,7 @@ def test_columns_that_cannot_be_told_apart_set_their_file_aside(
 
 
 def test_names_within_a_column_and_none_are_no_columns_of_their_own(
-    make_contract: Make, read_files: Read, tmp_path: Path
+    make_contract: MakeContract, read_files: Read, tmp_path: Path
 ) -> None:
     contract = make_contract({"a": {}, "b": {}, "d": {}}, formats=["parquet"])
     path = tmp_path / "nested.parquet"
