@@ -274,10 +274,11 @@ def _over_values(condition: str, contract: Contract) -> str:
 
 
 def check_rules(contract: Contract) -> None:
-    """Have DuckDB plan a contract's casts and rules over no rows.
+    """Have DuckDB plan a contract's casts, rules and JSON paths over no rows.
 
     Raises:
-        ContractError: a rule's SQL names no column, is no SQL, or a pattern is none DuckDB can match.
+        ContractError: a rule's SQL names no column, is no SQL, a pattern is none DuckDB can match, or a path in JSON
+            lines none that leads to one value.
     """
     texts = ", ".join(f"NULL::VARCHAR AS {text(c.name)}" for c in typed_columns(contract))
     typed = ", ".join(f"{c.expression} AS {value(c.name)}" for c in typed_columns(contract))
@@ -291,6 +292,16 @@ def check_rules(contract: Contract) -> None:
                 raise ContractError(
                     f"{contract.path}: the rule {rule.rule!r} of {rule.column} cannot be evaluated: {said}. "
                     "Conditions are DuckDB SQL over the contract's column names, patterns RE2."
+                ) from error
+        paths = [(c.name, c.source_name) for c in contract.columns if c.source_name.startswith("$")]
+        for name, path in paths if "jsonl" in contract.landing.formats else ():
+            try:
+                con.execute("SELECT json_extract_string('{}', [?])", [path])
+            except duckdb.Error as error:
+                said = str(error).splitlines()[0]
+                raise ContractError(
+                    f"{contract.path}: the physicalName {path!r} of {name} is no path to one value: {said}. Write it "
+                    "like $.device.ids[0], a key with other signs in double quotes."
                 ) from error
 
 

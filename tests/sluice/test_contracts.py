@@ -328,6 +328,17 @@ def test_a_pull_may_have_a_schedule_and_no_api_beside_it(
     assert "rest and pull do not go together" in refused(both)
 
 
+@pytest.mark.parametrize("path", ["$.a[*].b", "$..a", '$["a"]', "$.", "$a", '$."a'])
+def test_a_path_that_leads_to_no_one_value_is_refused(
+    path: str, make_contract: MakeContract, refused: Callable[[Document], str]
+) -> None:
+    columns: dict[str, dict[str, Any]] = {"id": {}, "b": {"physicalName": path}}
+    told = refused(contract_document(columns, formats=["csv", "jsonl"]))
+    assert f"the physicalName {path!r} of b is no path to one value" in told and "$.device.ids[0]" in told
+    # In CSV it is a name.
+    assert make_contract(columns, formats=["csv"]).columns[1].source_name == path
+
+
 def test_files_that_hold_no_contract(tmp_path: Path, refused: Callable[[str | bytes], str]) -> None:
     bad_yaml = refused("schema:\n  - name: [orders\nversion: 1\n")
     assert "not valid YAML: line 3, column " in bad_yaml and "\n" not in bad_yaml
