@@ -66,7 +66,7 @@ def backlog(settings: Settings, capture: Capture) -> Backlog:
         slot, position = database.slot(), database.position()
         stage = progress.stage
         running = progress.running or (slot is not None and slot.active)
-        wrong = trouble(capture, progress, slot)
+        wrong = trouble(capture, progress, slot, database.numbers())
         changes: int | None = None
         if wrong is None and not running:
             try:

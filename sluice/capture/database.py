@@ -79,6 +79,16 @@ class Database:
         )
         return Slot(*found[0]) if found else None
 
+    def numbers(self) -> dict[str, int]:
+        """By `<schema>.<table>` the number (OID) each captured table keeps for as long as it exists."""
+        return dict(
+            self.rows(
+                "SELECT n.nspname || '.' || c.relname AS name, c.oid::bigint AS number FROM pg_class AS c "
+                "JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+                f"WHERE c.relkind IN ('r', 'p') AND (n.nspname, c.relname) IN ({self._wanted()})"
+            )
+        )
+
     def waiting(self) -> int:
         """How many changes of captured tables were committed and lie behind the slot; nothing is taken from it.
 

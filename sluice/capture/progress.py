@@ -9,9 +9,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -64,11 +64,13 @@ class Begun:
     Attributes:
         tables: captured ever since, as `<schema>.<table>`.
         removed: captured at first, and then left out of the capture's file.
+        numbers: the database's own of the tables (`Database.numbers`); of a version that did not note them empty.
     """
 
     prefix: str
     tables: tuple[str, ...]
     removed: tuple[str, ...] = ()
+    numbers: Mapping[str, int] = field(default_factory=dict)
 
 
 def last_positions(log: EventLog, topic: str, name: str) -> dict[int, Position]:
@@ -149,11 +151,16 @@ class Progress:
         found = self._read().get("begun")
         if not isinstance(found, dict):
             return None
-        return Begun(found["prefix"], tuple(found["tables"]), tuple(found["removed"]))
+        return Begun(found["prefix"], tuple(found["tables"]), tuple(found["removed"]), found.get("numbers", {}))
 
-    def begin(self) -> None:
-        """A snapshot of the capture's tables is about to be taken: from here on the slot is the capture's own."""
-        self._write({"stage": "snapshot", "begun": asdict(Begun(self._capture.prefix, self._tables))})
+    def begin(self, numbers: Mapping[str, int]) -> None:
+        """A snapshot of the capture's tables is about to be taken: from here on the slot is the capture's own.
+
+        Args:
+            numbers: of the tables, as `Begun` keeps them.
+        """
+        begun = Begun(self._capture.prefix, self._tables, numbers=numbers)
+        self._write({"stage": "snapshot", "begun": asdict(begun)})
         self.offsets.unlink(missing_ok=True)
         self._kept.unlink(missing_ok=True)
 
@@ -161,12 +168,17 @@ class Progress:
         """The snapshot is in the log and Debezium's offsets are behind it."""
         self._write({**self._read(), "stage": "streaming", "snapshot": snapshot})
 
-    def go_on(self) -> None:
-        """The capture goes on with the tables it has now: of others it passes over what happens from here on."""
+    def go_on(self, numbers: Mapping[str, int]) -> None:
+        """The capture goes on with the tables it has now: of others it passes over what happens from here on.
+
+        Args:
+            numbers: of the tables now; noted of those of which none was.
+        """
         before = self.begun or Begun(self._capture.prefix, self._tables)
         kept = tuple(table for table in before.tables if table in self._tables)
         gone = tuple(table for table in before.tables if table not in self._tables)
-        now = Begun(before.prefix, kept, (*before.removed, *gone))
+        known = {table: number for table, number in {**numbers, **before.numbers}.items() if table in kept}
+        now = Begun(before.prefix, kept, (*before.removed, *gone), known)
         if now != self.begun:
             self._write({**self._read(), "begun": asdict(now)})
 

@@ -122,7 +122,7 @@ def status(settings: Settings, capture: Capture) -> Status:
     with connected(capture) as database:
         slot, end = database.slot(), database.position()
         stage = progress.stage
-        wrong = trouble(capture, progress, slot)
+        wrong = trouble(capture, progress, slot, database.numbers())
         if wrong is None:
             try:
                 database.check(streaming=stage == "streaming")
@@ -171,15 +171,15 @@ def resnapshot(settings: Settings, capture: Capture) -> None:
 
 def _ready(capture: Capture, progress: Progress, database: Database) -> None:
     """See that Debezium may go on from where it was, or begin."""
-    slot = database.slot()
-    wrong = trouble(capture, progress, slot)
+    slot, numbers = database.slot(), database.numbers()
+    wrong = trouble(capture, progress, slot, numbers)
     if wrong is not None:
         raise CaptureError(wrong)
     if progress.stage != "streaming":
         # Of a slot that is there when a snapshot is taken, Debezium cannot say which commits are in both or in neither.
         # A new slot comes with the very snapshot its stream goes on from.
         database.drop_slot()
-        progress.begin()
+        progress.begin(numbers)
         return
     content = progress.offsets.read_bytes() if progress.offsets.exists() else b""
     stored = stored_offsets(content)
@@ -200,7 +200,7 @@ def _ready(capture: Capture, progress: Progress, database: Database) -> None:
             f"The slot {capture.slot} of the capture {capture.name} is at {slot.confirmed}, past what was captured "
             f"({reached}): it was made anew or moved on by somebody. " + LOST.format(name=capture.name)
         )
-    progress.go_on()
+    progress.go_on(numbers)
     progress.put_offsets(offsets_after_commit(content))
 
 

@@ -8,6 +8,8 @@ What the database itself has to be set up for is asked in `sluice.capture.databa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sluice.capture.configuration import Capture
 from sluice.capture.database import Slot
 from sluice.capture.progress import Progress
@@ -24,10 +26,18 @@ _AGAIN = (
 # Why the rows of a table would not be there, by whether it was captured before.
 _NEW = "which its snapshot was not taken of: the rows it has would never come"
 _BACK = "which was left out for a while: what happened in it meanwhile would never come"
+_OTHER = "which is another table than its snapshot was taken of: the rows of that one would never end"
 
 
-def trouble(capture: Capture, progress: Progress, slot: Slot | None) -> str | None:
-    """What is wrong with the slot of a capture or with what it was begun with, and what to do; None if nothing is."""
+def trouble(capture: Capture, progress: Progress, slot: Slot | None, numbers: Mapping[str, int]) -> str | None:
+    """What is wrong with the slot of a capture or with what it was begun with, and what to do; None if nothing is.
+
+    Args:
+        capture: which.
+        progress: how far it is.
+        slot: the one in the database, if it is there.
+        numbers: of the tables in the database (`Database.numbers`).
+    """
     stage = progress.stage
     name = f"The slot {capture.slot} of the capture {capture.name}"
     if stage == "new":
@@ -47,7 +57,7 @@ def trouble(capture: Capture, progress: Progress, slot: Slot | None) -> str | No
         )
     if slot is not None and slot.plugin != "pgoutput":
         return f"{name} is of the plugin {slot.plugin}, not pgoutput. Choose another slot."
-    return _other_begin(capture, progress) if stage == "streaming" else None
+    return _other_begin(capture, progress, numbers) if stage == "streaming" else None
 
 
 def other_prefix(capture: Capture, before: str) -> str:
@@ -59,7 +69,7 @@ def other_prefix(capture: Capture, before: str) -> str:
     )
 
 
-def _other_begin(capture: Capture, progress: Progress) -> str | None:
+def _other_begin(capture: Capture, progress: Progress, numbers: Mapping[str, int]) -> str | None:
     """Why the snapshot of a capture is not one of what it captures now; None if it is."""
     begun = progress.begun
     if begun is None:
@@ -70,6 +80,8 @@ def _other_begin(capture: Capture, progress: Progress) -> str | None:
     for which, why in (
         ([t for t in tables if t not in begun.tables and t not in begun.removed], _NEW),
         ([t for t in tables if t in begun.removed], _BACK),
+        # Dropped and made anew, or renamed into its place. Whether all changes of the new one came is not known either.
+        ([t for t in tables if t in numbers and begun.numbers.get(t, numbers[t]) != numbers[t]], _OTHER),
     ):
         if which:
             return f"captures/{capture.name}.yaml has {', '.join(which)}, {why}. " + _AGAIN.format(name=capture.name)

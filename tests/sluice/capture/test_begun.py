@@ -63,6 +63,30 @@ def test_a_table_that_is_added_comes_with_the_rows_it_has(source: Source) -> Non
     assert seen(source, "others") == [("r", 1), ("r", 2), ("t", None), ("r", 2)]
 
 
+def test_a_table_in_the_place_of_another_ends_the_rows_of_that(source: Source) -> None:
+    source.sql("CREATE TABLE things (id INT PRIMARY KEY, v INT); INSERT INTO things VALUES (1, 1), (2, 2)")
+    source.define("public.things")
+    source.once()
+    # What gives the rows another file does not make it another table.
+    source.sql("VACUUM FULL things")
+    source.sql("TRUNCATE things; INSERT INTO things VALUES (3, 3)")
+    assert trouble(source) == "None"
+    source.once()
+    before = [("r", 1), ("r", 2), ("t", None), ("c", 3)]
+    assert seen(source, "things") == before
+
+    source.sql("CREATE TABLE made (id INT PRIMARY KEY, v INT); INSERT INTO made VALUES (4, 4)")
+    source.sql("ALTER TABLE things RENAME TO former; ALTER TABLE made RENAME TO things")
+    source.sql("ALTER PUBLICATION sluice_shop ADD TABLE things; INSERT INTO things VALUES (5, 5)")
+    said = refused(source)
+    assert "shop.yaml has public.things, which is another table than its snapshot was taken of" in said
+    assert trouble(source) in said and "`sluice capture resnapshot shop`, then run it again" in said
+    assert seen(source, "things") == before
+    resnapshot(source.settings, source.capture)
+    source.once()
+    assert seen(source, "things") == [*before, ("t", None), ("r", 4), ("r", 5)]
+
+
 def test_another_prefix_wants_a_new_snapshot_and_then_has_every_row(source: Source) -> None:
     source.sql("CREATE TABLE things (id INT PRIMARY KEY, v INT); INSERT INTO things VALUES (1, 1)")
     source.define("public.things")
