@@ -75,8 +75,8 @@ _DAMAGED = re.compile(
     r"|failed to read parquet",
     re.IGNORECASE,
 )
-# The ops tables come in one transaction, the last of making a lake.
-_MADE = "SELECT 1 FROM duckdb_schemas() WHERE database_name = ? AND schema_name = 'ops'"
+# Schemas and ops tables come in one transaction, the last of making a lake; before it there is DuckLake's `main` alone.
+_MADE = "SELECT 1 FROM duckdb_schemas() WHERE database_name = ? AND schema_name <> 'main'"
 _LOST = re.compile(r"creating a new DuckLake is explicitly disabled")
 _ELSEWHERE = re.compile(r"does not match existing data path in the catalog \"(.*)\"")
 T = TypeVar("T")
