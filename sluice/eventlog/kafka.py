@@ -18,7 +18,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
+from confluent_kafka import (
+    OFFSET_INVALID,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka import Message as Received
 from confluent_kafka.admin import NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
@@ -289,14 +297,20 @@ class KafkaLog(EventLog):
                 )
                 for each in which
             ]
+            trouble: KafkaError | None = None
             try:
-                return [
+                found = [
                     {place.partition: self._clients.result(r).offset for place, r in each.items()} for each in requests
                 ]
+                # The client's answer for a leader that gave none in time is no error but this, for each of its
+                # partitions.
+                if not any(OFFSET_INVALID in each.values() for each in found):
+                    return found
             except KafkaException as error:
                 # A partition changes its leader, or was made this moment.
-                if error.args[0].code() not in LET_BE or time.monotonic() > deadline:
-                    raise self._clients.failed(f"Cannot look up the offsets of {topic}", error.args[0], topic) from None
+                trouble = error.args[0]
+            if (trouble is not None and trouble.code() not in LET_BE) or time.monotonic() > deadline:
+                raise self._clients.failed(f"Cannot look up the offsets of {topic}", trouble, topic)
             time.sleep(0.05)
 
     def _forget(self, topic: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -327,6 +329,44 @@ def test_a_broker_that_is_away_is_told_in_time(kafka: Broker) -> None:
         finally:
             kafka.thaw()
         assert read(log, topic, 10)[0][:490] == [b"%d" % n for n in range(10, 500)]
+
+
+@pytest.mark.parametrize("answered", [0, 1], ids=["neither first nor last offset", "no last offset"])
+def test_a_broker_that_falls_silent_before_it_tells_offsets_has_lost_none(
+    kafka: Broker, monkeypatch: pytest.MonkeyPatch, answered: int
+) -> None:
+    with KafkaLog({"bootstrap.servers": kafka.brokers}, patience=2) as log:
+        topic = made(log)
+        log.append(topic, [Message(b"%d" % n) for n in range(50)])
+        admin = log._clients.administration()
+        ask = admin.list_offsets
+        asked: list[object] = []
+
+        def asking(*args: Any, **given: Any) -> Any:
+            # It has described the topic, and perhaps told the first of two offsets.
+            if len(asked) == answered:
+                kafka.freeze()
+            asked.append(args)
+            told = ask(*args, **given)
+            if len(asked) <= answered:
+                concurrent.futures.wait(told.values())
+            return told
+
+        monkeypatch.setattr(admin, "list_offsets", asking)
+        calls: list[Callable[[], object]] = [
+            lambda: log.bounds(topic),
+            lambda: log.read(topic, {0: 10}, **ALL),
+            lambda: log.offsets_at(topic, datetime(2020, 1, 1, tzinfo=UTC)),
+        ]
+        for call in calls:
+            asked.clear()
+            try:
+                with pytest.raises(EventLogUnavailableError, match="Cannot look up the offsets"):
+                    call()
+            finally:
+                kafka.thaw()
+        monkeypatch.undo()
+        assert log.bounds(topic) == {0: Bounds(0, 50)}
 
 
 def test_a_broker_that_falls_silent_in_a_read_gives_nothing_half_read(
