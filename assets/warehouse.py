@@ -26,7 +26,8 @@ from resources.lake import LakeResource
 from sluice.audits import record_audit
 from sluice.bronze import create_bronze_tables
 from sluice.contracts import Contract
-from sluice.lake import LAKE, explain
+from sluice.lake import LAKE
+from sluice.lake_errors import explain
 from sluice.lineage import cached_lineage
 from sluice.writers import alone
 

@@ -24,8 +24,9 @@ from benchmarks.measure import Result, Timing, ratio, short, times
 from sluice.batches import IngestResult
 from sluice.contracts import load_contracts
 from sluice.ingest import ingest
-from sluice.lake import Lake, literal
+from sluice.lake import Lake
 from sluice.settings import PROJECT, load_settings
+from sluice.sql import literal
 
 # The project's aims: what checking may cost, and what is gained by doing it in sets.
 AIM = 3.0

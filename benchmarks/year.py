@@ -24,9 +24,10 @@ from sluice.batches import IngestResult
 from sluice.contracts import Contract, load_contracts
 from sluice.dbt_sources import write_sources
 from sluice.ingest import ingest
-from sluice.lake import Lake, literal, quoted
+from sluice.lake import Lake
 from sluice.settings import PROJECT, Settings, load_settings
 from sluice.simulation import generate
+from sluice.sql import literal, quoted
 
 SCRIPT = Path(__file__).with_name("year_by_hand.sql")
 

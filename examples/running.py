@@ -23,8 +23,9 @@ from sluice.contracts import load_contracts
 from sluice.dbt_sources import write_sources
 from sluice.errors import LandingError
 from sluice.ingest import ingest
-from sluice.lake import Lake, literal, quoted
+from sluice.lake import Lake
 from sluice.settings import PROJECT, Settings, load_settings
+from sluice.sql import literal, quoted
 
 # Beside the project, and not in it: data of others.
 DATA = PROJECT.parent / "shared" / "data"

@@ -17,10 +17,10 @@ from sluice.contracts import Contract
 from sluice.drift import take_in
 from sluice.erasure.register import ERASED, ERASED_REASONS, ERASED_WHY, leave_out
 from sluice.errors import BooksDoNotBalanceError
-from sluice.lake import literal, quoted, temp_table
 from sluice.ops_tables import now_utc
 from sluice.records.messages import ERASED_FAULT
 from sluice.rules import reasons, rejecting, typed_columns, value
+from sluice.sql import literal, quoted, temp_table
 
 
 def commit(con: duckdb.DuckDBPyConnection, contract: Contract, batches: list[Batch], run_id: str) -> list[BatchOutcome]:

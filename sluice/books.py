@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sluice.lake import Lake, quoted
+from sluice.lake import Lake
+from sluice.sql import quoted
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ import duckdb
 
 from sluice.contracts import Contract
 from sluice.errors import ContractError
-from sluice.lake import LAKE, Lake, literal, quoted
+from sluice.lake import LAKE, Lake
 from sluice.landing import STREAM_PREFIX, dimensions
 from sluice.rules import exact_cast, typed_columns
+from sluice.sql import literal, quoted
 
 META_COLUMNS = (
     ("_batch_id", "VARCHAR"),

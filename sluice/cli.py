@@ -171,7 +171,7 @@ def _pull(settings: Settings, chosen: argparse.Namespace) -> int:
 def _query(settings: Settings, chosen: argparse.Namespace) -> int:
     import duckdb
 
-    from sluice.lake import damaged
+    from sluice.lake_errors import damaged
     from sluice.publication import connect
 
     with connect(settings, as_of=chosen.as_of, live=chosen.live) as con:

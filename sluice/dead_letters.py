@@ -18,9 +18,10 @@ from typing import Any
 import duckdb
 
 from sluice.errors import DeadLetterError, unknown
-from sluice.lake import Lake, literal, quoted
+from sluice.lake import Lake
 from sluice.ops_tables import OPS_TABLES, now_utc
 from sluice.records.shape import no_glob
+from sluice.sql import literal, quoted
 
 # A letter that has failed so often in a row, and each time for the same reasons, is not tried again by itself. Two
 # may be a contract mended too little; what fails a third time waits for somebody who looks at it.

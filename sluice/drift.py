@@ -16,7 +16,7 @@ import duckdb
 
 from sluice.bronze import evolved_columns, free_name, table_columns
 from sluice.contracts import Column, Contract
-from sluice.lake import Lake, literal, quoted, temp_table
+from sluice.lake import Lake
 from sluice.records import (
     MOST_NEW_COLUMNS,
     OPERATION,
@@ -29,6 +29,7 @@ from sluice.records import (
     too_many,
 )
 from sluice.rules import text, value
+from sluice.sql import literal, quoted, temp_table
 
 # Documents may hold data in the place of names, and a table of such names is read by nobody.
 MOST_NOTED = 1000

@@ -12,9 +12,9 @@ from statistics import median
 import duckdb
 
 from sluice.contracts import LEAST_HISTORY, Contract
-from sluice.lake import literal, quoted, temp_table
 from sluice.landing import STREAM_PREFIX, dimensions
 from sluice.rules import telling
+from sluice.sql import literal, quoted, temp_table
 
 VOLUME = "volume"
 

@@ -25,12 +25,14 @@ from sluice.erasure.landing import delivered
 from sluice.errors import MemoryLimitError
 from sluice.gates import apply_gates, keep_what_stands
 from sluice.judging import judge
-from sluice.lake import Lake, aside, explain, quoted, temp_table
+from sluice.lake import Lake, aside
+from sluice.lake_errors import explain
 from sluice.landing import LandingFile, scan
 from sluice.preflight import Inspected, inspect_all
 from sluice.records import SourceFile, extract, keep_lines
 from sluice.replay import reapply
 from sluice.settings import Settings
+from sluice.sql import quoted, temp_table
 
 # Gzip shrinks the real order files to a sixth and JSON lines to a twelfth: an estimate only for the chunk's size.
 _GZIP_RATIO = 10

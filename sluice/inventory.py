@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.lake import Lake, temp_table
+from sluice.lake import Lake
 from sluice.landing import Unroutable, scan, strays
 from sluice.ops_tables import now_utc
+from sluice.sql import temp_table
 
 # Where the ledger books them: no partition is called so.
 PARTITION_KEY = "(unroutable)"

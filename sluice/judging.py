@@ -11,9 +11,9 @@ import duckdb
 
 from sluice.batches import Batch
 from sluice.contracts import Contract
-from sluice.lake import literal, temp_table
 from sluice.records import FileFault, Origin
 from sluice.rules import Violation, broken, failing, rejecting, telling, typed_columns, value
+from sluice.sql import literal, temp_table
 
 
 def judge(

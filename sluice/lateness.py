@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 import duckdb
 
 from sluice.contracts import Contract, Stream
-from sluice.lake import literal
 from sluice.rules import value
+from sluice.sql import literal
 
 LATE = "late"
 

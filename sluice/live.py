@@ -11,8 +11,9 @@ from pathlib import Path
 
 import duckdb
 
-from sluice.lake import LAKE, Lake, quoted
+from sluice.lake import LAKE, Lake
 from sluice.settings import PROJECT
+from sluice.sql import quoted
 
 FOLDER = PROJECT / "dbt_project" / "live"
 

@@ -22,10 +22,11 @@ import duckdb
 
 from sluice.contracts import Contract, Pull
 from sluice.errors import ContractError, PullError
-from sluice.lake import Lake, literal, quoted
+from sluice.lake import Lake
 from sluice.pull_marks import Note, State, save, state
 from sluice.pull_source import BEGINNING, Now, bound, mark_of, now_of, rows_since, shape, source
 from sluice.settings import Settings
+from sluice.sql import literal, quoted
 
 
 @dataclass(frozen=True)

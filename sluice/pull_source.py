@@ -17,7 +17,7 @@ from sluice.connections import problem, scrub, shown
 from sluice.contracts import Contract, Pull
 from sluice.errors import ConfigurationError, ContractError, PullError, PullUnavailableError
 from sluice.extensions import install_extensions
-from sluice.lake import literal, quoted
+from sluice.sql import literal, quoted
 
 # What orders rows the same in both databases, and how far back an overlap reaches there.
 _CURSORS = {

@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 
 from sluice.connections import without_password
-from sluice.lake import LAKE, copies, literal
+from sluice.lake import LAKE, copies
 from sluice.settings import Settings
+from sluice.sql import literal
 from sluice.sqlite_catalog import copy_sqlite
 
 # Who has opened a copy goes on with it; DuckDB opens it again by its name. An hour of publications, two minutes apart,

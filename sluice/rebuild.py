@@ -19,9 +19,10 @@ from sluice.bronze import create_bronze
 from sluice.contracts import Contract
 from sluice.errors import EventLogError, PositionMovedError, RebuildHeldError, SluiceError
 from sluice.eventlog import EventLog
-from sluice.lake import Lake, quoted, temp_table
+from sluice.lake import Lake
 from sluice.records import message_path
 from sluice.shadows import ShadowLostError, end, erasures, is_there, shadow_of, sweep, turn_of
+from sluice.sql import quoted, temp_table
 from sluice.stream_positions import former_topics, positions, stream_of
 from sluice.streams import Reader
 from sluice.swap import Range, Rebuilt, compare, swap

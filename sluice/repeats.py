@@ -12,8 +12,8 @@ import duckdb
 
 from sluice.contracts import Contract
 from sluice.judging import judge_unique
-from sluice.lake import literal, quoted
 from sluice.rules import typed_columns, value
+from sluice.sql import literal, quoted
 
 # Rows that were taken before their person was erased: no duplicates of what they have become like since.
 _OWN = "(SELECT (file_id, line) FROM chosen_letters WHERE own)"

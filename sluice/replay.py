@@ -26,12 +26,13 @@ from sluice.errors import DeadLetterError
 from sluice.gates import count_warnings
 from sluice.inventory import PARTITION_KEY as UNROUTABLE
 from sluice.judging import judge
-from sluice.lake import Lake, literal, temp_table
+from sluice.lake import Lake
 from sluice.landing import format_of, tokens_of
 from sluice.ops_tables import now_utc
 from sluice.preflight import LONGEST_LINE_BYTES, UNIT_SEPARATOR
 from sluice.records import LetterFile, Origin, extract_letters
 from sluice.repeats import judge_repeats
+from sluice.sql import literal, temp_table
 
 
 @dataclass(frozen=True)

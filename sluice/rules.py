@@ -15,8 +15,8 @@ import duckdb
 from sluice import encodings
 from sluice.contracts import Column, Contract
 from sluice.errors import ContractError
-from sluice.lake import literal, quoted
 from sluice.records import OPERATION, SEQUENCE, SOURCE_TS, further_sequence
+from sluice.sql import literal, quoted
 
 _WHOLE = frozenset(["TINYINT", "SMALLINT", "INTEGER", "BIGINT"])
 

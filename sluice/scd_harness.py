@@ -22,8 +22,9 @@ import yaml
 
 from sluice import dbt_plugin
 from sluice.errors import ConfigurationError, SluiceError
-from sluice.lake import LAKE, Lake, quoted
+from sluice.lake import LAKE, Lake
 from sluice.settings import PROJECT, load_settings
+from sluice.sql import quoted
 
 DBT_PROJECT = PROJECT / "dbt_project"
 # `scd` alone, as another project would lift it out; what follows a dimension needs the other two.

@@ -19,8 +19,9 @@ import duckdb
 from sluice.bronze import table_columns
 from sluice.contracts import REBUILT, Contract
 from sluice.errors import RebuildHeldError, SluiceError
-from sluice.lake import LAKE, quoted
+from sluice.lake import LAKE
 from sluice.settings import Settings
+from sluice.sql import quoted
 
 BOOKS = ("ledger", "dead_letters", "warnings", "stream_positions", "schema_drift")
 

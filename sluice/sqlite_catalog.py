@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from sluice.errors import LakeUnavailableError, StorageFullError
-from sluice.lake import explain, no_catalog
+from sluice.lake_errors import explain, no_catalog
 from sluice.settings import Settings
 
 

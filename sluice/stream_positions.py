@@ -17,8 +17,9 @@ from sluice.bronze import create_bronze
 from sluice.contracts import Contract, Stream
 from sluice.errors import ContractError, EventLogError
 from sluice.eventlog import Bounds, EventLog
-from sluice.lake import Lake, temp_table
+from sluice.lake import Lake
 from sluice.lateness import Progress, watermark
+from sluice.sql import temp_table
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from sluice.errors import BooksDoNotBalanceError, OffsetLostError, PositionMoved
 from sluice.eventlog import Bounds, EventLog, Slice
 from sluice.gates import apply_stream_gates, count_warnings
 from sluice.judging import judge
-from sluice.lake import Lake, temp_table
+from sluice.lake import Lake
 from sluice.landing import STREAM_PREFIX, tokens_of
 from sluice.lateness import judge_lateness, tell_lateness
 from sluice.records import (
@@ -40,6 +40,7 @@ from sluice.records import (
 )
 from sluice.replay import reapply
 from sluice.rules import value
+from sluice.sql import temp_table
 from sluice.stream_positions import Lag, Position, next_watermark, positions, stream_of
 
 # Of one transaction: 250,000 small messages are read, judged and written in some 2 s and 300 MB; more would only take

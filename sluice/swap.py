@@ -16,10 +16,10 @@ from sluice.bronze import evolved_columns, free_name, table_columns
 from sluice.contracts import Contract
 from sluice.erasure.register import ERASED
 from sluice.errors import PositionMovedError
-from sluice.lake import literal, quoted, temp_table
 from sluice.records import message_path
 from sluice.replay import take_corrected
 from sluice.shadows import BOOKS, ShadowLostError, erasures, is_there
+from sluice.sql import literal, quoted, temp_table
 from sluice.stream_positions import Position, positions, stream_of
 
 # How a row is the same in both: all but when, and by which batch, it was read.

@@ -14,9 +14,10 @@ from datetime import date, datetime
 import duckdb
 
 from sluice.errors import TraceError
-from sluice.lake import LAKE, quoted
+from sluice.lake import LAKE
 from sluice.publication import connect
 from sluice.settings import Settings
+from sluice.sql import quoted
 
 SCHEMAS = ("gold", "silver", "bronze")
 

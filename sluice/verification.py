@@ -16,9 +16,10 @@ import duckdb
 
 from sluice.audits import record_audit
 from sluice.errors import DataDamagedError
-from sluice.lake import CATALOG, LAKE, Lake, literal, quoted
+from sluice.lake import CATALOG, LAKE, Lake
 from sluice.landing import STREAM_PREFIX
 from sluice.publication import current_publication, expire
+from sluice.sql import literal, quoted
 
 # Notes that a build makes again; every other table of ops is a record nothing can be made again from.
 _REMADE_IN_OPS = ("ops.builds", "ops.rewrites")

@@ -19,8 +19,10 @@ import duckdb
 from sluice.connections import password_of, scrub, without_password
 from sluice.errors import BackupError, LakeUnavailableError
 from sluice.extensions import install_extensions
-from sluice.lake import Lake, explain, literal
+from sluice.lake import Lake
+from sluice.lake_errors import explain
 from sluice.settings import Settings
+from sluice.sql import literal
 from sluice.sqlite_catalog import copy_sqlite
 
 SQLITE, POSTGRES = "sqlite", "postgres"

@@ -17,7 +17,7 @@ from sluice.capture.configuration import Capture
 from sluice.connections import scrub, shown
 from sluice.errors import CaptureError, CaptureUnavailableError
 from sluice.extensions import install_extensions
-from sluice.lake import literal, quoted
+from sluice.sql import literal, quoted
 
 # By which Debezium finds our own marks among other messages of the log.
 MARK_PREFIX = "sluice"

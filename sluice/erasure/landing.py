@@ -22,10 +22,11 @@ from sluice.contracts import Contract
 from sluice.erasure.lines import LINE_END, Line, header_of, may_hold, variants, without
 from sluice.erasure.person import Person, Place
 from sluice.erasure.register import ERASED
-from sluice.lake import Lake, literal, quoted, temp_table
+from sluice.lake import Lake
 from sluice.landing import GZIP_SUFFIX, scan
 from sluice.records.parquet_rows import names_of, row_text
 from sluice.records.shape import no_glob
+from sluice.sql import literal, quoted, temp_table
 
 # Size, time and inode of a file: what differs once somebody has delivered it anew, in place or by renaming.
 State = tuple[int, int, int]

@@ -15,7 +15,8 @@ import duckdb
 
 from sluice.contracts import Column, Contract
 from sluice.erasure.spelling import Finder, bytes_of, spoken
-from sluice.lake import LAKE, quoted
+from sluice.lake import LAKE
+from sluice.sql import quoted
 
 # Shorter values (a title, a letter for the gender) stand in too many texts to tell a person by.
 SHORTEST_VALUE = 4

@@ -15,11 +15,11 @@ import duckdb
 from sluice.contracts import Column, Contract
 from sluice.erasure.person import SQL_NUMBER, is_number
 from sluice.errors import ErasureError
-from sluice.lake import literal, quoted
 from sluice.ops_tables import now_utc
 from sluice.pseudonyms import ERASURE, Key, digest_sql
 from sluice.rules import text, value
 from sluice.settings import KEY_CHARACTERS, Settings
+from sluice.sql import literal, quoted
 
 # The checksum of a letter whose text was erased begins so, and goes on with its line.
 ERASED = "erased"

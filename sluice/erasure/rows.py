@@ -21,8 +21,8 @@ from sluice.erasure import landing
 from sluice.erasure.lines import header_of, without
 from sluice.erasure.person import Person, Place, places, table_exists
 from sluice.erasure.register import ERASED, ERASED_REASONS, ERASED_WHY
-from sluice.lake import literal, quoted, temp_table
 from sluice.landing import format_of
+from sluice.sql import literal, quoted, temp_table
 
 
 @dataclass(frozen=True)

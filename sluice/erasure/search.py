@@ -25,9 +25,10 @@ from sluice.erasure.lines import may_hold
 from sluice.erasure.person import SQL_NUMBER, Person, Place, is_numeric
 from sluice.erasure.rows import may_name, names_them
 from sluice.erasure.topics import hits, topics_of
-from sluice.lake import LAKE, Lake, copies, literal, quoted
+from sluice.lake import LAKE, Lake, copies
 from sluice.landing import scan
 from sluice.records.shape import no_glob
+from sluice.sql import literal, quoted
 
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 

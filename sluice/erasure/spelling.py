@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from mmap import mmap
 
-from sluice.lake import literal
+from sluice.sql import literal
 
 # Stands for what was erased where a text must keep its length.
 BLANK = b"*"

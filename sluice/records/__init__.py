@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.lake import literal, temp_table
 from sluice.records.csv_lines import csv_records, headers
 from sluice.records.json_lines import json_path, json_records
 from sluice.records.lines import keep_lines, load_lines
@@ -50,6 +49,7 @@ from sluice.records.shape import (
     text_columns,
     too_many,
 )
+from sluice.sql import literal, temp_table
 
 __all__ = [
     "MOST_NEW_COLUMNS",

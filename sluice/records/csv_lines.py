@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.lake import literal, temp_table
 from sluice.preflight import UNIT_SEPARATOR
 from sluice.records.shape import NUL_DETAIL, TextColumn, misfit, note_columns
+from sluice.sql import literal, temp_table
 
 # Rule, column and detail for which a file is set aside.
 Misfit = tuple[str, str | None, str]

@@ -19,7 +19,7 @@ import duckdb
 
 from sluice import encodings
 from sluice.contracts import Column, Contract
-from sluice.lake import literal, temp_table
+from sluice.sql import literal, temp_table
 
 # Debezium's names, and those of Kafka Connect, for what a value means. Kind, and the format a contract calls it by.
 _SEMANTICS = {

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.lake import literal, temp_table
 from sluice.records import envelopes
 from sluice.records.envelopes import Fault
 from sluice.records.shape import JSON_HAS_NUL, JSON_LAYOUT, MOST_NEW_COLUMNS, NUL_DETAIL, TextColumn, feed_columns
+from sluice.sql import literal, temp_table
 
 # A step of a JSON path, as a contract has it: a key, in quotes or not, or an index.
 _STEP = re.compile(r'\.(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^.\["]+))|(?P<index>\[[^\]]*\])')

@@ -11,9 +11,9 @@ import duckdb
 
 from sluice.contracts import Contract
 from sluice.errors import BooksDoNotBalanceError
-from sluice.lake import literal, temp_table
 from sluice.preflight import KEPT_BYTES, UNIT_SEPARATOR
 from sluice.records.shape import SourceFile, no_glob
+from sluice.sql import literal, temp_table
 
 # Bytes of bad lines that Python and JSON hold at once, and what one costs besides its own.
 _BAD_LINES_AT_ONCE = 8 * 1024 * 1024

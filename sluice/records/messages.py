@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.lake import quoted
 from sluice.landing import STREAM_PREFIX
 from sluice.preflight import LONGEST_LINE_BYTES
 from sluice.records.json_lines import json_records
 from sluice.records.shape import OPERATION, Origin, TextColumn, text_columns
+from sluice.sql import quoted
 
 if TYPE_CHECKING:
     # Only who reads a topic pays for its import.

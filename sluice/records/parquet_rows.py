@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.lake import literal, no_room, quoted, temp_table
+from sluice.lake_errors import no_room
 from sluice.records.json_lines import json_path
 from sluice.records.shape import (
     NUL_DETAIL,
@@ -23,6 +23,7 @@ from sluice.records.shape import (
     note_columns,
     unexpected,
 )
+from sluice.sql import literal, quoted, temp_table
 
 # Columns that DuckDB's reader adds: a row's number in its file, which is its line in the books, and the file's path.
 _ROW_NUMBER, _PATH = "file_row_number", "_sluice_path"

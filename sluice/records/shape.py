@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import duckdb
 
 from sluice.contracts import Column, Contract
-from sluice.lake import quoted, temp_table
 from sluice.preflight import Inspected
+from sluice.sql import quoted, temp_table
 
 # Names of the columns a change feed has besides the contract's own.
 OPERATION, SEQUENCE, SOURCE_TS = "_op", "_lsn", "_source_ts"

@@ -18,8 +18,9 @@ from sluice.books import books
 from sluice.contracts import load_contracts
 from sluice.errors import SluiceError
 from sluice.ingest import ingest
-from sluice.lake import Lake, literal
+from sluice.lake import Lake
 from sluice.settings import load_settings
+from sluice.sql import literal
 from tests.fuzz.round import peak_mb
 from tests.fuzz.sources import SOURCES
 

@@ -8,7 +8,7 @@ from random import Random
 
 import duckdb
 
-from sluice.lake import literal, quoted, temp_table
+from sluice.sql import literal, quoted, temp_table
 from tests.fuzz import mutators, poison
 from tests.fuzz.oracle import MOST_NEW
 from tests.fuzz.sources import Row, Source

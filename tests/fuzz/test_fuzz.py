@@ -14,8 +14,8 @@ import pytest
 
 from sluice.ingest import ingest
 from sluice.inventory import take_inventory
-from sluice.lake import quoted
 from sluice.settings import PROJECT
+from sluice.sql import quoted
 from tests.fuzz.campaign import run
 from tests.fuzz.cases import make_case
 from tests.fuzz.oracle import read_file

@@ -27,10 +27,11 @@ from sluice.books import books
 from sluice.cli import main
 from sluice.contracts import Contract
 from sluice.errors import BackupError, LakeUnavailableError
-from sluice.lake import Lake, quoted
+from sluice.lake import Lake
 from sluice.maintenance import maintain
 from sluice.publication import connect, publish
 from sluice.settings import PROJECT, Settings, load_settings
+from sluice.sql import quoted
 from tests.conftest import Bench, MakeBench
 
 GOOD = "{n},85048,CUP,1,2026-01-01 10:00:00,1.50,12345,United Kingdom"

@@ -12,7 +12,7 @@ import pytest
 from sluice import lake as lake_module
 from sluice.backup import back_up
 from sluice.cli import main
-from sluice.connections import password_of, problem, scrub, shown
+from sluice.connections import password_of, problem, scrub, shown, without_password
 from sluice.errors import SluiceError
 from sluice.lake import Lake
 from sluice.settings import load_settings
@@ -132,3 +132,21 @@ def test_what_is_shown_of_a_connection() -> None:
     assert scrub("postgresql://u:p@h/d") == "postgresql://u:***@h/d"
     told: Callable[[str], str] = lambda text: scrub(text, f"host=h password={WRONG} x={WRONG}")  # noqa: E731
     assert told(f'at "host=h password={WRONG} x={WRONG}" no') == 'at "host=h" no'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("host=db password=hunter2 user=u", "host=db password=*** user=u"),
+        ("host=db password='hunter2 or so' user=u", "host=db password=*** user=u"),
+        ('at "host=db PASSWORD = hunter2": refused', 'at "host=db PASSWORD = ***": refused'),
+        ("postgresql://u:hunter2@db:5432/x?sslmode=no", "postgresql://u:***@db:5432/x?sslmode=no"),
+        ("postgresql://:hunter2@db/x", "postgresql://:***@db/x"),
+        ("postgresql://u@db:5432/x", "postgresql://u@db:5432/x"),
+        ("s3://bucket/a:b@c", "s3://bucket/a:b@c"),
+        ("nothing to hide", "nothing to hide"),
+    ],
+)
+def test_passwords_are_hidden(text: str, told: str) -> None:
+    assert scrub(text) == told
+    assert "hunter2" not in without_password(text)
