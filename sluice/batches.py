@@ -58,11 +58,6 @@ class BatchOutcome:
         """The conservation law of this batch."""
         return self.rows_read == self.rows_accepted + self.rows_dead_lettered + self.rows_duplicate
 
-    @property
-    def rejected_share(self) -> float:
-        """Share of all rows read that was set aside, 0 for an empty batch. The gates leave exact duplicates out."""
-        return self.rows_dead_lettered / self.rows_read if self.rows_read else 0.0
-
 
 @dataclass(frozen=True)
 class IngestResult:

@@ -93,7 +93,7 @@ def test_an_empty_file_is_told_and_counts_no_row(bench: Bench, contracts: dict[s
     bench.put(f"{FOLDER}/empty.csv", "")
     result = bench.ingest(contracts["orders"])
     (batch,) = result.batches
-    assert (batch.status, batch.rows_read, batch.rejected_share) == ("accepted", 0, 0.0)
+    assert (batch.status, batch.rows_read, batch.rows_dead_lettered) == ("accepted", 0, 0)
     (problem,) = result.problems
     assert (problem.rule, problem.rows) == ("empty_file", 0)
     assert problem.detail == "The file has no bytes, not even a header. Ask for it to be delivered again."
