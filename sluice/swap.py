@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from sluice.booking import balanced, take_turn
+from sluice.booking import balanced, same_failures, take_turn
 from sluice.bronze import evolved_columns, free_name, table_columns
 from sluice.contracts import Contract
 from sluice.erasure.register import ERASED
@@ -295,6 +295,7 @@ def _carry_decisions_over(con: duckdb.DuckDBPyConnection, names: dict[str, str])
     con.execute(
         "UPDATE ops.dead_letters AS n SET first_failed_at = o.first_failed_at, "
         "attempts = coalesce(o.attempts, 1) + 1, "
+        f"same_failures = {same_failures('o.reasons', 'n.reasons', 'coalesce(o.same_failures, o.attempts)')}, "
         "status = CASE WHEN o.status = 'discarded' THEN 'discarded' ELSE n.status END, corrected = o.corrected, "
         "decided_by = o.decided_by, decided_at = o.decided_at, "
         "decided_why = CASE WHEN o.status = 'discarded' THEN o.decided_why END "

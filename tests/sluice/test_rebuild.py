@@ -150,6 +150,20 @@ def test_decisions_about_letters_hold(things: Things) -> None:
     things.check()
 
 
+def test_a_letter_that_fails_again_has_failed_once_more(things: Things, make_contract: MakeContract) -> None:
+    failed = "SELECT DISTINCT attempts, same_failures FROM ops.dead_letters WHERE status = 'open'"
+    for times in (2, 3):
+        again(things)
+        assert things.bench.sql(failed) == [(times, times)]
+    assert replay(things.bench.lake, things.contract, Choice()).poison == 2
+    things.bench.close()
+    # For another reason it begins anew.
+    stricter = {**COLUMNS, "id": {**COLUMNS["id"], "logicalTypeOptions": {"pattern": "^1"}}}
+    again(things, make_contract(stricter, stream={"topic": TOPIC}, version="2.0.0"), force=True)
+    assert things.bench.sql(f"{failed} AND len(reasons) = 2") == [(4, 1)]
+    things.check()
+
+
 def test_a_refusal_leaves_everything_as_it_is(things: Things) -> None:
     before = rows(things)
     frozen = dataclasses.replace(things.contract, schema_evolution="freeze")
