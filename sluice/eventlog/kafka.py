@@ -42,6 +42,10 @@ _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 # seconds, one with many partitions within 30.
 PATIENCE_SECONDS = 30.0
 
+# A leader was chosen anew, and the client goes on asking by what it knows of the one before: it looks leaders up again
+# for other errors only, and by itself after minutes.
+_OUTDATED = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
+
 _WRITING: dict[str, Any] = {
     # How large a record may be is the broker's and the topic's to say.
     "message.max.bytes": 1_000_000_000,
@@ -286,9 +290,9 @@ class KafkaLog(EventLog):
         """Of each partition an offset, for each that is asked for; the latest is the last stable one."""
         if not partitions:
             return [{} for _ in which]
-        admin = self._clients.administration()
         deadline = time.monotonic() + self._clients.patience
         while True:
+            admin = self._clients.administration()
             requests = [
                 admin.list_offsets(
                     {TopicPartition(topic, number): each for number in partitions},
@@ -311,6 +315,8 @@ class KafkaLog(EventLog):
                 trouble = error.args[0]
             if (trouble is not None and trouble.code() not in LET_BE) or time.monotonic() > deadline:
                 raise self._clients.failed(f"Cannot look up the offsets of {topic}", trouble, topic)
+            if trouble is not None and trouble.code() in _OUTDATED:
+                self._clients.close()
             time.sleep(0.05)
 
     def _forget(self, topic: str) -> None:

@@ -43,6 +43,8 @@ PASSING = {
     KafkaError._MSG_TIMED_OUT,
     KafkaError._WAIT_COORD,
     KafkaError._RESOLVE,
+    # None of the partitions asked for has a leader.
+    KafkaError._NOENT,
     # A connection was given up that a question was waiting on; the next goes by another.
     KafkaError._DESTROY_BROKER,
     # Also what a broker says that is just coming up.
@@ -69,6 +71,7 @@ LET_BE = {
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._RESOLVE,
     KafkaError._DESTROY_BROKER,
+    KafkaError._NOENT,
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.FENCED_LEADER_EPOCH,
@@ -181,7 +184,13 @@ class Clients:
         """What went wrong, as the error that says whether to try again."""
         code = None if error is None else error.code()
         if topic and code in UNKNOWN:
-            return unknown_topic(topic, f"Kafka ({self.name})", self.topics())
+            known = self.topics()
+            if topic in known:
+                return EventLogUnavailableError(
+                    f"{what}: the topic {topic} of Kafka ({self.name}) was made anew meanwhile, or is just being made. "
+                    "Try again."
+                )
+            return unknown_topic(topic, f"Kafka ({self.name})", known)
         told = "no answer" if error is None else self._scrubbed(error.str())
         if code in _REFUSED:
             return EventLogError(f"{what}: {told}. {_REFUSED[code]}")

@@ -369,6 +369,53 @@ def test_a_broker_that_falls_silent_before_it_tells_offsets_has_lost_none(
         assert log.bounds(topic) == {0: Bounds(0, 50)}
 
 
+def test_a_broker_that_ends_before_it_tells_offsets_is_waited_for(
+    kafka: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with KafkaLog({"bootstrap.servers": kafka.brokers}, patience=60) as log:
+        topic = made(log)
+        log.append(topic, [Message(b"%d" % n) for n in range(50)])
+        ask = AdminClient.list_offsets
+        asked: list[object] = []
+        stopped = threading.Event()
+
+        def asking(*args: Any, **given: Any) -> Any:
+            if not asked:
+                # As in a restart of one broker: the client finds no leader of the topic any more.
+                kafka.stop()
+                stopped.set()
+            asked.append(args)
+            return ask(*args, **given)
+
+        monkeypatch.setattr(AdminClient, "list_offsets", asking)
+        with concurrent.futures.ThreadPoolExecutor() as threads:
+            told = threads.submit(log.bounds, topic)
+            stopped.wait(60)
+            # Here and not in a thread of its own: with whoever has started it, it would end.
+            kafka.start()
+            assert told.result() == {0: Bounds(0, 50)}
+        assert len(asked) > 2
+
+
+def test_a_topic_made_anew_while_its_offsets_are_asked_for_is_to_be_tried_again(
+    log: KafkaLog, admin: AdminClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = made(log, 3)
+    own = log._clients.administration()
+    ask = own.list_offsets
+
+    def asking(*args: Any, **given: Any) -> Any:
+        monkeypatch.undo()
+        admin.delete_topics([topic])[topic].result()
+        log.create(topic, 1)
+        return ask(*args, **given)
+
+    monkeypatch.setattr(own, "list_offsets", asking)
+    with pytest.raises(EventLogUnavailableError, match=f"the topic {topic} .* was made anew meanwhile.* Try again"):
+        log.bounds(topic)
+    assert log.bounds(topic) == {0: Bounds(0, 0)}
+
+
 def test_a_broker_that_falls_silent_in_a_read_gives_nothing_half_read(
     kafka: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
