@@ -15,7 +15,7 @@ import duckdb
 from sluice import encodings
 from sluice.contracts import Column, Contract
 from sluice.errors import ContractError
-from sluice.records import OPERATION, SEQUENCE, SOURCE_TS, further_sequence
+from sluice.records import OPERATION, SEQUENCE, SOURCE_TS, further_sequence, json_path, steps
 from sluice.sql import literal, quoted
 
 _WHOLE = frozenset(["TINYINT", "SMALLINT", "INTEGER", "BIGINT"])
@@ -293,15 +293,16 @@ def check_rules(contract: Contract) -> None:
                     f"{contract.path}: the rule {rule.rule!r} of {rule.column} cannot be evaluated: {said}. "
                     "Conditions are DuckDB SQL over the contract's column names, patterns RE2."
                 ) from error
-        paths = [(c.name, c.source_name) for c in contract.columns if c.source_name.startswith("$")]
-        for name, path in paths if "jsonl" in contract.landing.formats else ():
+        for column in contract.columns if "jsonl" in contract.landing.formats else ():
+            path = json_path(column.source_name)
             try:
-                con.execute("SELECT json_extract_string('{}', [?])", [path])
-            except duckdb.Error as error:
+                steps(path)
+                con.execute(f"SELECT json_extract_string('{{}}', [{literal(path)}])")
+            except (ValueError, duckdb.Error) as error:
                 said = str(error).splitlines()[0]
                 raise ContractError(
-                    f"{contract.path}: the physicalName {path!r} of {name} is no path to one value: {said}. Write it "
-                    "like $.device.ids[0], a key with other signs in double quotes."
+                    f"{contract.path}: the physicalName {column.source_name!r} of {column.name} leads to no one value "
+                    f"of JSON: {said}. Write it like $.device.ids[0], a key with other signs in double quotes."
                 ) from error
 
 

@@ -10,16 +10,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from sluice.errors import ErasureError
-from sluice.records.json_lines import path_key
+from sluice.records.json_paths import Step
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
 # NaN and the like are no JSON, but DuckDB's reader takes them.
 _BARE = re.compile(r"true|false|null|-?(?:nan|inf(?:inity)?|(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)", re.I)
-_STEP = re.compile(r'\."((?:[^"\\]|\\.)*)"|\.([^.\["]+)|\[(#-)?([0-9]+)\]')
-
-Step = str | tuple[int, bool]
 
 
 @dataclass(frozen=True)
@@ -121,26 +117,6 @@ def _string(text: str, at: int) -> tuple[str, int]:
     if match is None:
         raise ValueError(f"no string at {at}")
     return json.loads(match.group(), strict=False), match.end()
-
-
-def steps(path: str) -> list[Step]:
-    """A JSON path such as `$.lines[0]."unit price"` as its keys and indexes; of these, whether they count from the end.
-
-    Raises:
-        ErasureError: it is none that leads to one value.
-    """
-    found: list[Step] = []
-    at = 1
-    while at < len(path):
-        match = _STEP.match(path, at)
-        if match is None:
-            raise ErasureError(
-                f"{path!r} is no JSON path to one value: {path[at:]!r} is not understood. Mend the contract."
-            )
-        quoted, bare, from_end, index = match.groups()
-        found.append((int(index), bool(from_end)) if index else bare if quoted is None else path_key(quoted))
-        at = match.end()
-    return found
 
 
 def at_path(node: Node, path: Iterable[Step]) -> list[Node]:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sluice.erasure.json_text import Node, at_path, emptied, parse, scalars, steps
+from sluice.erasure.json_text import Node, at_path, emptied, parse, scalars
 from sluice.erasure.person import Person, Place
 from sluice.erasure.spelling import BLANK, Finder, bytes_of, readable
 from sluice.preflight import KEPT_BYTES
 from sluice.records import lines
-from sluice.records.json_lines import json_path
+from sluice.records.json_paths import json_path, steps
 
 # As ingest has it: a line ends at LF, CR LF or a lone CR, and at nothing else that looks like an end.
 LINE_END = re.compile(r"\r\n|\n|\r")
@@ -52,12 +52,12 @@ def without(place: Place, person: Person, text: str, form: str, header: Sequence
         place: the source.
         person: who.
         text: of the record, without its line end.
-        form: csv or jsonl; a row of Parquet among the dead letters is JSON, too.
+        form: csv, jsonl or parquet; a row of Parquet, as the dead letters have it, is JSON.
         header: names of the fields of a CSV record.
     """
     if not may_hold(place, person, text, form):
         return Line("other", text)
-    made = _csv(place, person, text, header or ()) if form == "csv" else _json(place, person, text)
+    made = _csv(place, person, text, header or ()) if form == "csv" else _json(place, person, text, form)
     if made is None:
         blank = _blank(place, form)
         return Line("unclear", _masked(person.tokens, text, blank)) if person.is_in(text) else Line("other", text)
@@ -190,12 +190,16 @@ def _fields(text: str, delimiter: str, quote: str) -> list[tuple[int, int, str]]
         at = match.end() + 1
 
 
-def _json(place: Place, person: Person, text: str) -> Line | None:
+def _json(place: Place, person: Person, text: str, form: str) -> Line | None:
     """A JSON line, its columns found by their whole paths, as they are when it is loaded."""
     document = parse(text)
     if document is None or document.kind != "object":
         return None
-    paths = {c.name: steps(json_path(c.source_name)) for c in place.contract.columns}
+    # A column of Parquet has a name, whatever it looks like.
+    paths = {
+        c.name: [c.source_name] if form == "parquet" else steps(json_path(c.source_name))
+        for c in place.contract.columns
+    }
     images, taken = _images(place, document)
     gone: list[Node] = []
     for image in images:

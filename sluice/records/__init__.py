@@ -16,7 +16,8 @@ import duckdb
 
 from sluice.contracts import Contract
 from sluice.records.csv_lines import csv_records, headers
-from sluice.records.json_lines import json_path, json_records
+from sluice.records.json_lines import json_records
+from sluice.records.json_paths import json_path, steps
 from sluice.records.lines import keep_lines, load_lines
 from sluice.records.messages import (
     MessageFile,
@@ -75,6 +76,7 @@ __all__ = [
     "message_path",
     "path_roots",
     "similar",
+    "steps",
     "text_columns",
     "too_many",
     "twin_tombstones",

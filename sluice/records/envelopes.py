@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import duckdb
 
 from sluice import encodings
 from sluice.contracts import Column, Contract
+from sluice.records.json_paths import steps
 from sluice.sql import literal, temp_table
 
 # Debezium's names, and those of Kafka Connect, for what a value means. Kind, and the format a contract calls it by.
@@ -57,8 +57,6 @@ _UNAVAILABLE = (
 _UNAVAILABLE_SIGNS = (_PLACEHOLDER, _BYTES, _UUID[8:], "[95,")
 # And one that is wrapped, one of these: a name may be written in codes, too.
 _WRAPPING_SIGNS = ('yload"', "\\u00")
-
-_TOP_LEVEL = re.compile(r'\$\.(?:"((?:[^"\\]|\\.)*)"|([^.\["]+))')
 
 
 @dataclass(frozen=True)
@@ -166,10 +164,8 @@ def _field(column: Column) -> str | None:
     """The field of a row's state that a column is, if it is not a part of one."""
     if not column.source_name.startswith("$"):
         return column.source_name
-    match = _TOP_LEVEL.fullmatch(column.source_name)
-    if match is None:
-        return None
-    return str(json.loads(f'"{match.group(1)}"')) if match.group(1) is not None else match.group(2)
+    found = steps(column.source_name)
+    return found[0] if len(found) == 1 and isinstance(found[0], str) else None
 
 
 def decoding(contract: Contract, found: Found, events: str, states: str) -> str:

@@ -5,8 +5,6 @@ Reading the lines belongs to `lines`, what a field's text is worth to `sluice.ru
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 
 import duckdb
@@ -14,11 +12,9 @@ import duckdb
 from sluice.contracts import Contract
 from sluice.records import envelopes
 from sluice.records.envelopes import Fault
+from sluice.records.json_paths import json_path, path_of, steps
 from sluice.records.shape import JSON_HAS_NUL, JSON_LAYOUT, MOST_NEW_COLUMNS, NUL_DETAIL, TextColumn, feed_columns
 from sluice.sql import literal, temp_table
-
-# A step of a JSON path, as a contract has it: a key, in quotes or not, or an index.
-_STEP = re.compile(r'\.(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^.\["]+))|(?P<index>\[[^\]]*\])')
 
 
 def json_records(
@@ -134,29 +130,8 @@ def _keys_within(path: str) -> list[tuple[str, str]]:
 
     A name that is no path has none.
     """
-    steps = list(_STEP.finditer(path)) if path.startswith("$") else []
-    return [
-        (path[: step.start()], path_key(step["quoted"]) if step["quoted"] is not None else step["plain"])
-        for step in steps[1:]
-        if step["index"] is None
-    ]
-
-
-def path_key(quoted: str) -> str:
-    """The key a quoted step of a JSON path means, given without its quotes; as it stands where they hold no JSON."""
-    try:
-        key: str = json.loads(f'"{quoted}"', strict=False)
-    except ValueError:
-        return quoted
-    return key
-
-
-def json_path(name: str, *, nested: bool = False) -> str:
-    """JSON path of a column: a name as it stands, a `$…` path itself, with `nested` a dotted name taken apart."""
-    if name.startswith("$"):
-        return name
-    parts = name.split(".") if nested else [name]
-    return "$" + "".join("." + json.dumps(part, ensure_ascii=False) for part in parts)
+    found = steps(path) if path.startswith("$") else []
+    return [(path_of(found[:n]), step) for n, step in enumerate(found) if n and isinstance(step, str)]
 
 
 def _sql_list(texts: list[str]) -> str:

@@ -11,7 +11,7 @@ import duckdb
 
 from sluice.contracts import Contract
 from sluice.lake_errors import no_room
-from sluice.records.json_lines import json_path
+from sluice.records.json_paths import path_of
 from sluice.records.shape import (
     NUL_DETAIL,
     FileFault,
@@ -171,7 +171,7 @@ def _insert_parquet_group(
 def insert_letters(con: duckdb.DuckDBPyConnection, columns: list[TextColumn], file_ids: Sequence[int]) -> None:
     """Rows of Parquet that are dead letters, kept as JSON of texts: from `chosen_letters` into `taken_records`."""
     known = ", ".join(literal(c.source_name) for c in columns)
-    paths = ", ".join(literal(json_path(c.source_name)) for c in columns)
+    paths = ", ".join(literal(path_of([c.source_name])) for c in columns)
     values = "".join(f", fields[{i}] AS {c.sql}" for i, c in enumerate(columns, 1))
     own = "FROM chosen_letters WHERE file_id IN (SELECT unnest($files))"
     pieces = con.execute(

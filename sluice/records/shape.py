@@ -6,7 +6,6 @@ What only one format needs stays with it.
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import duckdb
 
 from sluice.contracts import Column, Contract
 from sluice.preflight import Inspected
+from sluice.records.json_paths import steps
 from sluice.sql import quoted, temp_table
 
 # Names of the columns a change feed has besides the contract's own.
@@ -46,8 +46,6 @@ JSON_LAYOUT, TAKEN_LAYOUT = -1, -2
 # SQL of whether `raw`, a document of JSON, has the character in a name or text, where it stands only as this escape; an
 # even number of backslashes before that are texts of their own.
 JSON_HAS_NUL = r"CASE WHEN contains(raw, '\u0000') THEN regexp_matches(raw, '(^|[^\\])(\\\\)*\\u0000') ELSE false END"
-
-_ROOT = re.compile(r'\$\.(?:"((?:[^"\\]|\\.)*)"|([^.\["]+))')
 
 
 @dataclass(frozen=True)
@@ -181,12 +179,10 @@ def listed(names: Collection[str]) -> str:
 
 def path_roots(contract: Contract) -> frozenset[str]:
     """The members of a JSON document of which the contract takes parts (`$.device.id`: device)."""
-    found = set()
-    for column in text_columns(contract):
-        match = _ROOT.match(column.source_name)
-        if match:
-            found.add(json.loads(f'"{match.group(1)}"') if match.group(1) is not None else match.group(2))
-    return frozenset(found)
+    if "jsonl" not in contract.landing.formats:
+        return frozenset()
+    paths = [c.source_name for c in text_columns(contract) if c.source_name.startswith("$")]
+    return frozenset(step for path in paths for step in steps(path)[:1] if isinstance(step, str))
 
 
 def note_columns(

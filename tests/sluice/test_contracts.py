@@ -328,13 +328,13 @@ def test_a_pull_may_have_a_schedule_and_no_api_beside_it(
     assert "rest and pull do not go together" in refused(both)
 
 
-@pytest.mark.parametrize("path", ["$.a[*].b", "$..a", '$["a"]', "$.", "$a", '$."a'])
+@pytest.mark.parametrize("path", ["$.a[*].b", "$..a", '$["a"]', '$."a', "*", "$.\0"])
 def test_a_path_that_leads_to_no_one_value_is_refused(
     path: str, make_contract: MakeContract, refused: Callable[[Document], str]
 ) -> None:
     columns: dict[str, dict[str, Any]] = {"id": {}, "b": {"physicalName": path}}
     told = refused(contract_document(columns, formats=["csv", "jsonl"]))
-    assert f"the physicalName {path!r} of b is no path to one value" in told and "$.device.ids[0]" in told
+    assert f"the physicalName {path!r} of b leads to no one value of JSON" in told and "$.device.ids[0]" in told
     # In CSV it is a name.
     assert make_contract(columns, formats=["csv"]).columns[1].source_name == path
 
