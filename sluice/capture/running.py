@@ -9,7 +9,7 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from sluice.capture.configuration import Capture
 from sluice.capture.database import Database, Slot, connected
 from sluice.capture.engine import Engine, offsets_after_commit, properties, start_java, stored_offsets
 from sluice.capture.progress import HEADER, Position, Progress
-from sluice.capture.slots import LOST, other_prefix, trouble
+from sluice.capture.slots import LOST, other_begin, other_prefix, trouble
 from sluice.capture.writer import Writer
 from sluice.connections import password_of, scrub
 from sluice.errors import CaptureError, SluiceError
@@ -28,6 +28,8 @@ from sluice.settings import Settings
 
 # How long a mark may take to come before another is written: the first may have been before the slot was made.
 _MARK_SECONDS = 2.0
+# How often a run looks whether its tables are still those it has begun with: one small question to the database.
+_LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,17 @@ def run(settings: Settings, capture: Capture, *, once: bool = False, seconds: fl
                 progress.streaming(writer.snapshot)
             noted_marks.update(writer.marks)
 
+        def look() -> None:
+            wrong = other_begin(capture, progress, database.numbers()) if progress.stage == "streaming" else None
+            if wrong is not None:
+                raise CaptureError(wrong)
+
         connection = capture.connection_string()
         password = password_of(connection) or os.environ.get("PGPASSWORD", "")
         engine = Engine(properties(capture, connection, password, progress.offsets), writer.take, noted)
         engine.start()
         try:
-            _wait(engine, noted_marks, database, stop, once, seconds)
+            _wait(engine, noted_marks, database, look, stop, once, seconds)
         finally:
             engine.close()
         if engine.error is not None:
@@ -205,12 +212,21 @@ def _ready(capture: Capture, progress: Progress, database: Database) -> None:
 
 
 def _wait(
-    engine: Engine, marks: set[str], database: Database, stop: list[int], once: bool, seconds: float | None
+    engine: Engine,
+    marks: set[str],
+    database: Database,
+    look: Callable[[], None],
+    stop: list[int],
+    once: bool,
+    seconds: float | None,
 ) -> None:
-    """Until Debezium has ended, a signal came, the time is over or, with `once`, a mark written here has come back."""
+    """Until Debezium has ended, a signal came, the time is over or, with `once`, a mark written here has come back.
+
+    `look` is called now and then, and ends it by raising.
+    """
     until = None if seconds is None else time.monotonic() + seconds
     tokens: set[str] = set()
-    marked = time.monotonic()
+    marked = looked = time.monotonic()
     while not engine.ended.wait(0.1):
         now = time.monotonic()
         if stop or (until is not None and now >= until) or tokens & marks:
@@ -221,6 +237,9 @@ def _wait(
             database.mark(token)
             tokens.add(token)
             marked = now
+        if now - looked > _LOOK_SECONDS:
+            look()
+            looked = now
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def trouble(capture: Capture, progress: Progress, slot: Slot | None, numbers: Ma
         )
     if slot is not None and slot.plugin != "pgoutput":
         return f"{name} is of the plugin {slot.plugin}, not pgoutput. Choose another slot."
-    return _other_begin(capture, progress, numbers) if stage == "streaming" else None
+    return other_begin(capture, progress, numbers) if stage == "streaming" else None
 
 
 def other_prefix(capture: Capture, before: str) -> str:
@@ -69,8 +69,14 @@ def other_prefix(capture: Capture, before: str) -> str:
     )
 
 
-def _other_begin(capture: Capture, progress: Progress, numbers: Mapping[str, int]) -> str | None:
-    """Why the snapshot of a capture is not one of what it captures now; None if it is."""
+def other_begin(capture: Capture, progress: Progress, numbers: Mapping[str, int]) -> str | None:
+    """Why the snapshot of a capture that streams is not one of what it captures now; None if it is.
+
+    Args:
+        capture: which.
+        progress: how far it is.
+        numbers: of the tables in the database (`Database.numbers`).
+    """
     begun = progress.begun
     if begun is None:
         return None

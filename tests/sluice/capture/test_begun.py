@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -85,6 +86,32 @@ def test_a_table_in_the_place_of_another_ends_the_rows_of_that(source: Source) -
     resnapshot(source.settings, source.capture)
     source.once()
     assert seen(source, "things") == [*before, ("t", None), ("r", 4), ("r", 5)]
+
+
+def test_a_run_at_work_ends_when_its_table_is_replaced(source: Source) -> None:
+    source.sql("CREATE TABLE things (id INT PRIMARY KEY, v INT); INSERT INTO things VALUES (1, 1), (2, 2)")
+    source.define("public.things")
+    source.once()
+    # As a version left it that did not note which tables they were: the next run notes those there are.
+    path = source.home / "captures" / "shop" / "state.json"
+    state = json.loads(path.read_text())
+    number = state["begun"].pop("numbers")
+    path.write_text(json.dumps(state))
+    process = source.start("run", "shop")
+    try:
+        source.sql("INSERT INTO things VALUES (3, 3)")
+        deadline = time.monotonic() + 120
+        while len(seen(source, "things")) < 3 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert seen(source, "things") == [("r", 1), ("r", 2), ("c", 3)]
+        assert json.loads(path.read_text())["begun"]["numbers"] == number
+        source.sql("DROP TABLE things; CREATE TABLE things (id INT PRIMARY KEY, v INT)")
+        source.sql("ALTER TABLE things REPLICA IDENTITY FULL; ALTER PUBLICATION sluice_shop ADD TABLE things")
+        said, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert "shop.yaml has public.things, which is another table than its snapshot was taken of" in said
 
 
 def test_another_prefix_wants_a_new_snapshot_and_then_has_every_row(source: Source) -> None:
