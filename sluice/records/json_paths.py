@@ -10,9 +10,10 @@ import re
 from collections.abc import Sequence
 
 # As DuckDB takes them apart: a key in quotes, with a backslash before a quote or another backslash; a key as it stands
-# up to the next step; an index, from the end with `#-` or `-` before it. A key `*` means every key, quoted or not.
+# up to the next step; an index, from the end with `#-` or `-` before it. A key that is `*` means every key,
+# even quoted; without quotes so does one that begins with it.
 _STEP = re.compile(
-    r'\.(?:"(?P<quoted>(?:[^"\\]|\\.)+)"|(?P<bare>[^".\[][^.\[]*))|\[(?P<end>#-|-)?(?P<index>[0-9]+)\]', re.S
+    r'\.(?:"(?P<quoted>(?:[^"\\]|\\.)+)"|(?P<bare>[^".*\[][^.\[]*))|\[(?P<end>#-|-)?(?P<index>[0-9]+)\]', re.S
 )
 _ESCAPED = re.compile(r'\\(["\\])')
 _EVERY_KEY = "*"
