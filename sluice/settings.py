@@ -39,6 +39,8 @@ _POSTGRES = "postgres:"
 # 32 hexadecimal digits are 128 bits, which nobody tries out.
 KEY_CHARACTERS = 32
 
+# Folders below home that Sluice itself fills and empties.
+_OWN = ("lake", "dagster", "readers", "rest", "tmp", "topics", "kafka", "captures")
 
 # A hundred years: as good as for ever, and a day so far back is still in the calendar.
 LONGEST_DAYS = 36_500
@@ -147,10 +149,7 @@ class Settings(BaseSettings):
         if self.end_date is not None and self.end_date <= self.start_date:
             raise ValueError(f"end_date {self.end_date} must lie after start_date {self.start_date}")
         home, landing = self.home.resolve(), self.landing_path
-        if home.is_relative_to(landing) or any(
-            landing.is_relative_to(home / own)
-            for own in ("lake", "dagster", "readers", "rest", "tmp", "topics", "kafka", "captures")
-        ):
+        if home.is_relative_to(landing) or any(landing.is_relative_to(home / own) for own in _OWN):
             # An erasure rewrites what it finds in the landing area.
             raise ValueError(f"landing {landing} must be a folder of its own: the lake is in {home}")
         return self
@@ -159,6 +158,11 @@ class Settings(BaseSettings):
     def landing_path(self) -> Path:
         """The landing folder, absolute."""
         return (self.home / self.landing).resolve()
+
+    @property
+    def own_folders(self) -> tuple[Path, ...]:
+        """The landing folder and those below home that Sluice fills and empties: what else lies there is in its way."""
+        return self.landing_path, *(self.home / own for own in _OWN)
 
     @property
     def uses_postgres(self) -> bool:

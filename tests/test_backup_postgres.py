@@ -13,7 +13,7 @@ from sluice.audits import record_audit
 from sluice.backup import back_up, restore, verify
 from sluice.books import books
 from sluice.contracts import load_contracts
-from sluice.errors import BackupError, LakeUnavailableError
+from sluice.errors import BackupError, LakeUnavailableError, NoLakeError
 from sluice.ingest import ingest
 from sluice.lake import Lake
 from sluice.publication import connect, publish
@@ -116,6 +116,10 @@ def test_what_cannot_be_restored_is_refused(settings: Settings, postgres: Server
     with pytest.raises(LakeUnavailableError) as caught:
         back_up(load_settings(home=str(home), catalog=wrong), tmp_path / "other")
     assert PASSWORD not in str(caught.value)
+    postgres.database("no_lake")
+    with pytest.raises(NoLakeError, match="There is no lake at the database of SLUICE_CATALOG yet"):
+        back_up(load_settings(home=str(home), catalog=at(postgres, "no_lake")), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
     # One that came to nothing leaves the database empty, for the next try.
     postgres.database("spare")
     spare = load_settings(home=str(home), catalog=at(postgres, "spare"))

@@ -59,9 +59,10 @@ def back_up(settings: Settings, destination: Path) -> Manifest:
         destination: not there, empty, or an unfinished backup.
 
     Raises:
-        BackupError: the folder holds something else, a backup to it is under way, the lake lacks a file that its
-            catalog names, its data lies in a bucket, or the folder cannot be written to.
-        LakeUnavailableError: there is no lake, or its catalog cannot be read.
+        BackupError: the folder holds something else, lies in one of Sluice's own, a backup to it is under way, the
+            lake lacks a file that its catalog names, its data lies in a bucket, or the folder cannot be written to.
+        NoLakeError: there is no lake yet; nothing was written.
+        LakeUnavailableError: the lake's catalog is gone, or cannot be read.
         StorageFullError: no room; run it again when there is.
     """
     if "://" in settings.lake_data_path:
@@ -75,6 +76,12 @@ def back_up(settings: Settings, destination: Path) -> Manifest:
         raise BackupError(
             f"{destination} lies in the lake's data folder, where maintenance removes it. Choose another."
         )
+    for own in settings.own_folders:
+        if target.is_relative_to(own.resolve()):
+            raise BackupError(f"{destination} lies in {own}, where Sluice reads and removes files. Choose another.")
+    # Of a catalog that is no lake's, or of one half made, nobody could restore anything.
+    with Lake(settings).reading():
+        pass
     with _told(destination), _claimed(target):
         contents, files = _copy(settings, data, target)
         # After the catalog: no position in it is beyond what the topics hold.

@@ -26,7 +26,7 @@ from sluice.backup import back_up, copying, manifest, restore, verify
 from sluice.books import books
 from sluice.cli import main
 from sluice.contracts import Contract
-from sluice.errors import BackupError, LakeUnavailableError
+from sluice.errors import BackupError, LakeUnavailableError, NoLakeError
 from sluice.lake import Lake
 from sluice.maintenance import maintain
 from sluice.publication import connect, publish
@@ -393,6 +393,10 @@ def test_targets_that_hold_something_are_left_alone(full: Bench, whole: Path, tm
         (lambda: back_up(full.settings, busy / "mine"), "neither empty nor"),
         (lambda: back_up(full.settings, busy / "mine" / "x"), "Not a directory. Check the path"),
         (lambda: back_up(full.settings, data / "backup"), "lies in the lake's data folder"),
+        *(
+            (lambda own=own: back_up(full.settings, full.settings.home / own / "b"), f"lies in .*/{own}, where Sluice")
+            for own in ("landing", "topics", "lake", "readers", "tmp")
+        ),
         (lambda: restored(whole, busy), "is not empty"),
         (lambda: restored(whole, busy / "mine"), "is not empty"),
         (lambda: restored(whole, whole / "home"), "lies in the backup"),
@@ -410,6 +414,7 @@ def test_targets_that_hold_something_are_left_alone(full: Bench, whole: Path, tm
     assert [p.name for p in busy.iterdir()] == ["mine"] and (busy / "mine").read_text() == "mine"
     assert (whole / manifest.NAME).read_bytes() == before
     assert not (tmp_path / "restored").exists() and not (tmp_path / "x").exists() and not (data / "backup").exists()
+    assert not (full.settings.topics_path / "b").exists()
     with pytest.raises(LakeUnavailableError, match="There is no lake at"):
         back_up(load_settings(home=tmp_path / "none"), tmp_path / "y")
     # An empty folder will do, and what a restore that was killed left is no hindrance.
@@ -418,6 +423,21 @@ def test_targets_that_hold_something_are_left_alone(full: Bench, whole: Path, tm
     (tmp_path / "empty.restoring" / "half").write_text("x")
     restored(whole, tmp_path / "empty")
     assert sorted(p.name for p in (tmp_path / "empty").iterdir()) == ["lake", "published.sql", "readers"]
+
+
+@pytest.mark.parametrize("catalog", ["half made", "empty", "foreign"])
+def test_of_what_is_no_lake_yet_there_is_no_backup(catalog: str, bench: Bench, tmp_path: Path) -> None:
+    if catalog == "half made":
+        bench.lake.connect().close()
+    else:
+        bench.settings.catalog_path.parent.mkdir(parents=True)
+        bench.settings.catalog_path.touch()
+    if catalog == "foreign":
+        with closing(sqlite3.connect(bench.settings.catalog_path)) as con, con:
+            con.execute("CREATE TABLE somebodys (n INTEGER)")
+    with pytest.raises(NoLakeError, match=r"There is no lake at .*catalog\.sqlite yet"):
+        back_up(bench.settings, tmp_path / "backup")
+    assert not (tmp_path / "backup").exists()
 
 
 def test_somebodys_file_named_unfinished_makes_no_folder_a_backup(full: Bench, tmp_path: Path) -> None:
