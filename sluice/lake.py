@@ -18,7 +18,7 @@ from typing import TypeVar
 import duckdb
 
 from sluice.connections import scrub, secret_sql
-from sluice.errors import LakeUnavailableError
+from sluice.errors import LakeUnavailableError, PublicationError
 from sluice.extensions import install_extensions, opened
 from sluice.lake_errors import explain, holds_data, no_catalog, transient
 from sluice.ops_tables import OPS_TABLES
@@ -62,6 +62,7 @@ class Lake:
     Raises (every method that talks to the lake):
         NoLakeError: it was to be read, and nobody has made it.
         LakeUnavailableError: the catalog cannot be reached, or stayed locked through every retry.
+        PublicationError: this account can read only what is published, and nothing has been yet.
         StorageFullError: no room; nothing of the transaction was committed.
     """
 
@@ -105,9 +106,16 @@ class Lake:
         SQLite reads a database with a write-ahead log only where it may make the files of that log.
         """
         folder = self.settings.catalog_path.parent
-        if read_only and folder.exists() and not os.access(folder, os.W_OK):
-            return newest_copy(self.settings) or self.settings.readers_path / "catalog-1.sqlite"
-        return self.settings.catalog_path
+        if self.settings.uses_postgres or not read_only or not folder.exists() or os.access(folder, os.W_OK):
+            return self.settings.catalog_path
+        copy = newest_copy(self.settings)
+        if copy is None and _has_bytes(self.settings.catalog_path):
+            raise PublicationError(
+                f"Nothing has been published yet of the lake in {self.settings.home}: an account that may not write in "
+                f"{folder} reads the copy that the first publication makes in {self.settings.readers_path} "
+                "(docs/deploy.md, 'Readers'). Wait for it, or use an account that may write there."
+            )
+        return copy or self.settings.catalog_path
 
     def _attach(self, catalog: Path, read_only: bool, snapshot: int | None) -> duckdb.DuckDBPyConnection:
         settings = self.settings

@@ -6,6 +6,7 @@ With SQLite the reader is a process that may write nowhere below the home folder
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -131,6 +132,15 @@ def test_an_account_without_rights_changes_nothing(home: Home) -> None:
     for (code, words), told in zip(attempts.items(), home.read(*attempts), strict=True):
         assert words in told, f"{code}:\n{told}"
     assert {p: p.read_bytes() for p in home.folder.rglob("*") if p.is_file()} == before
+
+
+def test_an_account_without_rights_is_told_to_wait_for_the_first_publication(home: Home) -> None:
+    home.folder.chmod(0o755)
+    shutil.rmtree(home.folder / "readers")
+    lake = "sluice.lake.Lake(sluice.settings.load_settings())"
+    for told in home.read("sluice.connect()", f"{lake}.connect(read_only=True)"):
+        assert told.startswith(f"PublicationError: Nothing has been published yet of the lake in {home.folder}")
+        assert f"the first publication makes in {home.folder}/readers (docs/deploy.md, 'Readers')" in told
 
 
 def test_the_copy_follows_publication_and_maintenance(tmp_path: Path) -> None:
