@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,6 +82,8 @@ class Lake:
         """
         install_extensions()
         catalog = copy or self._catalog(read_only)
+        if read_only:
+            _roll_back_killed(catalog)
         # SQLite takes an empty file for an empty database, and DuckLake would make a lake of it.
         absent = not self.settings.uses_postgres and not _has_bytes(catalog)
         if absent and (read_only or holds_data(self.settings)):
@@ -328,6 +331,17 @@ def newest_copy(settings: Settings) -> Path | None:
 
 def _has_bytes(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
+
+
+def _roll_back_killed(catalog: Path) -> None:
+    """Undo what somebody was killed in the midst of before the file had its write-ahead log.
+
+    SQLite does so by itself for whoever opens the file to write; a reader it tells that the file cannot be written.
+    """
+    if catalog.with_name(f"{catalog.name}-journal").exists():
+        # Where this account may not, attaching says so.
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"{catalog.as_uri()}?mode=rw", uri=True)) as con:
+            con.execute("SELECT count(*) FROM sqlite_master")
 
 
 def _rollback(con: duckdb.DuckDBPyConnection) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -57,6 +58,36 @@ def test_a_catalog_whose_maker_died_before_it_was_one_is_no_lake_and_is_made_who
     with pytest.raises(LakeUnavailableError, match=r"There is no lake at .* yet"), bench.lake.reading():
         pass
     bench.lake.create()
+    assert bench.sql("SELECT count(*) FROM duckdb_tables() WHERE database_name = 'lake'") == [(len(OPS_TABLES),)]
+
+
+KILLED = """
+import os, signal, sqlite3, sys
+con = sqlite3.connect(sys.argv[1], isolation_level=None)
+con.execute("CREATE TABLE IF NOT EXISTS begun (text)")
+# So small that pages are written, and their former content to the journal, before the commit.
+con.execute("PRAGMA cache_size = 1")
+con.execute("BEGIN")
+con.executemany("INSERT INTO begun VALUES (?)", [["x" * 500]] * 3000)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_maker_left_half_written_is_undone_by_whoever_reads(bench: Bench) -> None:
+    catalog = bench.settings.catalog_path
+    catalog.parent.mkdir(parents=True)
+    subprocess.run([sys.executable, "-c", KILLED, str(catalog)], check=False)
+    journal = catalog.with_name("catalog.sqlite-journal")
+    assert journal.stat().st_size > 0
+    with pytest.raises(NoLakeError, match=r"There is no lake at .* yet"), bench.lake.reading():
+        pass
+    assert not journal.exists()
+    # Likewise of a lake that is one: nothing of it is lost.
+    bench.lake.create()
+    with closing(sqlite3.connect(catalog)) as con:
+        con.execute("PRAGMA journal_mode = DELETE")
+    subprocess.run([sys.executable, "-c", KILLED, str(catalog)], check=False)
+    assert journal.stat().st_size > 0
     assert bench.sql("SELECT count(*) FROM duckdb_tables() WHERE database_name = 'lake'") == [(len(OPS_TABLES),)]
 
 
