@@ -91,6 +91,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has seen enough (`| head`). Python would complain once more, closing it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        # Deferred: help and contracts need no DuckDB.
+        import duckdb
+
+        from sluice.lake_errors import explain
+
+        told = explain(error, load_settings()) if isinstance(error, duckdb.Error) else None
+        if told is None:
+            raise
+        print(f"sluice: {told}", file=sys.stderr)
+        return 1
 
 
 def _sync(settings: Settings, _: argparse.Namespace) -> int:

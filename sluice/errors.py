@@ -102,7 +102,7 @@ class LakeUnavailableError(SluiceError):
 
 
 class NoLakeError(LakeUnavailableError):
-    """Nothing has been loaded yet: there is no lake, or whoever makes it has not come to its end."""
+    """Nothing has been loaded yet: there is no lake, one without ops tables, or its maker has not come to its end."""
 
 
 class DataDamagedError(SluiceError):

@@ -144,6 +144,8 @@ class Lake:
 
         def attach(con: duckdb.DuckDBPyConnection) -> None:
             con.execute("SET TimeZone = 'UTC'")
+            # A table that is not there is missing, whatever the caller has a variable of its name for.
+            con.execute("SET python_enable_replacements = false")
             con.execute(f"SET temp_directory = {literal(str(temp_path))}")
             if settings.threads:
                 con.execute(f"SET threads = {settings.threads}")

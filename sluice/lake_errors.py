@@ -22,6 +22,7 @@ from sluice.errors import (
     SluiceError,
     StorageFullError,
 )
+from sluice.ops_tables import OPS_TABLES
 from sluice.settings import Settings
 
 _TRANSIENT = re.compile(
@@ -54,6 +55,7 @@ _DAMAGED = re.compile(
     re.IGNORECASE,
 )
 _LOST = re.compile(r"creating a new DuckLake is explicitly disabled")
+_NO_TABLE = re.compile(r'table with name "?(?:ops\.)?(\w+)"? does not exist', re.IGNORECASE)
 _ELSEWHERE = re.compile(r"does not match existing data path in the catalog \"(.*)\"")
 
 
@@ -131,6 +133,14 @@ def explain(error: Exception, settings: Settings) -> SluiceError | None:
         )
     if _LOST.search(str(error)):
         return no_catalog(settings)
+    lacking = _NO_TABLE.search(str(error))
+    if lacking and lacking[1] in OPS_TABLES and f"ops.{lacking[1]}" in str(error):
+        where = "the database of SLUICE_CATALOG" if settings.uses_postgres else str(settings.catalog_path)
+        return NoLakeError(
+            f"The lake at {where} has no table ops.{lacking[1]}: Sluice has not loaded anything into it, or only an "
+            "earlier version has. Load something (`make dev`), which makes the table; or point SLUICE_HOME at the lake "
+            "you mean."
+        )
     where = "PostgreSQL catalog" if settings.uses_postgres else f"catalog {settings.catalog_path}"
     if _TRANSIENT.search(str(error)):
         return LakeUnavailableError(

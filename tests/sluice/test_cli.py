@@ -20,7 +20,7 @@ from sluice.cli import main
 from sluice.contracts import Contract
 from sluice.publication import publish
 from sluice.settings import PROJECT
-from tests.conftest import Bench
+from tests.conftest import Bench, MakeBench
 
 GOOD = "489434,85048,CUP,1,2026-01-01 10:00:00,1.50,12345,United Kingdom"
 
@@ -319,6 +319,38 @@ def test_a_mistyped_source_is_told(
     home.lake.write(lambda con: con.execute("UPDATE ops.dead_letters SET source = 'gone'"), "a contract removed")
     assert main(["dead-letters", "show", "--source", "gone"]) == 0
     assert "failed once, 20" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "table"),
+    [
+        (["published"], "publications"),
+        (["query", "SELECT 1"], "publications"),
+        (["books"], "ledger"),
+        (["dead-letters", "list"], "dead_letters"),
+        (["publish", "list"], "publications"),
+        (["trace", "mart_daily_sales"], "publications"),
+    ],
+)
+@pytest.mark.parametrize("schema", ["silver", "ops"])
+def test_a_lake_without_ops_tables_is_told(
+    words: list[str],
+    table: str,
+    schema: str,
+    make_bench: MakeBench,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bench = make_bench("bare")
+    monkeypatch.setenv("SLUICE_HOME", str(bench.settings.home))
+    with bench.lake.connect() as con:
+        con.execute(f"CREATE SCHEMA lake.{schema}")
+    assert main(words) == 1
+    told = capsys.readouterr()
+    lake = bench.settings.catalog_path
+    assert told.out == "" and told.err.startswith(
+        f"sluice: The lake at {lake} has no table ops.{table}: Sluice has not"
+    )
 
 
 def test_erase_without_a_lake_makes_none(home: Bench, capsys: pytest.CaptureFixture[str]) -> None:

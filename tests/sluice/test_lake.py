@@ -108,6 +108,15 @@ def test_whoever_reads_while_the_lake_is_made_is_told_that_there_is_none_yet(mak
     assert "no lake" in seen and seen <= {"no lake", "publication None"}
 
 
+def test_a_table_that_is_missing_is_no_variable_of_the_caller(bench: Bench) -> None:
+    bench.lake.create()
+    with bench.lake.connect(read_only=True) as con:
+        nowhere = con.sql("SELECT 1 AS n")
+        with pytest.raises(duckdb.CatalogException, match="Table with name nowhere does not exist"):
+            con.execute("FROM nowhere")
+    assert nowhere is not None
+
+
 def test_a_transaction_is_whole_or_not_at_all(bench: Bench) -> None:
     bench.lake.create()
 
