@@ -18,6 +18,9 @@ KEY = dg.AssetKey(["ops", "dead_letters"])
 # A table is read by a person; `sluice dead-letters list` has all.
 _SHOWN = 30
 
+# As many bars as can be told apart.
+_DRAWN = 12
+
 
 def build_dead_letters(contracts: Sequence[Contract]) -> dg.AssetsDefinition:
     """The asset `ops/dead_letters`, looked at with every build of the warehouse.
@@ -44,9 +47,7 @@ def build_dead_letters(contracts: Sequence[Contract]) -> dg.AssetsDefinition:
             metadata={
                 **{name: by_status.get(name, 0) for name in ("open", "replayed", "discarded", "superseded")},
                 "by reason": dg.MetadataValue.md(_table(found, personal)),
-                "chart": dg.MetadataValue.md(
-                    bars([(f"{g.source}: {g.rule} {g.column}", g.rows) for g in found[:12]], "Open rows by reason")
-                ),
+                "chart": dg.MetadataValue.md(_chart(found)),
             },
         )
 
@@ -65,6 +66,13 @@ def no_poison(lake: LakeResource) -> dg.AssetCheckResult:
     """Warn of letters that replays leave alone."""
     poison = sum(group.poison for group in groups(lake.lake, Choice()))
     return dg.AssetCheckResult(passed=not poison, severity=dg.AssetCheckSeverity.WARN, metadata={"letters": poison})
+
+
+def _chart(found: Sequence[Group]) -> str:
+    title = "Open rows by reason"
+    if len(found) > _DRAWN:
+        title += f": the {_DRAWN} most frequent of {len(found)}"
+    return bars([(f"{g.source}: {g.rule} {g.column}".rstrip(), g.rows) for g in found[:_DRAWN]], title)
 
 
 def _table(found: Sequence[Group], personal: Collection[str]) -> str:

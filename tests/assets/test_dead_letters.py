@@ -1,14 +1,16 @@
 """Dead letters in the UI: what the asset tells, and the job that takes them again and says what it changed."""
 
+from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from assets import dead_letters as module
 from assets.dead_letters import KEY, build_dead_letters, build_replay_job, no_poison
 from resources.lake import LakeResource
 from sluice.contracts import load_contracts
-from sluice.dead_letters import POISON_ATTEMPTS, Choice, letters
+from sluice.dead_letters import POISON_ATTEMPTS, Choice, Group, letters
 from sluice.errors import DeadLetterError
 from sluice.ingest import ingest
 from sluice.lake import Lake
@@ -54,6 +56,18 @@ def test_the_asset_tells_what_is_open_and_warns_of_poison(settings: Settings) ->
         (check,) = result.get_asset_check_evaluations()
         assert check.passed == (attempt < POISON_ATTEMPTS)
         ingest(lake, ORDERS, force=True)
+
+
+def test_the_chart_says_of_how_many_reasons_it_shows_the_most_frequent(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[list[tuple[str, int]], str]] = []
+    monkeypatch.setattr(module, "bars", lambda rows, title: drawn.append((list(rows), title)))
+    at = datetime(2026, 1, 1)
+    found = [Group("orders", f"rule{n}", "", 1, 99 - n, 0, at, at, "") for n in range(13)]
+    module._chart(found)
+    module._chart(found[:12])
+    (many, title), (few, plain) = drawn
+    assert title == "Open rows by reason: the 12 most frequent of 13" and plain == "Open rows by reason"
+    assert many == few == [(f"orders: rule{n}", 99 - n) for n in range(12)]
 
 
 def test_the_job_tells_of_a_batch_that_is_refused_again(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
