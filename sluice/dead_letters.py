@@ -59,6 +59,8 @@ _FORMULA = r"[=+\-@\t\r\n]"
 # DuckDB refuses longer lines of CSV by default, and one holds a letter's payload, header, reasons and correction.
 _LONGEST_CSV_LINE = 16_000_000
 
+_BLOCK = 1 << 20
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -287,6 +289,8 @@ def corrections_of(path: Path) -> dict[str, str]:
         DeadLetterError: it cannot be read, lacks the columns, or corrects a letter twice.
     """
     _export_options(path)
+    if path.suffix != ".parquet":
+        _check_text(path)
     name = literal(no_glob(str(path)))
     read = {
         # Nothing of the dialect is guessed: what is in the cells holds every delimiter there is.
@@ -303,6 +307,11 @@ def corrections_of(path: Path) -> dict[str, str]:
                 f"SELECT dead_letter_id::VARCHAR, corrected::VARCHAR FROM {read} WHERE corrected IS NOT NULL"
             ).fetchall()
         except duckdb.Error as error:
+            if "Maximum line size" in str(error):
+                raise DeadLetterError(
+                    f"{path} has a line of more than {_LONGEST_CSV_LINE:,} bytes. Leave out columns other than "
+                    "dead_letter_id and corrected, or give the corrections as .jsonl."
+                ) from error
             raise DeadLetterError(
                 f"{path} cannot be read as corrections: {str(error).splitlines()[0]}. It needs the columns "
                 "dead_letter_id and corrected; `sluice dead-letters export` writes such a file."
@@ -315,6 +324,28 @@ def corrections_of(path: Path) -> dict[str, str]:
             raise DeadLetterError(f"{path} {said}; each correction needs a dead_letter_id of its own.")
         found[letter] = corrected[1:] if path.suffix == ".csv" and guarded.match(corrected) else corrected
     return found
+
+
+def _check_text(path: Path) -> None:
+    """Refuse what DuckDB takes for something else, or of which it does not say what is wrong."""
+    begun = ""
+    try:
+        with path.open(encoding="utf-8") as file:
+            while block := file.read(_BLOCK):
+                begun = begun or block.lstrip()[:1]
+    except UnicodeDecodeError as error:
+        raise DeadLetterError(
+            f"{path} is no text in UTF-8: {error.reason}. Save it as UTF-8 (a spreadsheet calls it 'CSV UTF-8')."
+        ) from error
+    except OSError as error:
+        raise DeadLetterError(
+            f"{path} cannot be read as corrections: {error.strerror}. Check the path and its rights."
+        ) from error
+    if path.suffix == ".jsonl" and begun == "[":
+        raise DeadLetterError(
+            f"{path} is a JSON array. Write JSON lines, as `sluice dead-letters export` does: an object a line, with "
+            "nothing around or between them."
+        )
 
 
 def as_loaded(payload: str) -> str:
@@ -348,7 +379,7 @@ def ids_by_source(lake: Lake, choice: Choice, corrections: Mapping[str, str]) ->
     """The sources of the open letters chosen, and of each the corrections that are for its letters, by whole id.
 
     Raises:
-        DeadLetterError: a correction is for no open letter, or its short id for several.
+        DeadLetterError: a correction is for no open letter, its short id for several, or two are for the same.
     """
     condition, given = dataclasses.replace(choice, status="open").condition()
     with lake.reading() as con:
@@ -357,7 +388,12 @@ def ids_by_source(lake: Lake, choice: Choice, corrections: Mapping[str, str]) ->
         ).fetchall()
     found: dict[str, dict[str, str]] = {source: {} for (source,) in sources}
     for short, (whole, source) in _open_letters(lake, corrections).items():
-        found.setdefault(source, {})[whole] = corrections[short]
+        own = found.setdefault(source, {})
+        if whole in own:
+            raise DeadLetterError(
+                f"{whole!r} is corrected twice, once under {short!r}; leave one of the corrections out."
+            )
+        own[whole] = corrections[short]
     return found
 
 

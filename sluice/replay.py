@@ -169,7 +169,7 @@ def _check_payload(contract: Contract, letter: str, payload: str) -> None:
     ):
         raise DeadLetterError(
             f"The correction of {letter!r} is no record: it must be one line of text, as it would stand in the file, "
-            "without control characters and not blank."
+            f"without control characters, not blank, and of at most {LONGEST_LINE_BYTES:,} bytes."
         )
 
 

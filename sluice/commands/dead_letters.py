@@ -168,14 +168,16 @@ def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
     if before:
         print(f"{many(len(before), 'correction')} already in bronze")
         corrections = {letter: payload for letter, payload in corrections.items() if letter not in before}
-        if not corrections and choice == Choice():
+        if not corrections and choice == Choice() and not chosen.all:
             return 0
     if chosen.payload is not None:
         if len(chosen.ids) != 1:
             raise DeadLetterError("--payload is the correction of one dead letter: name its ID.")
         corrections[chosen.ids[0]] = chosen.payload
-    if corrections and choice == Choice():
+    if corrections and choice == Choice() and not chosen.all:
         # A file of corrections alone means just what it corrects.
+        if chosen.ids[0] in corrections:
+            raise DeadLetterError(f"{chosen.corrections} corrects {chosen.ids[0]!r}, too; leave one of the two out.")
         choice = resolved(lake, Choice(ids=tuple(corrections)))
     elif choice == Choice() and not chosen.all:
         raise DeadLetterError(f"{_MEANT}, or --all.")

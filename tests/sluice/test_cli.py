@@ -310,6 +310,26 @@ def test_a_mistyped_source_is_told(
         assert main([*verb, "--source", "ordrs"]) == 1
         assert capsys.readouterr().err == "sluice: There is no source 'ordrs'. Did you mean 'orders'?\n"
     assert main(["contracts", "drift", "--source", "zzz"]) == 1
+def test_all_and_a_file_of_corrections_take_both(
+    home: Bench, tmp_path: Path, contracts: dict[str, Contract], capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = [GOOD.replace("489434", str(489435 + n)) for n in range(40)]
+    home.put_orders("2026-01-01|uk", *good, GOOD.replace("CUP,1,", "CUP,one,"), GOOD.replace("CUP,1,", "CUP,two,"))
+    home.put("cdc/customers/date=2026-01-01/customers.jsonl", "no JSON\n")
+    home.ingest(contracts["orders"])
+    home.ingest(contracts["customers"])
+    assert main(["dead-letters", "list", "--source", "orders"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "2 open, 0 replayed, 0 discarded, 0 superseded"
+    assert main(["dead-letters", "list"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "3 open, 0 replayed, 0 discarded, 0 superseded"
+    first = home.sql("SELECT dead_letter_id FROM ops.dead_letters WHERE source = 'orders' ORDER BY line")[0][0]
+    path = tmp_path / "c.jsonl"
+    path.write_text(json.dumps({"dead_letter_id": first, "corrected": GOOD}) + "\n")
+    assert main(["dead-letters", "replay", "--corrections", str(path), "--all"]) == 1
+    told = capsys.readouterr().out
+    assert "orders: 1 accepted, 0 duplicates, 1 failed again" in told and "customers: " in told
+
+
     told = "sluice: There is no contract 'zzz'. There is: customers, events, exchange_rates, orders, products.\n"
     assert capsys.readouterr().err == told
     # A source without dead letters is none the less one.

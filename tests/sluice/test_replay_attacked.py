@@ -361,6 +361,7 @@ def test_ids_mean_one_letter_each(bench: Bench, counted: Contract) -> None:
         ),
         "two ids that begin alike",
     )
+    second_short = "abcdef" + second[6:20]
     for act in (
         lambda: discard(bench.lake, Choice(ids=("abcdef",)), by="ann", why="x"),
         lambda: resolved(bench.lake, Choice(ids=("abcdef",))),
@@ -370,6 +371,8 @@ def test_ids_mean_one_letter_each(bench: Bench, counted: Contract) -> None:
             act()
     with pytest.raises(DeadLetterError, match="no open dead letter"):
         discard(bench.lake, Choice(ids=("abcdef" + first[6:], "0" * 32)), by="ann", why="x")
+    with pytest.raises(DeadLetterError, match=f"'abcdef{second[6:]}' is corrected twice, once under"):
+        ids_by_source(bench.lake, Choice(), {second_short: "2,b", "abcdef" + second[6:]: "3,c"})
     with pytest.raises(DeadLetterError, match="too short"):
         ids_by_source(bench.lake, Choice(ids=("abcdef" + second[6:],)), {"a": "2,b"})
     assert counts(bench.lake) == {"open": 2}
@@ -472,6 +475,29 @@ def test_corrections_are_read_as_they_stand(tmp_path: Path) -> None:
         corrections_of(csv_path)
     with pytest.raises(DeadLetterError, match="cannot be read as corrections"):
         corrections_of(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (
+            "c.csv",
+            "dead_letter_id,corrected\na1,Müller\n".encode("latin-1"),
+            "is no text in UTF-8: .* Save it as UTF-8",
+        ),
+        ("c.jsonl", '{"dead_letter_id": "a1", "corrected": "ü"}\n'.encode("latin-1"), "is no text in UTF-8"),
+        ("c.csv", "dead_letter_id,corrected\na1,x\n".encode("utf-16"), "is no text in UTF-8"),
+        ("c.csv", b"dead_letter_id,corrected\na1," + b"x" * 17_000_000 + b"\n", "line of more than 16,000,000 bytes"),
+        ("c.jsonl", b'[{"dead_letter_id": "a1", "corrected": "x"}]\n', "is a JSON array. Write JSON lines"),
+        ("c.jsonl", b'\n[\n{"dead_letter_id": "a1",\n"corrected": "x"}]\n', "is a JSON array. Write JSON lines"),
+    ],
+)
+def test_of_a_file_that_holds_no_corrections_it_is_told_why(
+    name: str, content: bytes, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DeadLetterError, match=told):
+        corrections_of(tmp_path / name)
 
 
 def test_records_over_lines_are_corrected_as_such(bench: Bench, make_contract: MakeContract) -> None:
