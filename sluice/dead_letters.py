@@ -217,7 +217,7 @@ def discard(lake: Lake, choice: Choice, *, by: str, why: str) -> int:
     choice = resolved(lake, choice)
     condition, given = dataclasses.replace(choice, status="open").condition()
     if not letters(lake, dataclasses.replace(choice, status="open"), 1):
-        raise DeadLetterError("No open dead letter matches. See `sluice dead-letters list`.")
+        raise DeadLetterError("No open dead letter matches. See `sluice dead-letters show`.")
 
     def work(con: duckdb.DuckDBPyConnection) -> int:
         # Whoever ingests or replays the same letters meanwhile starts over.
@@ -427,7 +427,7 @@ def _what_became(lake: Lake, short: str) -> str:
             f"SELECT status, decided_by, decided_why FROM {_LETTERS} JOIN {_WANTED} ON {_NAMES} LIMIT 2",
             {"ids": json.dumps([short])},
         ).fetchall()
-    return any_more(*rows[0]) if len(rows) == 1 else ". See `sluice dead-letters list`"
+    return any_more(*rows[0]) if len(rows) == 1 else ". See `sluice dead-letters show`, which tells their ids"
 
 
 def any_more(status: str, by: str | None, why: str | None) -> str:
@@ -438,7 +438,9 @@ def any_more(status: str, by: str | None, why: str | None) -> str:
     return f" any more: it was {status}{f' by {by}' if by else ''}{f' ({why})' if why else ''}"
 
 
-def counts(lake: Lake) -> Mapping[str, int]:
-    """Letters by status."""
+def counts(lake: Lake, choice: Choice | None = None) -> Mapping[str, int]:
+    """Letters by status: of those chosen, whatever status is asked for, or all of the lake's."""
+    condition, given = dataclasses.replace(choice or Choice(), status="").condition()
     with lake.reading() as con:
-        return dict(con.execute("SELECT status, count(*) FROM ops.dead_letters GROUP BY ALL").fetchall())
+        rows = con.execute(f"SELECT status, count(*) FROM ops.dead_letters WHERE {condition} GROUP BY ALL", given)
+        return dict(rows.fetchall())

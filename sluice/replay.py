@@ -263,7 +263,8 @@ def _check_letters(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
         )
     if row and row[2] in (None, "open"):
         raise DeadLetterError(
-            f"{row[0]} is no open dead letter of a row of {contract.name}. See `sluice dead-letters list`."
+            f"{row[0]} is no open dead letter of a row of {contract.name}. See `sluice dead-letters show`, which tells "
+            "their ids."
         )
     if row:
         raise DeadLetterError(

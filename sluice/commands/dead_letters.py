@@ -94,7 +94,8 @@ def _list(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.lake import Lake
 
     lake = Lake(settings)
-    found = groups(lake, _choice(settings, lake, chosen))
+    choice = _choice(settings, lake, chosen)
+    found = groups(lake, choice)
     if _none_of(chosen, len(found)):
         return 1
     for group in found:
@@ -105,7 +106,7 @@ def _list(settings: Settings, chosen: argparse.Namespace) -> int:
             f"{group.first_failed_at:%Y-%m-%d %H:%M} to {group.last_failed_at:%Y-%m-%d %H:%M}"
         )
         print(f"    {shown(group.sample)}")
-    by_status = counts(lake)
+    by_status = counts(lake, choice)
     print(", ".join(f"{by_status.get(name, 0)} {name}" for name in ("open", "replayed", "discarded", "superseded")))
     return 0
 
@@ -133,7 +134,11 @@ def _show(settings: Settings, chosen: argparse.Namespace) -> int:
         if letter.raw is not None:
             print(f"    {letter.raw_encoding}: {shown(letter.raw, 2_000)}")
         if letter.corrected is not None:
-            print(f"    corrected: {shown(letter.corrected, 2_000)}")
+            # The reasons are of what was tried last; what was taken in the end has none.
+            failed = (
+                " (not taken; the reasons are of what was tried last)" if letter.status in ("open", "discarded") else ""
+            )
+            print(f"    corrected{failed}: {shown(letter.corrected, 2_000)}")
         if letter.decided_at is not None:
             decided = shown(letter.decided_why, 500) if letter.decided_why else "corrected"
             print(f"    {letter.decided_at:%Y-%m-%d %H:%M:%S} UTC, {shown(letter.decided_by) or '-'}: {decided}")
@@ -173,11 +178,11 @@ def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
     if chosen.payload is not None:
         if len(chosen.ids) != 1:
             raise DeadLetterError("--payload is the correction of one dead letter: name its ID.")
+        if chosen.ids[0] in corrections:
+            raise DeadLetterError(f"{chosen.corrections} corrects {chosen.ids[0]!r}, too; leave one of the two out.")
         corrections[chosen.ids[0]] = chosen.payload
     if corrections and choice == Choice() and not chosen.all:
         # A file of corrections alone means just what it corrects.
-        if chosen.ids[0] in corrections:
-            raise DeadLetterError(f"{chosen.corrections} corrects {chosen.ids[0]!r}, too; leave one of the two out.")
         choice = resolved(lake, Choice(ids=tuple(corrections)))
     elif choice == Choice() and not chosen.all:
         raise DeadLetterError(f"{_MEANT}, or --all.")
@@ -193,7 +198,8 @@ def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
             failed += 1
             continue
         done = replay(lake, contracts[source], choice, corrections=own, by=chosen.by)
-        why = " (`sluice dead-letters show` says why)" if done.failed else ""
+        which = chosen.ids[0] if len(chosen.ids) == 1 else f"--source {source}"
+        why = f" (`sluice dead-letters show {which}` says why)" if done.failed else ""
         told = f"{done.accepted} accepted, {done.duplicate} duplicates, {done.failed} failed again{why}"
         if done.poison:
             told += f", {done.poison} left alone (poison: name them by ID or correct them)"

@@ -258,10 +258,25 @@ def test_dead_letters_from_list_to_replay(
     shown = said("show", "--rule", "type")
     assert r"o\x1b[2Jrders.csv, line 42" in shown and r"\x1b]0;owned\x07CUP,one" in shown
     first, second = (line.split()[0] for line in shown.splitlines() if not line.startswith(" "))
-    assert "0 accepted, 0 duplicates, 2 failed again" in said("replay", "--source", "orders", code=1)
+    assert "0 accepted, 0 duplicates, 2 failed again (`sluice dead-letters show --source orders` says why)" in said(
+        "replay", "--source", "orders", code=1
+    )
     assert "name its ID" in said("replay", "--payload", "x", code=1)
     assert "is no record" in said("replay", first, "--payload", "a\nb", code=1)
     assert "Say which" in said("replay", code=1)
+    wrong = GOOD.replace("CUP,1,", "CUP,three,")
+    hint = f"1 failed again (`sluice dead-letters show {first[:8]}` says why)"
+    assert hint in said("replay", first[:8], "--payload", wrong, code=1)
+    shown = said("show", first[:8])
+    assert "(quantity): three" in shown
+    assert "    corrected (not taken; the reasons are of what was tried last): 489434,85048,CUP,three," in shown
+    assert "See `sluice dead-letters show`, which tells their ids" in said("replay", "0" * 32, code=1)
+    both = tmp_path / "both.jsonl"
+    both.write_text(json.dumps({"dead_letter_id": first, "corrected": GOOD}) + "\n")
+    assert f"{first!r} is corrected twice, once under {first[:8]!r}" in said(
+        "replay", first[:8], "--payload", wrong, "--corrections", str(both), code=1
+    )
+    assert f"corrects {first!r}, too" in said("replay", first, "--payload", wrong, "--corrections", str(both), code=1)
     assert "1 accepted" in said("replay", first[:8], "--payload", GOOD, "--by", "ann")
     assert said("replay", first[:8], "--payload", GOOD, code=1).startswith("sluice: ")
     assert "ann: replayed" in said("show", first[:8])
@@ -295,21 +310,6 @@ def test_dead_letters_from_list_to_replay(
             main(["dead-letters", "show", "--limit", wrong])
 
 
-def test_a_mistyped_source_is_told(
-    home: Bench, tmp_path: Path, contracts: dict[str, Contract], capsys: pytest.CaptureFixture[str]
-) -> None:
-    home.put_orders("2026-01-01|uk", *[GOOD.replace("489434", str(489435 + n)) for n in range(40)], "x")
-    home.ingest(contracts["orders"])
-    for verb in (
-        ["dead-letters", "list"],
-        ["dead-letters", "show"],
-        ["dead-letters", "replay"],
-        ["dead-letters", "discard", "--why", "x"],
-        ["dead-letters", "export", str(tmp_path / "letters.csv")],
-    ):
-        assert main([*verb, "--source", "ordrs"]) == 1
-        assert capsys.readouterr().err == "sluice: There is no source 'ordrs'. Did you mean 'orders'?\n"
-    assert main(["contracts", "drift", "--source", "zzz"]) == 1
 def test_all_and_a_file_of_corrections_take_both(
     home: Bench, tmp_path: Path, contracts: dict[str, Contract], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -330,6 +330,21 @@ def test_all_and_a_file_of_corrections_take_both(
     assert "orders: 1 accepted, 0 duplicates, 1 failed again" in told and "customers: " in told
 
 
+def test_a_mistyped_source_is_told(
+    home: Bench, tmp_path: Path, contracts: dict[str, Contract], capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.put_orders("2026-01-01|uk", *[GOOD.replace("489434", str(489435 + n)) for n in range(40)], "x")
+    home.ingest(contracts["orders"])
+    for verb in (
+        ["dead-letters", "list"],
+        ["dead-letters", "show"],
+        ["dead-letters", "replay"],
+        ["dead-letters", "discard", "--why", "x"],
+        ["dead-letters", "export", str(tmp_path / "letters.csv")],
+    ):
+        assert main([*verb, "--source", "ordrs"]) == 1
+        assert capsys.readouterr().err == "sluice: There is no source 'ordrs'. Did you mean 'orders'?\n"
+    assert main(["contracts", "drift", "--source", "zzz"]) == 1
     told = "sluice: There is no contract 'zzz'. There is: customers, events, exchange_rates, orders, products.\n"
     assert capsys.readouterr().err == told
     # A source without dead letters is none the less one.
