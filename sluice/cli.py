@@ -6,10 +6,14 @@ Running pipelines belongs to Dagster (`make dev`), generating a shop to `python 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import shutil
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from sluice.commands import (
     backup,
@@ -30,6 +34,9 @@ from sluice.commands import (
 )
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT, Settings, load_settings
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,9 +94,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SluiceError as error:
         print(f"sluice: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:
-        # Whoever read the output has seen enough (`| head`). Python would complain once more, closing it.
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        # Whoever read the output has seen enough (`| head`), or it has no room. Python would complain once more,
+        # closing it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno == errno.ENOSPC:
+            print(f"sluice: {error.strerror}. Make room and run the command again.", file=sys.stderr)
         return 1
     except Exception as error:
         # Deferred: help and contracts need no DuckDB.
@@ -190,10 +202,39 @@ def _query(settings: Settings, chosen: argparse.Namespace) -> int:
             result = con.sql(chosen.sql)
             if result is not None and chosen.csv:
                 # Not JSON: DuckDB writes a DECIMAL there as a double.
-                result.write_csv("/dev/stdout")
+                _write_csv(result)
             elif result is not None:
                 result.show(max_width=180, max_rows=100)
         except duckdb.Error as error:
             print(f"sluice: {damaged(str(error), settings) or error}", file=sys.stderr)
             return 1
     return 0
+
+
+def _write_csv(result: duckdb.DuckDBPyRelation) -> None:
+    """Write all rows to the standard output as it is open, after what others have written there.
+
+    DuckDB knows files by name only. By a name of the standard output it would open that anew: cut off what it holds,
+    begin at its first byte, and take the name away when the query fails. So it writes into a pipe, emptied beside it.
+
+    Raises:
+        duckdb.Error: the query failed.
+        OSError: the output takes no more: whoever read it has gone, or there is no room.
+    """
+    sys.stdout.flush()
+    reader, writer = os.pipe()
+
+    def copy() -> None:
+        # Closed when the output takes no more, so that DuckDB does not wait for room in the pipe.
+        with os.fdopen(reader, "rb", buffering=0) as taken:
+            shutil.copyfileobj(taken, sys.stdout.buffer)
+            sys.stdout.flush()
+
+    with ThreadPoolExecutor(1) as pool:
+        copied = pool.submit(copy)
+        try:
+            result.write_csv(f"/dev/fd/{writer}")
+        finally:
+            os.close(writer)
+            # What the output said before what DuckDB says of the pipe that was closed for it.
+            copied.result()
