@@ -32,7 +32,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     who.add_argument("--id", metavar="ID", help="of the person; - reads it from standard input")
     who.add_argument("--list", action="store_true", help="who was erased when, without saying who")
     command.add_argument("--subject", default="customer", help="what kind of person, as the contracts say (customer)")
-    command.add_argument("--find", action="store_true", help="only search; exit 1 if the person is anywhere")
+    command.add_argument(
+        "--find",
+        action="store_true",
+        help="only search; exit 1 if the person is anywhere, or a file could not be searched",
+    )
     command.add_argument("--by", default=me(), help="who asks for it, kept in the list of the erased (you)")
     command.add_argument(
         "--from-logs", action="store_true", help="erase an id that stands in logs only, whatever it means there"
@@ -121,16 +125,22 @@ def _tell(findings: Findings) -> int:
         f"in them for the id and {findings.values - 1} personal values"
     )
     for title, places in (
-        ("the same digits with another meaning", findings.elsewhere),
-        ("FOUND", findings.found),
+        ("the same digits with another meaning", {p: f"{hits:,}" for p, hits in findings.elsewhere.items()}),
+        ("NOT SEARCHED", findings.unsearched),
+        ("FOUND", {p: f"{hits:,}" for p, hits in findings.found.items()}),
     ):
-        for number, (place, hits) in enumerate(sorted(places.items())):
+        for number, (place, told) in enumerate(sorted(places.items())):
             if number == _SHOWN:
                 print(f"  {title}: {len(places) - _SHOWN} more places")
                 break
-            print(f"  {title}: {place} ({hits:,})")
-    print("The person is still there." if findings.found else "Nothing was found.")
-    return 1 if findings.found else 0
+            print(f"  {title}: {place} ({told})")
+    end = "The person is still there" if findings.found else "Nothing was found"
+    if findings.unsearched:
+        it = "it" if len(findings.unsearched) == 1 else "them"
+        joined = ", and" if findings.found else ", but"
+        end += f"{joined} {many(len(findings.unsearched), 'file')} could not be searched: mend or remove {it}"
+    print(f"{end}.")
+    return 0 if findings.nowhere else 1
 
 
 def _list(lake: Lake) -> int:

@@ -104,10 +104,16 @@ def erase(
         tell("looking for the person, who is not in bronze")
         findings = search(lake, contracts, where, Person(subject, person_id), _logs(logs))
         if not findings.found:
-            raise ErasureError(
+            told = (
                 f"There is no {subject} of this id: not in bronze, dead letters, landing files or logs, nor among the "
                 "erased. Nothing was changed. Give the id as the source writes it."
             )
+            if findings.unsearched:
+                told += (
+                    f" {_some(findings.unsearched)} could not be searched: mend or remove such files and run the same "
+                    "command again."
+                )
+            raise ErasureError(told)
         if findings.only_mentioned and not from_logs:
             raise ErasureError(
                 f"No row, dead letter, message or landing file names a {subject} of this id. It stands in "
@@ -163,7 +169,7 @@ def erase(
     tell("the search")
     findings = search(lake, contracts, where, person, _logs(logs))
     findings = _without_orphans(lake, contracts, where, person, logs, findings)
-    if not findings.found and not cleaned.delivered:
+    if findings.nowhere and not cleaned.delivered:
         reached("done")
     return Erased(rows, cleaned.files, messages, cleaned.delivered, blanked, expired, removed, shared, again, findings)
 
@@ -298,7 +304,7 @@ def _without_orphans(
     findings: Findings,
 ) -> Findings:
     """Where the person is found in data files of transactions that were cut short, remove those and look once more."""
-    if not findings.found or "://" in lake.settings.lake_data_path:
+    if findings.nowhere or "://" in lake.settings.lake_data_path:
         return findings
     with lake.connect() as con:
         names = [Path(name) for name in purge.orphans(con)]

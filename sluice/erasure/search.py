@@ -42,6 +42,7 @@ class Findings:
         found: places with a number of hits.
         elsewhere: places where the same digits have another meaning, with a number of hits.
         mentions: those of `found` that say of no value what it means, such as logs.
+        unsearched: files of which nobody can say what is in them, with why.
     """
 
     files: int = 0
@@ -51,6 +52,12 @@ class Findings:
     found: dict[str, int] = field(default_factory=dict)
     elsewhere: dict[str, int] = field(default_factory=dict)
     mentions: set[str] = field(default_factory=set)
+    unsearched: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def nowhere(self) -> bool:
+        """Whether everything could be searched, and nothing was found."""
+        return not self.found and not self.unsearched
 
     @property
     def only_mentioned(self) -> bool:
@@ -121,10 +128,10 @@ def search(
 
 
 def in_parquet(lake: Lake, contracts: Sequence[Contract], where: Sequence[Place], person: Person, path: Path) -> bool:
-    """Whether one Parquet file holds the person."""
+    """Whether one Parquet file holds the person, or may: it cannot be read."""
     seeker = _Seeker(lake, contracts, where, person)
     seeker.parquet(path.parent, [path])
-    return bool(seeker.findings.found)
+    return not seeker.findings.nowhere
 
 
 class _Seeker:
@@ -149,7 +156,9 @@ class _Seeker:
         place = self.places.get(contract.name)
         if form == "parquet":
             self.parquet(path.parent, [path])
-            if place is not None and not any(self._label(path.parent) in found for found in self.findings.found):
+            told = str(path) in self.findings.unsearched
+            told |= any(self._label(path.parent) in found for found in self.findings.found)
+            if place is not None and not told:
                 with duckdb.connect() as con:
                     self.findings.hit(str(path), parquet_rows(con, path, place, self.person))
             return
@@ -182,8 +191,7 @@ class _Seeker:
         try:
             out = gzip.decompress(data)
         except (OSError, EOFError, zlib.error):
-            # Nobody can say what is in it: not to be passed over.
-            self.findings.hit(f"{path} (cannot be unpacked, so not searched)", 1, mention=True)
+            self.findings.unsearched[str(path)] = "cannot be unpacked"
             return b""
         self.findings.bytes += len(out)
         return out
@@ -271,7 +279,7 @@ class _Seeker:
                     try:
                         theirs |= self._columns(con, [name], self._label(folder))
                     except duckdb.Error:
-                        self.findings.hit(f"{name} (cannot be read, so not searched)", 1)
+                        self.findings.unsearched[name] = "cannot be read"
         for path in paths:
             raw = path.read_bytes()
             hits = sum(1 for _ in self.person.tokens.spans(raw))

@@ -296,7 +296,7 @@ def test_a_value_others_have_too_is_not_searched_for(bench: Bench, contracts: di
 
 
 def test_the_search_sees_what_hides(planted: Planted, tmp_path: Path) -> None:
-    """Compressed pages, freed pages of SQLite, packed logs, files of transactions cut short, what cannot be read."""
+    """Compressed pages, freed pages of SQLite, packed logs, files of transactions cut short."""
     planted.erase()
     home, data = planted.bench.settings.home, Path(planted.bench.settings.lake_data_path)
     assert planted.find() == {}
@@ -334,15 +334,57 @@ def test_the_search_sees_what_hides(planted: Planted, tmp_path: Path) -> None:
         path.write_bytes(gzip.compress(f"row of {ANN}".encode()))
         return path
 
-    def torn() -> Path:
-        path = home / "torn.log.gz"
-        path.write_bytes(gzip.compress(b"whatever" * 1000)[:-9])
-        return path
-
-    for make in (orphan, freed, packed, torn):
+    for make in (orphan, freed, packed):
         hidden(make)
     orphan()
     assert planted.erase().findings.found == {}, "a file of no transaction goes with the person"
+
+
+def test_what_cannot_be_searched_is_neither_found_nor_passed_over(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = planted.bench
+    monkeypatch.setenv("SLUICE_HOME", str(bench.settings.home))
+
+    def said(*arguments: str) -> list[str]:
+        assert main(["erase", "--yes", *arguments]) == 1
+        return [line.strip() for line in "".join(capsys.readouterr()).splitlines()]
+
+    torn = gzip.compress(b"whatever" * 1000)[:-9]
+    log = bench.settings.home / "torn.log.gz"
+    log.write_bytes(torn)
+    told = said("--customer", "15063", "--find")
+    assert told[-2:] == [
+        f"NOT SEARCHED: {log} (cannot be unpacked)",
+        "Nothing was found, but 1 file could not be searched: mend or remove it.",
+    ]
+    # Nobody is taken for known because of it, whatever was asked for.
+    for more in ((), ("--from-logs",)):
+        (told,) = [line for line in said("--customer", "15063", *more) if line.startswith("sluice: ")]
+        assert told.startswith("sluice: There is no customer of this id: ") and "It stands in" not in told
+        assert told.endswith(f" {log} could not be searched: mend or remove such files and run the same command again.")
+    assert bench.sql("SELECT count(*) FROM ops.erasures") == [(0,)]
+    file = bench.put(f"orders/region=eu/date={DAY}/torn.csv", torn)
+    file = file.rename(file.with_name("torn.csv.gz"))
+    cut = bench.put("elsewhere/cut.parquet", b"PAR1 and no more")
+    told = said("--customer", ANN, "--find")
+    assert [line for line in told if line.startswith("NOT SEARCHED")] == [
+        f"NOT SEARCHED: {path} ({why})"
+        for path, why in ((cut, "cannot be read"), (file, "cannot be unpacked"), (log, "cannot be unpacked"))
+    ]
+    assert told[-1] == "The person is still there, and 3 files could not be searched: mend or remove them."
+    bench.close()
+    # What no transaction has is removed where it may hold the person.
+    orphan = Path(bench.settings.lake_data_path) / "bronze" / "orders" / "orphan.parquet"
+    orphan.write_bytes(b"PAR1 and no more")
+    assert planted.erase().findings.unsearched.keys() == {str(cut), str(file), str(log)}
+    assert not orphan.exists()
+    assert bench.sql("SELECT state FROM ops.erasures") == [("built",)], "not done before all could be searched"
+    for path in (cut, file, log):
+        path.unlink()
+    assert planted.erase().findings.nowhere
+    bench.close()
+    assert bench.sql("SELECT state FROM ops.erasures") == [("done",)]
 
 
 @pytest.mark.parametrize("name", ["a#b", "100%25x", "what?"])
