@@ -55,6 +55,8 @@ def _erase(settings: Settings, chosen: argparse.Namespace) -> int:
     with lake.reading():
         pass
     if chosen.list:
+        if chosen.find:
+            raise ErasureError("--list tells of all who were erased, --find looks for one person: give one of them.")
         return _list(lake)
     person = chosen.customer if chosen.customer is not None else chosen.id
     if person is None:
@@ -144,8 +146,12 @@ def _tell(findings: Findings) -> int:
 
 
 def _list(lake: Lake) -> int:
-    lake.create()
     with lake.reading() as con:
+        # A lake from before there were erasures has no table of them, and who may only read makes none.
+        known = con.execute("SELECT 1 FROM duckdb_tables() WHERE schema_name = 'ops' AND table_name = 'erasures'")
+        if not known.fetchall():
+            print("0 erasures, 0 unfinished")
+            return 0
         rows = con.execute(
             "SELECT requested_at, subject, left(subject_hash, 12), state, rows_removed, rows_emptied, letters_emptied, "
             "coalesce(requested_by, '-') FROM ops.erasures ORDER BY requested_at"

@@ -433,6 +433,20 @@ def test_erase_without_a_lake_makes_none(home: Bench, capsys: pytest.CaptureFixt
     assert not home.settings.catalog_path.exists() and not home.settings.erasure_key_path.exists()
 
 
+def test_the_list_of_the_erased_is_only_read(home: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    home.lake.create()
+    home.lake.write(lambda con: con.execute("DROP TABLE ops.erasures"), "as a lake from before there were erasures")
+    before = home.snapshots()
+    home.close()
+    assert main(["erase", "--list"]) == 0
+    assert capsys.readouterr().out == "0 erasures, 0 unfinished\n"
+    assert home.snapshots() == before
+    assert main(["erase", "--list", "--find"]) == 1
+    assert capsys.readouterr().err == (
+        "sluice: --list tells of all who were erased, --find looks for one person: give one of them.\n"
+    )
+
+
 def test_what_may_be_left_out_is_not_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["trace"])
