@@ -6,6 +6,7 @@ but the lake is asked. Column lineage, which explains an expression, belongs to 
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -117,7 +118,7 @@ def trace(
         for column, value in conditions:
             if column not in columns:
                 raise TraceError(f"{name} has no column {column!r}; it has {', '.join(columns)}.")
-            if con.execute(f"SELECT TRY_CAST(? AS {columns[column]}) IS NULL", [value]).fetchall() == [(True,)]:
+            if not _is_of(con, value, columns[column]):
                 raise TraceError(f"{column} of {name} is {columns[column]}, and {value!r} is none.")
         con.execute(
             f"CREATE OR REPLACE TEMP TABLE chosen_0 AS FROM {_sql(name)} WHERE "
@@ -167,9 +168,30 @@ def _resolved(con: duckdb.DuckDBPyConnection, table: str) -> str:
         ).fetchall()
         if found:
             return f"{schema}.{name}"
+    names = [
+        f"{schema}.{name}"
+        for schema, name in con.execute(
+            "SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = ?", [LAKE]
+        ).fetchall()
+        if schema in SCHEMAS
+    ]
+    close = difflib.get_close_matches(table if "." in table else f"gold.{table}", names, n=1)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
     raise TraceError(
-        f"There is no table {table!r} among what is published. `sluice query 'show all tables'` lists them."
+        f"There is no table {table!r} among what is published.{meant} "
+        '`sluice query "select schema, name from (show all tables)"` lists them.'
     )
+
+
+def _is_of(con: duckdb.DuckDBPyConnection, value: str, kind: str) -> bool:
+    """Whether a text is a value of a type as it stands: DuckDB rounds 20260105.4 to an INTEGER."""
+    row = con.execute(
+        f"SELECT TRY_CAST(? AS {kind}) IS NOT NULL AND (TRY_CAST(? AS DECIMAL(38, 10)) IS NULL OR "
+        f"coalesce(TRY_CAST(CAST(TRY_CAST(? AS {kind}) AS VARCHAR) AS DECIMAL(38, 10)) = "
+        "TRY_CAST(? AS DECIMAL(38, 10)), true))",
+        [value] * 4,
+    ).fetchone()
+    return row == (True,)
 
 
 def _sql(table: str) -> str:

@@ -77,6 +77,29 @@ def test_a_line_that_was_corrected_is_told_of(bench: Bench, contracts: dict[str,
     assert step.origins[0].replayed == ()
 
 
+def test_what_cannot_be_traced_is_told(
+    shop: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLUICE_HOME", str(shop.home))
+    for words, told in (
+        # DuckDB would round it, and the rows of another day be told of.
+        (["mart_daily_sales", "date_key=20260102.4"], "date_key of gold.mart_daily_sales is INTEGER, and '20260102.4'"),
+        (["2026-02-30"], "'2026-02-30' is no day of the calendar."),
+        (["mart_daily_sale"], "Did you mean 'gold.mart_daily_sales'?"),
+        (["silver.stg_ordrs"], "Did you mean 'silver.stg_orders'?"),
+    ):
+        assert cli.main(["trace", *words]) == 1
+        captured = capsys.readouterr()
+        assert captured.out == "" and told in captured.err
+    for spelling in ("20260102", "20260102.0", "020260102"):
+        assert trace(shop, "mart_daily_sales", [("date_key", spelling)])[0].rows > 0
+    assert cli.main(["query", "select schema, name from (show all tables)"]) == 0
+    capsys.readouterr()
+    for table in ("gold.dim_region", "ops.ledger"):
+        assert cli.main(["trace", table]) == 0
+        assert capsys.readouterr().out.splitlines()[1:] == ["  no origin: nothing notes which rows it was made of"]
+
+
 def test_a_mart_is_walked_down_to_all_lines_it_sums(shop: Settings) -> None:
     steps = trace(shop, "mart_daily_sales", [("date_key", "20260102"), ("region_key", "uk")])
     assert [s.table for s in steps if "dim_" not in s.table] == ["gold.mart_daily_sales", "gold.fct_order_lines"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
@@ -47,8 +48,11 @@ def _trace(settings: Settings, chosen: argparse.Namespace) -> int:
                 raise TraceError(f"{text!r} is no condition; write COLUMN=VALUE.")
             pairs.append((column, value))
         steps = trace(settings, chosen.what, pairs, chosen.as_of)
-    for step in steps:
+    for number, step in enumerate(steps):
         _show(step, None if chosen.all else FILES_SHOWN)
+        ends = number + 1 == len(steps) or steps[number + 1].depth <= step.depth
+        if ends and not step.origins and not step.untraced:
+            print(f"{'  ' * step.depth}  no origin: nothing notes which rows it was made of")
     return 0
 
 
@@ -90,7 +94,11 @@ def _show(step: Step, most: int | None) -> None:
 
 
 def _day(text: str) -> date | None:
+    from sluice.errors import TraceError
+
     try:
         return datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError:
+        if re.fullmatch(r"\d+-\d+-\d+", text):
+            raise TraceError(f"{text!r} is no day of the calendar. Write it as 2026-01-05.") from None
         return None
