@@ -6,14 +6,16 @@ Running pipelines belongs to Dagster (`make dev`), generating a shop to `python 
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sluice.commands import (
     backup,
@@ -39,9 +41,27 @@ if TYPE_CHECKING:
     import duckdb
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser, and with it those of its commands, that says what was probably meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what is not known here, and not only where all began: with the usage of this command."""
+        known, more = super().parse_known_args(args, namespace)
+        if more:
+            close = difflib.get_close_matches(more[0].partition("=")[0], self._option_string_actions, n=1)
+            self.error(f"unrecognized arguments: {' '.join(more)}" + (f"; did you mean {close[0]}?" if close else ""))
+        return known, more
+
+    def error(self, message: str) -> NoReturn:
+        """End with the usage and a message; of a choice that is not offered with the nearest one."""
+        wrong = re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)", message)
+        close = difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), n=1) if wrong else []
+        super().error(message + (f"; did you mean {close[0]}?" if close else ""))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="sluice", description="Look after the lake.")
+    parser: argparse.ArgumentParser = _Parser(prog="sluice", description="Look after the lake.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('sluice')}")
     commands = parser.add_subparsers(dest="command", required=True)
     sync = commands.add_parser("sync", help="check the contracts and write the dbt sources made from them")

@@ -365,7 +365,11 @@ class _Reader:
         if match and 1 <= int(match.group(1)) <= 38 and int(match.group(2)) <= int(match.group(1)):
             return f"DECIMAL({match.group(1)},{match.group(2)})"
         offered = ", ".join(sorted(_SCALAR_TYPES))
-        raise self.fail(f"physicalType {item.physicalType!r} of {name} is not offered. Use DECIMAL(p,s) or {offered}.")
+        close = difflib.get_close_matches(given, _SCALAR_TYPES, n=1)
+        meant = f" Did you mean {close[0]}?" if close else ""
+        raise self.fail(
+            f"physicalType {item.physicalType!r} of {name} is not offered.{meant} Use DECIMAL(p,s) or {offered}."
+        )
 
     def _max_rejected_share(self, value: Any) -> float:
         given = self._mapping(value or {}, "customProperties.gates", ("maxRejectedShare", "volume"))

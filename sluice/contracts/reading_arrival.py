@@ -5,6 +5,7 @@ What it says of an HTTP API is in `reading_rest`.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,7 +53,9 @@ def read_landing(value: Any, mapped: Mapped, fail: Fail) -> Landing:
         raise fail(f"landing.path {path!r} must begin with a folder of its own and stay inside the landing area.")
     formats = tuple(given.get("formats") or ())
     if not formats or set(formats) - set(FORMATS):
-        raise fail(f"landing.formats must list some of {', '.join(FORMATS)}; it is {list(formats)}.")
+        close = [c for f in formats if f not in FORMATS for c in difflib.get_close_matches(str(f), FORMATS, n=1)]
+        meant = f" Did you mean {close[0]}?" if close else ""
+        raise fail(f"landing.formats must list some of {', '.join(FORMATS)}; it is {list(formats)}.{meant}")
     partitions = mapped(given.get("partitions") or {}, "landing.partitions", tuple(tokens))
     for token, values in partitions.items():
         if token == "date" or not isinstance(values, list) or not values:

@@ -28,15 +28,22 @@ def check_against_standard(path: Path, raw: dict[str, Any]) -> None:
         return
     error = errors[0]
     where = ".".join(str(part) for part in error.absolute_path) or "the top level"
-    hint = ""
+    # A column by its name: nobody counts to its index.
+    named = ""
+    item: Any = raw
+    for part in error.absolute_path:
+        item = item[part]
+        named = f" ({item['name']})" if isinstance(item, dict) and "name" in item else named
+    said, hint = error.message, ""
     unexpected = re.findall(r"'(\w+)'(?=.*\b(?:was|were) unexpected)", error.message)
     if unexpected:
+        said = f"{', '.join(repr(key) for key in unexpected)} is not known there"
         close = difflib.get_close_matches(unexpected[0], _known_keys(validator.schema), n=1)
         if close and close[0] != unexpected[0]:
             hint = f" Did you mean {close[0]!r}?"
         else:
             hint = f" {unexpected[0]!r} does not belong there: move or remove it."
-    raise ContractError(f"{path}: at {where}: {error.message}.{hint}")
+    raise ContractError(f"{path}: at {where}{named}: {said}.{hint}")
 
 
 @cache

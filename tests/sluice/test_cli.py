@@ -447,6 +447,29 @@ def test_the_list_of_the_erased_is_only_read(home: Bench, capsys: pytest.Capture
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "usage", "told"),
+    [
+        (["book"], "usage: sluice [-h]", "did you mean books?"),
+        (
+            ["erase", "--custmer", "1"],
+            "usage: sluice erase ",
+            "unrecognized arguments: --custmer 1; did you mean --customer?",
+        ),
+        (["dead-letters", "shw"], "usage: sluice dead-letters ", "did you mean show?"),
+        (["dead-letters", "list", "--sorce=x"], "usage: sluice dead-letters list ", "did you mean --source?"),
+        (["books", "more"], "usage: sluice books ", "unrecognized arguments: more"),
+    ],
+)
+def test_a_mistyped_command_or_option_is_told(
+    words: list[str], usage: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    err = capsys.readouterr().err
+    assert ended.value.code == 2 and err.startswith(usage) and err.endswith(f"{told}\n")
+
+
 def test_what_may_be_left_out_is_not_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["trace"])

@@ -120,7 +120,7 @@ MISTAKES: dict[str, tuple[tuple[Any, ...], Any, list[str]]] = {
     "typo in a column": (
         (*PROPERTY, "requried"),
         True,
-        ["schema.0.properties.0", "'requried'", "Did you mean 'required'?"],
+        ["at schema.0.properties.0 (invoice): 'requried' is not known there. Did you mean 'required'?"],
     ),
     "a key like no other": ((*PROPERTY, "zzzz"), 1, ["'zzzz'", "'zzzz' does not belong there"]),
     "wrong kind of value": ((*PROPERTY, "required"), "maybe", ["schema.0.properties.0.required", "'maybe'"]),
@@ -130,6 +130,7 @@ MISTAKES: dict[str, tuple[tuple[Any, ...], Any, list[str]]] = {
         "HUGEINT",
         ["'HUGEINT' of invoice", "Use DECIMAL(p,s)"],
     ),
+    "typo in a type": ((*PROPERTY, "physicalType"), "INTEGR", ["'INTEGR' of invoice", "Did you mean INTEGER?"]),
     "no type": ((*PROPERTY, "physicalType"), "", ["of invoice is not offered"]),
     "decimal too wide": ((*PROPERTY, "physicalType"), "DECIMAL(39,2)", ["'DECIMAL(39,2)'", "not offered"]),
     "decimal scale over width": ((*PROPERTY, "physicalType"), "DECIMAL(4,5)", ["'DECIMAL(4,5)'", "not offered"]),
@@ -180,6 +181,7 @@ MISTAKES: dict[str, tuple[tuple[Any, ...], Any, list[str]]] = {
     "no folder": ((*LANDING, "path"), "date={date}", ["begin with a folder of its own"]),
     "path that leaves": ((*LANDING, "path"), "../x/date={date}", ["stay inside the landing area"]),
     "unknown format": ((*LANDING, "formats"), ["xlsx"], ["some of csv, jsonl, parquet", "xlsx"]),
+    "typo in a format": ((*LANDING, "formats"), ["cvs"], ["it is ['cvs']. Did you mean csv?"]),
     "no format": ((*LANDING, "formats"), [], ["some of csv, jsonl, parquet"]),
     "two static dimensions": (
         (*LANDING, "partitions"),
