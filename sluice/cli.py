@@ -218,6 +218,8 @@ def _query(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.publication import connect
 
     with connect(settings, as_of=chosen.as_of, live=chosen.live) as con:
+        # A name in the query is a table's, and no variable's of this module.
+        con.execute("SET python_enable_replacements = false")
         try:
             result = con.sql(chosen.sql)
             if result is not None and chosen.csv:

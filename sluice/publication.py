@@ -376,9 +376,7 @@ def connect(
             raise PublicationError("What is live is of now: ask for it without a moment.")
         if current_publication(lake) is None:
             raise PublicationError(_nothing_published(lake, None))
-        con = lake.connect(read_only=True)
-        con.execute(f"USE {LAKE}.gold")
-        return con
+        return _for_callers(lake.connect(read_only=True))
     copy = newest_copy(lake.settings)
     publication = current_publication(lake, copy) if as_of is None else publication_at(lake, as_of, copy)
     if publication is None:
@@ -394,7 +392,13 @@ def connect(
         raise LakeUnavailableError(
             f"Snapshot {publication.snapshot_id} is published but cannot be attached: {scrub(str(error))}"
         ) from error
+    return _for_callers(con)
+
+
+def _for_callers(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """A connection as people want it: gold's tables by their names alone, and their own DataFrames by theirs."""
     con.execute(f"USE {LAKE}.gold")
+    con.execute("SET python_enable_replacements = true")
     return con
 
 

@@ -69,7 +69,11 @@ def test_published_and_query(home: Bench, capsys: pytest.CaptureFixture[str]) ->
     assert main(["query", "SELECT answer FROM t"]) == 0
     out = capsys.readouterr().out
     assert "answer" in out and "fourty-two" in out
-    for sql, words in (("SELECT * FROM nowhere", "nowhere does not exist"), ("DROP TABLE t", "read-only")):
+    for sql, words in (
+        ("SELECT * FROM nowhere", "nowhere does not exist"),
+        ("SELECT * FROM settings", "settings does not exist"),
+        ("DROP TABLE t", "read-only"),
+    ):
         assert main(["query", sql]) == 1
         err = capsys.readouterr().err
         assert err.startswith("sluice: ") and words in err

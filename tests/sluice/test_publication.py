@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 import sluice
@@ -46,6 +47,15 @@ def add(bench: Bench, number: int) -> None:
 def seen(bench: Bench) -> list[int]:
     with connect(bench.settings) as con:
         return [n for (n,) in con.execute("SELECT n FROM sales ORDER BY n").fetchall()]
+
+
+def test_what_is_published_joins_to_tables_of_the_caller(warehouse: Bench) -> None:
+    record_audit(warehouse.lake, run_id="b", checks_passed=1, failed=[])
+    publish(warehouse.lake, run_id="p")
+    add(warehouse, 8)
+    wanted = pa.table({"n": [1, 8, 9]})
+    with connect(warehouse.settings) as con:
+        assert con.execute("SELECT w.n FROM sales JOIN wanted AS w USING (n)").fetchall() == [(1,)], wanted
 
 
 def test_nothing_can_be_seen_before_it_is_published(warehouse: Bench) -> None:
