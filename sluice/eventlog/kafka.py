@@ -163,7 +163,7 @@ class KafkaLog(EventLog):
                 if described.led:
                     self._bounds(topic, described.partitions)
                     return
-            except EventLogError:
+            except (EventLogError, EventLogUnavailableError):
                 if time.monotonic() > deadline:
                     raise
             if time.monotonic() > deadline:
