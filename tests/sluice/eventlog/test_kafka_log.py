@@ -443,7 +443,8 @@ def test_a_broker_that_falls_silent_in_a_read_gives_nothing_half_read(
         keep = module.Reader._keep
 
         def keeping(self: module.Reader, batch: list[object]) -> bool:
-            if batch and not kept:
+            # The first polls may bring nothing: it falls silent with the first record, not with the first poll.
+            if batch and not any(kept):
                 kafka.freeze()
             kept.append(len(batch))
             return keep(self, batch)
