@@ -36,8 +36,10 @@ from tests.sluice.capture.source import missing as lacking_for_captures
 WITH_KAFKA = {
     "tests/benchmarks/test_stream_benchmarks.py",
     "tests/sluice/eventlog/test_event_log.py",
+    "tests/sluice/eventlog/test_kafka_access.py",
     "tests/sluice/eventlog/test_kafka_log.py",
     "tests/sluice/eventlog/test_kafka_streams.py",
+    "tests/sluice/eventlog/test_kafka_unavailable.py",
     "tests/sluice/test_topics_command.py",
 }
 
