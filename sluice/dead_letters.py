@@ -59,6 +59,7 @@ _FORMULA = r"[=+\-@\t\r\n]"
 # DuckDB refuses longer lines of CSV by default, and one holds a letter's payload, header, reasons and correction.
 _LONGEST_CSV_LINE = 16_000_000
 
+# Read at once of a file that is only looked through: it may be of any size, and must not be held whole.
 _BLOCK = 1 << 20
 
 
