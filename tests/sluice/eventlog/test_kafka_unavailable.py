@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 from sluice.errors import EventLogUnavailableError
 from sluice.eventlog import Bounds, Message
 from sluice.eventlog.kafka import KafkaLog
-from tests.kafka import Broker
+from tests.kafka import START_SECONDS, Broker
 from tests.sluice.eventlog.kafka_topics import ALL, made, read
 
 
@@ -33,31 +33,32 @@ def wait_for_answers(log: KafkaLog, topic: str) -> None:
                 raise
 
 
-def test_a_broker_restarted_between_reads_and_while_one_waits(log: KafkaLog, kafka: Broker) -> None:
-    topic = made(log)
-    log.append(topic, [Message(b"%d" % n) for n in range(1000)])
-    found = log.read(topic, {0: 0}, max_rows=100, max_bytes=1 << 30)
-    kafka.kill()
-    done: list[object] = []
+def test_a_broker_restarted_between_reads_and_while_one_waits(kafka: Broker) -> None:
+    with KafkaLog({"bootstrap.servers": kafka.brokers}, patience=START_SECONDS) as log:
+        topic = made(log)
+        log.append(topic, [Message(b"%d" % n) for n in range(1000)])
+        found = log.read(topic, {0: 0}, max_rows=100, max_bytes=1 << 30)
+        kafka.kill()
+        done: list[object] = []
 
-    def read_all() -> None:
-        try:
-            seen, start = found[0].records.column("value").to_pylist(), found[0].stop
-            while more := log.read(topic, {0: start}, max_rows=300, max_bytes=1 << 30):
-                seen += more[0].records.column("value").to_pylist()
-                start = more[0].stop
-            done.append(seen)
-        except Exception as error:
-            done.append(error)
+        def read_all() -> None:
+            try:
+                seen, start = found[0].records.column("value").to_pylist(), found[0].stop
+                while more := log.read(topic, {0: start}, max_rows=300, max_bytes=1 << 30):
+                    seen += more[0].records.column("value").to_pylist()
+                    start = more[0].stop
+                done.append(seen)
+            except Exception as error:
+                done.append(error)
 
-    reading = threading.Thread(target=read_all)
-    reading.start()
-    time.sleep(1)
-    kafka.start()
-    reading.join(60)
-    assert done == [[b"%d" % n for n in range(1000)]]
-    assert log.append(topic, [Message(b"after")]) == 1
-    assert read(log, topic, 1000) == ([b"after"], 1001)
+        reading = threading.Thread(target=read_all)
+        reading.start()
+        time.sleep(1)
+        kafka.start()
+        reading.join(2 * START_SECONDS)
+        assert done == [[b"%d" % n for n in range(1000)]]
+        assert log.append(topic, [Message(b"after")]) == 1
+        assert read(log, topic, 1000) == ([b"after"], 1001)
 
 
 def test_a_broker_that_is_away_is_told_in_time(kafka: Broker) -> None:
@@ -126,7 +127,7 @@ def test_a_broker_that_falls_silent_before_it_tells_offsets_has_lost_none(
 def test_a_broker_that_ends_before_it_tells_offsets_is_waited_for(
     kafka: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with KafkaLog({"bootstrap.servers": kafka.brokers}, patience=60) as log:
+    with KafkaLog({"bootstrap.servers": kafka.brokers}, patience=START_SECONDS) as log:
         topic = made(log)
         log.append(topic, [Message(b"%d" % n) for n in range(50)])
         ask = AdminClient.list_offsets
@@ -144,7 +145,7 @@ def test_a_broker_that_ends_before_it_tells_offsets_is_waited_for(
         monkeypatch.setattr(AdminClient, "list_offsets", asking)
         with concurrent.futures.ThreadPoolExecutor() as threads:
             told = threads.submit(log.bounds, topic)
-            stopped.wait(60)
+            stopped.wait(START_SECONDS)
             # Here and not in a thread of its own: with whoever has started it, it would end.
             kafka.start()
             assert told.result() == {0: Bounds(0, 50)}
