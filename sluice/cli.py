@@ -10,22 +10,22 @@ import difflib
 import errno
 import os
 import re
-import shutil
+import signal
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from sluice.commands import (
+    add_as_of,
     backup,
     capture,
     contracts,
     dead_letters,
     erase,
     many,
-    moment,
     publish,
+    query,
     replay,
     rest,
     shown,
@@ -37,8 +37,8 @@ from sluice.commands import (
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT, Settings, load_settings
 
-if TYPE_CHECKING:
-    import duckdb
+# A full disk, a full quota, and the longest file this account may write.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,8 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sync = commands.add_parser("sync", help="check the contracts and write the dbt sources made from them")
     books = commands.add_parser("books", help="show the ledger per source; exit 1 if it does not balance")
     published = commands.add_parser("published", help="show what readers see")
-    query = commands.add_parser("query", help="run SQL on the published lake")
-    query.add_argument("sql")
+    query.add(commands)
     capture.add(commands)
     pull = commands.add_parser("pull", help="read what changed in a source's database into a landing file")
     pull.add_argument("source", metavar="SOURCE", help="name of a contract with a pull")
@@ -89,15 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     erase.add(commands)
     rest.add(commands)
     topics.add(commands)
-    for command in (published, query):
-        command.add_argument(
-            "--as-of", type=moment, metavar="TIME", help="what readers saw then: 2026-01-05, 2026-01-05T12:00 (UTC)"
-        )
-    query.add_argument(
-        "--live", action="store_true", help="the lake as it is now, for the views live_*; nothing pinned"
-    )
-    query.add_argument("--csv", action="store_true", help="all rows as CSV, for other programs; a null is empty")
-    for command, run in ((sync, _sync), (books, _books), (published, _published), (query, _query), (pull, _pull)):
+    add_as_of(published)
+    for command, run in ((sync, _sync), (books, _books), (published, _published), (pull, _pull)):
         command.set_defaults(run=run)
     given = sys.argv[1:] if arguments is None else arguments
     for argument in given:
@@ -107,6 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except UnicodeEncodeError:
             parser.error(f"{argument!a} is no UTF-8. Texts and paths are given in UTF-8.")
     chosen = parser.parse_args(given)
+    if sys.stdout is None:
+        print("sluice: The standard output is closed. Send it to /dev/null if nobody is to read it.", file=sys.stderr)
+        return 1
     try:
         code: int = chosen.run(load_settings(), chosen)
         sys.stdout.flush()
@@ -115,14 +110,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sluice: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+        if error.errno not in (errno.EPIPE, errno.EBADF, *_NO_ROOM):
             raise
         # Whoever read the output has seen enough (`| head`), or it has no room. Python would complain once more,
         # closing it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if error.errno == errno.ENOSPC:
+        if error.errno in _NO_ROOM:
             print(f"sluice: {error.strerror}. Make room and run the command again.", file=sys.stderr)
+        elif error.errno == errno.EBADF:
+            print("sluice: The standard output is not open for writing. Send it somewhere else.", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        # What shells say of a program that SIGINT has ended.
+        print("sluice: interrupted.", file=sys.stderr)
+        return 128 + signal.SIGINT
     except Exception as error:
         # Deferred: help and contracts need no DuckDB.
         import duckdb
@@ -209,54 +210,3 @@ def _pull(settings: Settings, chosen: argparse.Namespace) -> int:
     where = f"in {done.file}" if done.file else "nothing new"
     print(f"{chosen.source}: {done.rows} rows, {where}; mark {done.mark if done.mark is not None else 'none yet'}")
     return 0
-
-
-def _query(settings: Settings, chosen: argparse.Namespace) -> int:
-    import duckdb
-
-    from sluice.lake_errors import damaged
-    from sluice.publication import connect
-
-    with connect(settings, as_of=chosen.as_of, live=chosen.live) as con:
-        # A name in the query is a table's, and no variable's of this module.
-        con.execute("SET python_enable_replacements = false")
-        try:
-            result = con.sql(chosen.sql)
-            if result is not None and chosen.csv:
-                # Not JSON: DuckDB writes a DECIMAL there as a double.
-                _write_csv(result)
-            elif result is not None:
-                result.show(max_width=180, max_rows=100)
-        except duckdb.Error as error:
-            print(f"sluice: {damaged(str(error), settings) or error}", file=sys.stderr)
-            return 1
-    return 0
-
-
-def _write_csv(result: duckdb.DuckDBPyRelation) -> None:
-    """Write all rows to the standard output as it is open, after what others have written there.
-
-    DuckDB knows files by name only. By a name of the standard output it would open that anew: cut off what it holds,
-    begin at its first byte, and take the name away when the query fails. So it writes into a pipe, emptied beside it.
-
-    Raises:
-        duckdb.Error: the query failed.
-        OSError: the output takes no more: whoever read it has gone, or there is no room.
-    """
-    sys.stdout.flush()
-    reader, writer = os.pipe()
-
-    def copy() -> None:
-        # Closed when the output takes no more, so that DuckDB does not wait for room in the pipe.
-        with os.fdopen(reader, "rb", buffering=0) as taken:
-            shutil.copyfileobj(taken, sys.stdout.buffer)
-            sys.stdout.flush()
-
-    with ThreadPoolExecutor(1) as pool:
-        copied = pool.submit(copy)
-        try:
-            result.write_csv(f"/dev/fd/{writer}")
-        finally:
-            os.close(writer)
-            # What the output said before what DuckDB says of the pipe that was closed for it.
-            copied.result()

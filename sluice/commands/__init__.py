@@ -48,6 +48,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def add_as_of(command: argparse.ArgumentParser) -> None:
+    """Have a command take the moment whose published state it is about."""
+    command.add_argument(
+        "--as-of", type=moment, metavar="TIME", help="what readers saw then: 2026-01-05, 2026-01-05T12:00 (UTC)"
+    )
+
+
 def moment(text: str) -> datetime:
     """A time given as an argument: a date, or a date and time; without an offset of UTC."""
     try:

@@ -71,63 +71,6 @@ def test_published_and_query(home: Bench, capsys: pytest.CaptureFixture[str]) ->
         assert err.startswith("sluice: ") and words in err
 
 
-def test_all_rows_as_csv(home: Bench, capfd: pytest.CaptureFixture[str]) -> None:
-    home.lake.create()
-    rows = (
-        "SELECT n, CAST(n AS DECIMAL(9, 2)) / 4 AS price, NULL AS nothing, 'a \"b\", c' AS said "
-        "FROM range(1000) AS r (n)"
-    )
-    home.lake.write(lambda con: con.execute(f"CREATE TABLE gold.t AS {rows}"), "build")
-    record_audit(home.lake, run_id="b", checks_passed=1, failed=[])
-    publish(home.lake, run_id="p")
-    capfd.readouterr()
-    assert main(["query", "--csv", "SELECT n, price::DECIMAL(9, 2) AS price, nothing, said FROM t ORDER BY n"]) == 0
-    head, *lines = capfd.readouterr().out.splitlines()
-    assert head == "n,price,nothing,said"
-    assert len(lines) == 1000
-    assert lines[6] == '6,1.50,,"a ""b"", c"'
-    assert main(["query", "--csv", "FROM nowhere"]) == 1
-    assert capfd.readouterr().out == ""
-
-
-def test_csv_goes_into_the_output_as_it_is_open(home: Bench, tmp_path: Path) -> None:
-    home.lake.create()
-    record_audit(home.lake, run_id="b", checks_passed=1, failed=[])
-    publish(home.lake, run_id="p")
-    target = tmp_path / "all.csv"
-
-    def shell(line: str) -> tuple[int, str]:
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", line],
-            env={**os.environ, "SLUICE": f"{sys.executable} -m sluice query --csv", "TARGET": str(target)},
-            cwd=PROJECT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        return done.returncode, done.stderr
-
-    assert shell('{ echo header; $SLUICE "SELECT 1 AS x"; echo trailer; } > "$TARGET"') == (0, "")
-    assert target.read_text() == "header\nx\n1\ntrailer\n"
-    assert shell('$SLUICE "SELECT 2 AS x" >> "$TARGET"') == (0, "")
-    assert target.read_text() == "header\nx\n1\ntrailer\nx\n2\n"
-    # More than pipes hold: whoever goes on writing after the reader has left waits for ever, or complains.
-    assert shell('$SLUICE "FROM range(1000000)" | head -1 > "$TARGET"') == (1, "")
-    assert target.read_text() == "range\n"
-    # It fails after much has been written, which stays, as what stood there before does.
-    late = "SELECT if(n = 990000, error('too late'), n) AS n FROM range(1000000) AS r (n)"
-    code, told = shell(f'$SLUICE "{late}" >> "$TARGET"')
-    assert (code, told) == (1, "sluice: Invalid Input Error: too late\n")
-    lines = target.read_text().splitlines()
-    assert lines[:3] == ["range", "n", "0"] and len(lines) > 10_000
-    assert shell('$SLUICE "FROM range(1000000)" > /dev/full') == (
-        1,
-        "sluice: No space left on device. Make room and run the command again.\n",
-    )
-
-
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
