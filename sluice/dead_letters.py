@@ -342,6 +342,8 @@ def _check_text(path: Path) -> None:
         raise DeadLetterError(
             f"{path} cannot be read as corrections: {error.strerror}. Check the path and its rights."
         ) from error
+    if path.suffix == ".jsonl" and begun == "\ufeff":
+        raise DeadLetterError(f"{path} begins with a byte order mark. Save it as UTF-8 without one.")
     if path.suffix == ".jsonl" and begun == "[":
         raise DeadLetterError(
             f"{path} is a JSON array. Write JSON lines, as `sluice dead-letters export` does: an object a line, with "

@@ -82,15 +82,25 @@ class Lake:
         """
         install_extensions()
         catalog = copy or self._catalog(read_only)
-        if read_only:
-            _roll_back_killed(catalog)
-        # SQLite takes an empty file for an empty database, and DuckLake would make a lake of it.
-        absent = not self.settings.uses_postgres and not _has_bytes(catalog)
-        if absent and (read_only or holds_data(self.settings)):
-            raise no_catalog(self.settings)
         if not read_only:
             self._make_folders()
-        return self._retry(lambda: self._attach(catalog, read_only or copy is not None, snapshot))
+
+        def attempt(*, again: bool = True) -> duckdb.DuckDBPyConnection:
+            if read_only:
+                _roll_back_killed(catalog)
+            # SQLite takes an empty file for an empty database, and DuckLake would make a lake of it.
+            absent = not self.settings.uses_postgres and not _has_bytes(catalog)
+            if absent and (read_only or holds_data(self.settings)):
+                raise no_catalog(self.settings)
+            try:
+                return self._attach(catalog, read_only or copy is not None, snapshot)
+            except duckdb.Error:
+                if not (again and read_only and _rolls_back(catalog)):
+                    raise
+                # Who held the file was killed while this waited for it.
+                return attempt(again=False)
+
+        return self._retry(attempt)
 
     def _make_folders(self) -> None:
         try:
@@ -112,13 +122,21 @@ class Lake:
         if self.settings.uses_postgres or not read_only or not folder.exists() or os.access(folder, os.W_OK):
             return self.settings.catalog_path
         copy = newest_copy(self.settings)
-        if copy is None and _has_bytes(self.settings.catalog_path):
+        if copy is not None:
+            return copy
+        readers = self.settings.readers_path
+        if readers.exists() and not os.access(readers, os.R_OK | os.X_OK):
+            raise PublicationError(
+                f"What readers see is in {readers}, which this account may not read. Who administers the lake lets it "
+                "in (docs/deploy.md, 'Readers')."
+            )
+        if not os.access(folder, os.X_OK) or _has_bytes(self.settings.catalog_path):
             raise PublicationError(
                 f"Nothing has been published yet of the lake in {self.settings.home}: an account that may not write in "
-                f"{folder} reads the copy that the first publication makes in {self.settings.readers_path} "
+                f"{folder} reads the copy that the first publication makes in {readers} "
                 "(docs/deploy.md, 'Readers'). Wait for it, or use an account that may write there."
             )
-        return copy or self.settings.catalog_path
+        return self.settings.catalog_path
 
     def _attach(self, catalog: Path, read_only: bool, snapshot: int | None) -> duckdb.DuckDBPyConnection:
         settings = self.settings
@@ -335,12 +353,17 @@ def _has_bytes(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
+def _rolls_back(catalog: Path) -> bool:
+    """Whether somebody is writing, or was killed in the midst of it, before the file had its write-ahead log."""
+    return catalog.with_name(f"{catalog.name}-journal").exists()
+
+
 def _roll_back_killed(catalog: Path) -> None:
     """Undo what somebody was killed in the midst of before the file had its write-ahead log.
 
     SQLite does so by itself for whoever opens the file to write; a reader it tells that the file cannot be written.
     """
-    if catalog.with_name(f"{catalog.name}-journal").exists():
+    if _rolls_back(catalog):
         # Where this account may not, attaching says so.
         with suppress(sqlite3.Error), closing(sqlite3.connect(f"{catalog.as_uri()}?mode=rw", uri=True)) as con:
             con.execute("SELECT count(*) FROM sqlite_master")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
 
 import duckdb
 
@@ -21,6 +22,9 @@ from sluice.settings import Settings
 from sluice.sql import quoted
 
 SCHEMAS = ("gold", "silver", "bronze")
+
+# Whole numbers and decimals, to which DuckDB rounds.
+_EXACT = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DECIMAL.*")
 
 _PLACE = ("_batch_id", "_file", "_line")
 # The field's names for what identifies a thing: natural, durable and surrogate keys.
@@ -185,13 +189,15 @@ def _resolved(con: duckdb.DuckDBPyConnection, table: str) -> str:
 
 def _is_of(con: duckdb.DuckDBPyConnection, value: str, kind: str) -> bool:
     """Whether a text is a value of a type as it stands: DuckDB rounds 20260105.4 to an INTEGER."""
-    row = con.execute(
-        f"SELECT TRY_CAST(? AS {kind}) IS NOT NULL AND (TRY_CAST(? AS DECIMAL(38, 10)) IS NULL OR "
-        f"coalesce(TRY_CAST(CAST(TRY_CAST(? AS {kind}) AS VARCHAR) AS DECIMAL(38, 10)) = "
-        "TRY_CAST(? AS DECIMAL(38, 10)), true))",
-        [value] * 4,
-    ).fetchone()
-    return row == (True,)
+    row = con.execute(f"SELECT CAST(TRY_CAST(? AS {kind}) AS VARCHAR)", [value]).fetchone()
+    taken = None if row is None else row[0]
+    if taken is None or not _EXACT.fullmatch(kind):
+        return taken is not None
+    try:
+        return Decimal(value) == Decimal(taken)
+    except InvalidOperation:
+        # 0x10, which is no other number for it.
+        return True
 
 
 def _sql(table: str) -> str:

@@ -143,6 +143,33 @@ def test_an_account_without_rights_is_told_to_wait_for_the_first_publication(hom
         assert f"the first publication makes in {home.folder}/readers (docs/deploy.md, 'Readers')" in told
 
 
+def test_an_account_that_may_not_enter_is_told_in_a_line(home: Home) -> None:
+    """Before an administrator has let it in, as docs/deploy.md says how."""
+    say = (
+        "import contextlib\nwith contextlib.redirect_stderr(sys.stdout):\n"
+        "    print(sluice.cli.main(['query', 'FROM t']))"
+    )
+    home.close_to_readers("lake")
+    home.folder.chmod(0o755)
+    readers = home.folder / "readers"
+    readers.rename(home.folder / "kept")
+    (told,) = home.read(say)
+    assert told.startswith(f"sluice: Nothing has been published yet of the lake in {home.folder}") and told.endswith(
+        "1\n"
+    )
+    (home.folder / "kept").rename(readers)
+    home.close_to_readers("readers")
+    (told,) = home.read(say)
+    assert told == (
+        f"sluice: What readers see is in {readers}, which this account may not read. Who administers the lake lets it "
+        "in (docs/deploy.md, 'Readers').\n1\n"
+    )
+    (home.folder / "settings.env").write_text("")
+    home.close_to_readers(".")
+    (told,) = home.read(say)
+    assert told == f"sluice: {home.folder}/settings.env: Permission denied. Check its rights.\n1\n"
+
+
 def test_the_copy_follows_publication_and_maintenance(tmp_path: Path) -> None:
     settings = load_settings(home=tmp_path / "home")
     fill(settings)

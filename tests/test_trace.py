@@ -84,6 +84,7 @@ def test_what_cannot_be_traced_is_told(
     for words, told in (
         # DuckDB would round it, and the rows of another day be told of.
         (["mart_daily_sales", "date_key=20260102.4"], "date_key of gold.mart_daily_sales is INTEGER, and '20260102.4'"),
+        (["mart_daily_sales", "date_key=20260102.00000000001"], "is INTEGER, and '20260102.00000000001'"),
         (["2026-02-30"], "'2026-02-30' is no day of the calendar."),
         (["mart_daily_sale"], "Did you mean 'gold.mart_daily_sales'?"),
         (["silver.stg_ordrs"], "Did you mean 'silver.stg_orders'?"),

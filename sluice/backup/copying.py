@@ -72,13 +72,7 @@ def back_up(settings: Settings, destination: Path) -> Manifest:
         )
     data = Path(settings.lake_data_path)
     target = destination.resolve()
-    if target.is_relative_to(data.resolve()):
-        raise BackupError(
-            f"{destination} lies in the lake's data folder, where maintenance removes it. Choose another."
-        )
-    for own in settings.own_folders:
-        if target.is_relative_to(own.resolve()):
-            raise BackupError(f"{destination} lies in {own}, where Sluice reads and removes files. Choose another.")
+    _check_apart(settings, destination)
     # Of a catalog that is no lake's, or of one half made, nobody could restore anything.
     with Lake(settings).reading():
         pass
@@ -193,7 +187,8 @@ def restore(backup: Path, to: Path, settings: Settings) -> Manifest:
         settings: of a backup whose catalog was PostgreSQL, `catalog` names the empty database for it.
 
     Raises:
-        BackupError: the backup is not whole, the target is not empty, or the catalog does not fit the settings.
+        BackupError: the backup is not whole, the target is not empty or lies in a folder of the home of `settings`
+            that is Sluice's own, or the catalog does not fit the settings.
         LakeUnavailableError: the PostgreSQL server cannot be reached.
         StorageFullError: no room.
     """
@@ -202,6 +197,7 @@ def restore(backup: Path, to: Path, settings: Settings) -> Manifest:
         raise BackupError(f"{to} is not empty. Restore to a new folder; nothing was changed.")
     if home.is_relative_to(backup.resolve()):
         raise BackupError(f"{to} lies in the backup. Restore to another folder.")
+    _check_apart(settings, to)
     found = manifest.read(backup)
     if (found.catalog == catalogs.POSTGRES) != settings.uses_postgres:
         raise BackupError(
@@ -230,6 +226,16 @@ def restore(backup: Path, to: Path, settings: Settings) -> Manifest:
             shutil.rmtree(staging, ignore_errors=True)
     _prove(load_settings(home=str(home), data_path="", catalog=settings.catalog), found)
     return found
+
+
+def _check_apart(settings: Settings, folder: Path) -> None:
+    """Refuse a folder that lies where Sluice keeps files itself."""
+    target = folder.resolve()
+    if "://" not in settings.lake_data_path and target.is_relative_to(Path(settings.lake_data_path).resolve()):
+        raise BackupError(f"{folder} lies in the lake's data folder, where maintenance removes it. Choose another.")
+    for own in settings.own_folders:
+        if target.is_relative_to(own.resolve()):
+            raise BackupError(f"{folder} lies in {own}, where Sluice reads and removes files. Choose another.")
 
 
 def _stage(backup: Path, found: Manifest, staging: Path) -> None:

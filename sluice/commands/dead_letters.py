@@ -198,7 +198,8 @@ def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
             failed += 1
             continue
         done = replay(lake, contracts[source], choice, corrections=own, by=chosen.by)
-        which = chosen.ids[0] if len(chosen.ids) == 1 else f"--source {source}"
+        one = choice.ids and len({*choice.ids, *own}) == 1
+        which = (chosen.ids or choice.ids)[0] if one else f"--source {source}"
         why = f" (`sluice dead-letters show {which}` says why)" if done.failed else ""
         told = f"{done.accepted} accepted, {done.duplicate} duplicates, {done.failed} failed again{why}"
         if done.poison:

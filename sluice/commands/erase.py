@@ -68,7 +68,7 @@ def _erase(settings: Settings, chosen: argparse.Namespace) -> int:
     contracts = list(load_contracts(settings.contracts).values())
     logs = [PROJECT / "dbt_project" / name for name in ("logs", "target")]
     if chosen.find:
-        return _tell(find(lake, contracts, subject, person, logs))
+        return _tell(find(lake, contracts, subject, person, logs), again="look again")
     if not chosen.yes and not _confirmed():
         print("Nothing was changed.")
         return 1
@@ -106,7 +106,7 @@ def _erase(settings: Settings, chosen: argparse.Namespace) -> int:
             "Kafka's topics were not reached: they keep messages until retention or compaction lets go of them "
             "(docs/privacy.md). Nothing of the person that is read from there comes into the lake again."
         )
-    told = _tell(done.findings)
+    told = _tell(done.findings, again="run the same command again")
     for file in done.delivered:
         print(f"{file}: delivered meanwhile, and left as it came: run the same command again.")
     return 1 if done.delivered else told
@@ -121,7 +121,7 @@ def _confirmed() -> bool:
     return sys.stdin.readline().strip() == "yes"
 
 
-def _tell(findings: Findings) -> int:
+def _tell(findings: Findings, again: str) -> int:
     print(
         f"searched {findings.files:,} files ({findings.bytes:,} bytes, packed and unpacked) and {findings.rows:,} rows "
         f"in them for the id and {findings.values - 1} personal values"
@@ -140,7 +140,8 @@ def _tell(findings: Findings) -> int:
     if findings.unsearched:
         it = "it" if len(findings.unsearched) == 1 else "them"
         joined = ", and" if findings.found else ", but"
-        end += f"{joined} {many(len(findings.unsearched), 'file')} could not be searched: mend or remove {it}"
+        unsearched = many(len(findings.unsearched), "file")
+        end += f"{joined} {unsearched} could not be searched: mend or remove {it}, and {again}"
     print(f"{end}.")
     return 0 if findings.nowhere else 1
 

@@ -41,10 +41,20 @@ def tokens(person: Person, text: Bytes) -> Iterator[tuple[int, int]]:
 
 
 def files_of(folders: Iterable[Path], *without: Path) -> list[Path]:
-    """All files below the folders, but for those below `without`; no links."""
+    """All files below the folders, but for those below `without`; no links.
+
+    Raises:
+        OSError: a folder cannot be listed: of what is in it nobody could say anything.
+    """
+
+    def told(error: OSError) -> None:
+        # A folder that is not there, or not any more, holds nothing.
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
     found = []
     for folder in folders:
-        for root, _, names in os.walk(folder):
+        for root, _, names in os.walk(folder, onerror=told):
             for name in names:
                 path = Path(root) / name
                 if not path.is_symlink() and path.is_file() and not any(path.is_relative_to(w) for w in without):

@@ -30,6 +30,8 @@ from sluice.landing import scan
 from sluice.records.shape import no_glob
 from sluice.sql import literal, quoted
 
+_NOT_READ = "cannot be read"
+
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 
 
@@ -115,6 +117,8 @@ def search(
                 seeker.log(path, head, mention=not path.is_relative_to(landing))
         except FileNotFoundError:  # a run has ended and taken its files along
             continue
+        except PermissionError:
+            seeker.findings.unsearched[str(path)] = _NOT_READ
     for folder, group in groupby(parquet, key=lambda p: p.parent):
         seeker.parquet(folder, list(group))
     if data is None:
@@ -279,9 +283,13 @@ class _Seeker:
                     try:
                         theirs |= self._columns(con, [name], self._label(folder))
                     except duckdb.Error:
-                        self.findings.unsearched[name] = "cannot be read"
+                        self.findings.unsearched[name] = _NOT_READ
         for path in paths:
-            raw = path.read_bytes()
+            try:
+                raw = path.read_bytes()
+            except PermissionError:
+                self.findings.unsearched[str(path)] = _NOT_READ
+                continue
             hits = sum(1 for _ in self.person.tokens.spans(raw))
             if hits:
                 counts = str(path) in theirs or self._has_value(raw)

@@ -55,9 +55,12 @@ def test_dead_letters_from_list_to_replay(
     shown = said("show", "--rule", "type")
     assert r"o\x1b[2Jrders.csv, line 42" in shown and r"\x1b]0;owned\x07CUP,one" in shown
     first, second = (line.split()[0] for line in shown.splitlines() if not line.startswith(" "))
-    assert "0 accepted, 0 duplicates, 2 failed again (`sluice dead-letters show --source orders` says why)" in said(
-        "replay", "--source", "orders", code=1
-    )
+    both_failed = "0 accepted, 0 duplicates, 2 failed again (`sluice dead-letters show --source orders` says why)"
+    assert both_failed in said("replay", "--source", "orders", code=1)
+    other = tmp_path / "other.jsonl"
+    other.write_text(json.dumps({"dead_letter_id": second, "corrected": "still bad"}) + "\n")
+    assert both_failed in said("replay", first, "--corrections", str(other), code=1)
+    assert f"show {second}` says why" in said("replay", "--corrections", str(other), code=1)
     assert "name its ID" in said("replay", "--payload", "x", code=1)
     assert "is no record" in said("replay", first, "--payload", "a\nb", code=1)
     assert "Say which" in said("replay", code=1)

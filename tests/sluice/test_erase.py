@@ -13,6 +13,8 @@ import json
 import os
 import sqlite3
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -29,6 +31,7 @@ from sluice.erasure import run
 from sluice.erasure.run import Erased, erase, find
 from sluice.errors import ErasureError
 from sluice.replay import replay
+from sluice.settings import PROJECT
 from tests.conftest import ORDERS_HEADER, Bench, MakeBench, MakeContract
 
 ANN, BOB = "15036", "12345"
@@ -356,7 +359,7 @@ def test_what_cannot_be_searched_is_neither_found_nor_passed_over(
     told = said("--customer", "15063", "--find")
     assert told[-2:] == [
         f"NOT SEARCHED: {log} (cannot be unpacked)",
-        "Nothing was found, but 1 file could not be searched: mend or remove it.",
+        "Nothing was found, but 1 file could not be searched: mend or remove it, and look again.",
     ]
     # Nobody is taken for known because of it, whatever was asked for.
     for more in ((), ("--from-logs",)):
@@ -372,7 +375,9 @@ def test_what_cannot_be_searched_is_neither_found_nor_passed_over(
         f"NOT SEARCHED: {path} ({why})"
         for path, why in ((cut, "cannot be read"), (file, "cannot be unpacked"), (log, "cannot be unpacked"))
     ]
-    assert told[-1] == "The person is still there, and 3 files could not be searched: mend or remove them."
+    assert (
+        told[-1] == "The person is still there, and 3 files could not be searched: mend or remove them, and look again."
+    )
     bench.close()
     # What no transaction has is removed where it may hold the person.
     orphan = Path(bench.settings.lake_data_path) / "bronze" / "orders" / "orphan.parquet"
@@ -385,6 +390,39 @@ def test_what_cannot_be_searched_is_neither_found_nor_passed_over(
     assert planted.erase().findings.nowhere
     bench.close()
     assert bench.sql("SELECT state FROM ops.erasures") == [("done",)]
+
+
+def test_what_an_account_may_not_read_is_not_searched(planted: Planted) -> None:
+    home = planted.bench.settings.home
+    planted.bench.close()
+    # Root may read what nobody may, unless it is without its privileges.
+    limited = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+
+    def said() -> tuple[int, str]:
+        done = subprocess.run(
+            [*limited, sys.executable, "-m", "sluice", "erase", "--customer", ANN, "--find"],
+            cwd=PROJECT,
+            env={**os.environ, "SLUICE_HOME": str(home)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    closed = [home / "dump.csv", home / "dump.parquet", home / "closed"]
+    for path in closed[:2]:
+        path.write_bytes(b"PAR1 NOBODY-7777")
+        path.chmod(0)
+    code, told = said()
+    assert code == 1 and [line.strip() for line in told.splitlines() if "dump" in line] == [
+        f"NOT SEARCHED: {path} (cannot be read)" for path in closed[:2]
+    ]
+    assert "and 2 files could not be searched: mend or remove them, and look again.\n" in told
+    # Of a folder nobody knows what is in it.
+    closed[2].mkdir(0)
+    assert said() == (1, f"sluice: {closed[2]}: Permission denied. Check its rights.\n")
+    closed[2].chmod(0o700)
 
 
 @pytest.mark.parametrize("name", ["a#b", "100%25x", "what?"])

@@ -62,13 +62,15 @@ def test_a_catalog_whose_maker_died_before_it_was_one_is_no_lake_and_is_made_who
 
 
 KILLED = """
-import os, signal, sqlite3, sys
+import os, signal, sqlite3, sys, time
 con = sqlite3.connect(sys.argv[1], isolation_level=None)
 con.execute("CREATE TABLE IF NOT EXISTS begun (text)")
 # So small that pages are written, and their former content to the journal, before the commit.
 con.execute("PRAGMA cache_size = 1")
 con.execute("BEGIN")
 con.executemany("INSERT INTO begun VALUES (?)", [["x" * 500]] * 3000)
+print("writing", flush=True)
+time.sleep(float(sys.argv[2]))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -76,7 +78,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_what_a_killed_maker_left_half_written_is_undone_by_whoever_reads(bench: Bench) -> None:
     catalog = bench.settings.catalog_path
     catalog.parent.mkdir(parents=True)
-    subprocess.run([sys.executable, "-c", KILLED, str(catalog)], check=False)
+    subprocess.run([sys.executable, "-c", KILLED, str(catalog), "0"], check=False)
     journal = catalog.with_name("catalog.sqlite-journal")
     assert journal.stat().st_size > 0
     with pytest.raises(NoLakeError, match=r"There is no lake at .* yet"), bench.lake.reading():
@@ -86,9 +88,16 @@ def test_what_a_killed_maker_left_half_written_is_undone_by_whoever_reads(bench:
     bench.lake.create()
     with closing(sqlite3.connect(catalog)) as con:
         con.execute("PRAGMA journal_mode = DELETE")
-    subprocess.run([sys.executable, "-c", KILLED, str(catalog)], check=False)
+    tables = "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'lake'"
+    subprocess.run([sys.executable, "-c", KILLED, str(catalog), "0"], check=False)
     assert journal.stat().st_size > 0
-    assert bench.sql("SELECT count(*) FROM duckdb_tables() WHERE database_name = 'lake'") == [(len(OPS_TABLES),)]
+    assert bench.sql(tables) == [(len(OPS_TABLES),)]
+    bench.close()
+    # Whenever it is killed: here while DuckDB waits for it, which asks for 5 seconds, as SQLite did before.
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(catalog), "7"], stdout=subprocess.PIPE) as maker:
+        assert maker.stdout is not None and maker.stdout.readline() == b"writing\n"
+        assert bench.sql(tables) == [(len(OPS_TABLES),)]
+    assert not journal.exists()
 
 
 def test_whoever_reads_while_the_lake_is_made_is_told_that_there_is_none_yet(make_bench: MakeBench) -> None:

@@ -489,6 +489,7 @@ def test_corrections_are_read_as_they_stand(tmp_path: Path) -> None:
         ("c.csv", "dead_letter_id,corrected\na1,x\n".encode("utf-16"), "is no text in UTF-8"),
         ("c.csv", b"dead_letter_id,corrected\na1," + b"x" * 17_000_000 + b"\n", "line of more than 16,000,000 bytes"),
         ("c.jsonl", b'[{"dead_letter_id": "a1", "corrected": "x"}]\n', "is a JSON array. Write JSON lines"),
+        ("c.jsonl", b'\xef\xbb\xbf{"dead_letter_id": "a1", "corrected": "x"}\n', "Save it as UTF-8 without one"),
         ("c.jsonl", b'\n[\n{"dead_letter_id": "a1",\n"corrected": "x"}]\n', "is a JSON array. Write JSON lines"),
     ],
 )
