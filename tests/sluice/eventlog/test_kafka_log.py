@@ -164,9 +164,10 @@ def test_a_topic_made_anew_is_another(log: KafkaLog, admin: AdminClient) -> None
     known = log.topic_id(topic)
     assert read(log, topic, 0)[1] == 5
     admin.delete_topics([topic])[topic].result(30)
+    wait_until_gone(log, topic)
     with pytest.raises(EventLogError, match=f"There is no topic '{topic}'"):
         log.read(topic, {0: 5}, **ALL)
-    again(log, topic)
+    log.create(topic, 1)
     log.append(topic, [Message(b"new %d" % n) for n in range(3)])
     with pytest.raises(OffsetLostError, match=r"offset 5 was to be read next, but the log holds \[0, 3\)"):
         log.read(topic, {0: 5}, **ALL)
@@ -177,12 +178,12 @@ def test_a_topic_made_anew_is_another(log: KafkaLog, admin: AdminClient) -> None
     assert read(log, topic, 6) == ([b"new 6", b"new 7"], 8)
 
 
-def again(log: KafkaLog, topic: str) -> None:
-    """Make a topic that is being deleted."""
+def wait_until_gone(log: KafkaLog, topic: str) -> None:
+    """A topic's end is confirmed a moment before the brokers know of it."""
     deadline = time.monotonic() + 30
     while topic in log.topics() and time.monotonic() < deadline:
         time.sleep(0.05)
-    log.create(topic, 1)
+    assert topic not in log.topics()
 
 
 def test_keys_go_where_java_clients_put_them(log: KafkaLog) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -20,14 +20,15 @@ from sluice.eventlog.kafka import KafkaLog
 from tests.kafka import START_SECONDS, Broker
 from tests.sluice.eventlog.kafka_topics import ALL, made, read
 
+T = TypeVar("T")
 
-def wait_for_answers(log: KafkaLog, topic: str) -> None:
-    """A broker that was silent needs a moment, on a busy machine more than the patience of a test."""
-    deadline = time.monotonic() + 60
+
+def once_it_answers(call: Callable[[], T]) -> T:
+    """What a broker says that was silent: it needs a moment, on a busy machine more than the patience of a test."""
+    deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            log.bounds(topic)
-            return
+            return call()
         except EventLogUnavailableError:
             if time.monotonic() > deadline:
                 raise
@@ -81,8 +82,7 @@ def test_a_broker_that_is_away_is_told_in_time(kafka: Broker) -> None:
                 assert time.monotonic() - began < 10
         finally:
             kafka.thaw()
-        wait_for_answers(log, topic)
-        assert read(log, topic, 10)[0][:490] == [b"%d" % n for n in range(10, 500)]
+        assert once_it_answers(lambda: read(log, topic, 10))[0][:490] == [b"%d" % n for n in range(10, 500)]
 
 
 @pytest.mark.parametrize("answered", [0, 1], ids=["neither first nor last offset", "no last offset"])
@@ -120,8 +120,7 @@ def test_a_broker_that_falls_silent_before_it_tells_offsets_has_lost_none(
                         call()
                 finally:
                     kafka.thaw()
-            wait_for_answers(log, topic)
-        assert log.bounds(topic) == {0: Bounds(0, 50)}
+            assert once_it_answers(lambda: log.bounds(topic)) == {0: Bounds(0, 50)}
 
 
 def test_a_broker_that_ends_before_it_tells_offsets_is_waited_for(
@@ -180,8 +179,7 @@ def test_a_broker_that_falls_silent_in_a_read_gives_nothing_half_read(
         finally:
             kafka.thaw()
         assert sum(kept) > 0
-        wait_for_answers(log, topic)
-        assert log.read(topic, {0: 0}, **ALL)[0].records.num_rows == 400
+        assert once_it_answers(lambda: log.read(topic, {0: 0}, **ALL))[0].records.num_rows == 400
 
 
 def test_no_broker_where_the_settings_say() -> None:
