@@ -116,18 +116,19 @@ def test_a_probe_that_failed_meanwhile_is_no_leave_to_try(tmp_path: Path) -> Non
 
 
 _OTHER = """
-import sys, time
+import sys
 from pathlib import Path
 from sluice.errors import RestUnavailableError
 from sluice.rest.breaker import breaker
 from sluice.rest.client import _is_harmless
 from sluice.rest.state import State
 import pybreaker
-path, calls, what, hold = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
-b = breaker(State(Path(path)), "things@api.example.com:443", failures=10, reset=0.5, probe=30, harmless=_is_harmless)
+path, calls, what = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+b = breaker(State(Path(path)), "things@api.example.com:443", failures=10, reset=0.5, probe=600, harmless=_is_harmless)
 def call():
     print("through", flush=True)
-    time.sleep(hold)
+    if what == "wait":
+        sys.stdin.read()
     if what == "fail":
         raise RestUnavailableError("it answers 500")
 for _ in range(calls):
@@ -140,10 +141,11 @@ for _ in range(calls):
 """
 
 
-def other(path: Path, calls: int, what: str, hold: float = 0) -> subprocess.Popen[str]:
+def other(path: Path, calls: int, what: str) -> subprocess.Popen[str]:
+    """Another process that calls, to `fail`, to succeed, or to `wait` within its call until its input ends."""
     return subprocess.Popen(
-        [sys.executable, "-c", _OTHER, str(path), str(calls), what, str(hold)],
-        cwd=PROJECT, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", _OTHER, str(path), str(calls), what],
+        cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
@@ -162,7 +164,7 @@ def test_processes_count_failures_together_and_one_of_them_tries(tmp_path: Path)
     assert (row.state, row.failures) == ("open", 10)
     until(lambda: row.tries_at is not None and __import__("time").time() > row.tries_at)
     # Half open: of two that ask, one is let through, the other held off until it is known.
-    first = other(path, 1, "good", hold=6)
+    first = other(path, 1, "wait")
     assert first.stdout is not None and first.stdout.readline() == "through\n"
     assert said(other(path, 3, "good")) == ["held off"] * 3
     said(first)
