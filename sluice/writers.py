@@ -168,19 +168,18 @@ def _lock(con: duckdb.DuckDBPyConnection, *, shared: bool) -> None:
 
     A lock of the session would go with it when DuckDB puts it back among those it may reset or close.
     """
-    for timeout in (f"{_QUIET_SECONDS:.1f}s", "0"):
-        try:
-            con.execute("BEGIN")
-            # A server may be told to end transactions in which nothing happens; in this one nothing will.
-            for name, value in (("idle_in_transaction_session_timeout", "0"), ("lock_timeout", timeout)):
-                _ask(con, f"SELECT set_config('{name}', '{value}', true)")
-            _ask(con, f"SELECT pg_advisory_xact_lock{'_shared' if shared else ''}({_KEY}) IS NULL")
-            return
-        except duckdb.Error as error:
-            if timeout == "0" or "lock timeout" not in str(error):
-                raise
-            _log.warning(_WAITING)
-            con.execute("ROLLBACK")
+    # Told beside: who stopped waiting to tell it would begin anew as the last of those who wait.
+    told = threading.Timer(_QUIET_SECONDS, _log.warning, [_WAITING])
+    told.daemon = True
+    told.start()
+    try:
+        con.execute("BEGIN")
+        # A server may be told to end transactions in which nothing happens, and waits; in this one nothing will.
+        for name in ("idle_in_transaction_session_timeout", "lock_timeout"):
+            _ask(con, f"SELECT set_config('{name}', '0', true)")
+        _ask(con, f"SELECT pg_advisory_xact_lock{'_shared' if shared else ''}({_KEY}) IS NULL")
+    finally:
+        told.cancel()
 
 
 @contextmanager

@@ -442,15 +442,21 @@ class _Sockets:
     def watch(self, connection: socket.socket) -> None:
         with self._lock:
             self._open.append(connection)
+            if self.cut:
+                # The time was over while it was being made.
+                self._shut(connection)
 
     def _cut(self) -> None:
-        self.cut = True
         with self._lock:
+            self.cut = True
             for connection in self._open:
-                try:
-                    connection.shutdown(socket.SHUT_RDWR)
-                except OSError as error:
-                    _log.debug("A connection was closed already: %s", error.strerror)
+                self._shut(connection)
+
+    def _shut(self, connection: socket.socket) -> None:
+        try:
+            connection.shutdown(socket.SHUT_RDWR)
+        except OSError as error:
+            _log.debug("A connection was closed already: %s", error.strerror)
 
 
 class _Adapter(HTTPAdapter):

@@ -9,10 +9,12 @@ from __future__ import annotations
 import email.utils
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import urllib3.util.connection
 
 from sluice.arrivals import arrivals
 from sluice.contracts import Contract
@@ -221,6 +223,19 @@ def test_whatever_goes_wrong_the_last_good_data_stay(
     # And it heals by itself.
     assert source.fetch(reply({"rows": GOOD})).good
     assert not staleness(source.bench.settings, source.contract(), source.clock).stale
+
+
+def test_time_that_is_over_while_a_connection_is_made_is_over(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = urllib3.util.connection.create_connection
+
+    def late(*args: Any, **given: Any) -> Any:
+        time.sleep(1)
+        return connect(*args, **given)
+
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", late)
+    # Which drips as long as it is read.
+    found = the_failure(source.fetch(drip, timeouts={"total": 0.5}))
+    assert type(found) is UNAVAILABLE and "not fetched within 0.5 s" in str(found)
 
 
 def test_a_first_answer_without_rows_is_no_empty_file(source: Source) -> None:
