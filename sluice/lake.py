@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import random
-import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -364,9 +363,16 @@ def _roll_back_killed(catalog: Path) -> None:
     SQLite does so by itself for whoever opens the file to write; a reader it tells that the file cannot be written.
     """
     if _rolls_back(catalog):
-        # Where this account may not, attaching says so.
-        with suppress(sqlite3.Error), closing(sqlite3.connect(f"{catalog.as_uri()}?mode=rw", uri=True)) as con:
-            con.execute("SELECT count(*) FROM sqlite_master")
+        # By DuckDB's own SQLite: another one in this process would, closing the file, let go of the locks that the
+        # first holds on it for whoever is making the lake here. Where this account may not, attaching says so.
+        with suppress(duckdb.Error), opened("sqlite alone", lambda con: _attach_sqlite(con, catalog)):
+            pass
+
+
+def _attach_sqlite(con: duckdb.DuckDBPyConnection, catalog: Path) -> None:
+    con.execute("LOAD sqlite_scanner")
+    con.execute(f"ATTACH {literal(str(catalog))} AS catalog (TYPE sqlite)")
+    con.execute("SELECT count(*) FROM duckdb_tables() WHERE database_name = 'catalog'")
 
 
 def _rollback(con: duckdb.DuckDBPyConnection) -> None:

@@ -170,6 +170,7 @@ con = sqlite3.connect(sys.argv[1], isolation_level=None)
 con.execute("BEGIN IMMEDIATE")
 print("locked", flush=True)
 time.sleep(float(sys.argv[2]))
+print(time.monotonic(), flush=True)
 con.execute("ROLLBACK")
 """
 
@@ -191,16 +192,17 @@ def test_a_lock_of_another_process_is_waited_for(bench: Bench, monkeypatch: pyte
     monkeypatch.setattr(module, "FIRST_WAIT_SECONDS", 0.05)
     bench.lake.create()
     process = holding(bench.settings.catalog_path, 1.0)
-    began = time.monotonic()
     bench.lake.write(insert, "waited")
-    assert time.monotonic() - began > 0.5
+    written = time.monotonic()
+    # It let go after it had said so; one clock serves all processes of a machine.
+    assert process.stdout is not None and float(process.stdout.readline()) < written
     process.wait()
     assert bench.sql("SELECT count(*) FROM ops.publications") == [(1,)]
 
 
 def test_readers_do_not_wait_for_a_lock(bench: Bench) -> None:
     bench.lake.create()
-    process = holding(bench.settings.catalog_path, 5.0)
+    process = holding(bench.settings.catalog_path, 60.0)
     try:
         with Lake(bench.settings).reading() as con:
             assert con.execute("SELECT count(*) FROM ops.publications").fetchone() == (0,)
