@@ -241,4 +241,4 @@ def ticked(platform: Platform, often: dict[str, int], after: float) -> None:
             for name, times in often.items()
         )
 
-    platform.wait_for(enough, f"sensors have ticked: {often}", 120)
+    platform.wait_for(enough, f"sensors have ticked: {often}", 300)

@@ -37,7 +37,8 @@ DEPLOY = PROJECT / "deploy"
 PASSWORDS = {"anna": "an editor's, 1", "victor": "a viewer's, 2"}
 BINARIES = "/opt/sluice/.venv/bin"
 EDITORS = "anna 1;\n"
-START_SECONDS = 180
+# Three times what tests/e2e/running.py waits for is started here, at once.
+START_SECONDS = 600
 
 LOADED = "{workspaceOrError{... on Workspace{locationEntries{name locationOrLoadError{__typename}}}}}"
 LAUNCH = """mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) {

@@ -7,7 +7,7 @@ import io
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice.gunzip import Gunzip
@@ -24,6 +24,7 @@ def unpacked(data: bytes, size: int = 1000) -> tuple[bytes, bool]:
     return b"".join(found), blocks.unusual
 
 
+@settings(deadline=None)
 @given(
     members=st.lists(st.binary(max_size=300), min_size=1, max_size=4), zeros=st.integers(0, 9), size=st.integers(1, 40)
 )
@@ -38,6 +39,7 @@ def test_a_block_is_no_longer_than_it_may_be() -> None:
     assert unpacked(b"") == (b"", False)
 
 
+@settings(deadline=None)
 @given(data=st.binary(min_size=1, max_size=200), at=st.data())
 def test_a_file_cut_off_is_no_whole_one(data: bytes, at: st.DataObject) -> None:
     whole = packed(data)

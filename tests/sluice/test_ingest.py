@@ -489,7 +489,7 @@ def test_two_processes_on_the_same_partitions_end_as_one(
     start = time.time() + 1.5
     both = [started(bench, shop[0], mode, start) for _ in range(2)]
     for process in both:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
     assert bench.bronze("orders") == loaded.bronze("orders")
     assert bench.ledger("orders") == loaded.ledger("orders")

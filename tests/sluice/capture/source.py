@@ -30,6 +30,11 @@ def missing() -> str:
     return ""
 
 
+# However long Python, Java and Debezium take to capture what there is: 14 s alone on two cores, 42 s beside ten times
+# the work they can do.
+CAPTURE_SECONDS = 600
+
+
 class Session:
     """A session of its own, whose transactions may interleave with those of others."""
 
@@ -151,7 +156,10 @@ class Source:
     def command(self, *arguments: str, connection: str | None = None) -> tuple[int, str]:
         """`sluice capture …`; exit code and what it said."""
         process = self.start(*arguments, connection=connection)
-        said, _ = process.communicate(timeout=120)
+        try:
+            said, _ = process.communicate(timeout=CAPTURE_SECONDS)
+        finally:
+            process.kill()
         return process.returncode, said
 
     def once(self) -> str:

@@ -20,7 +20,7 @@ from sluice.capture.apart import _answer
 from sluice.errors import CaptureError, CaptureUnavailableError, ConfigurationError
 from sluice.settings import PROJECT
 from tests.postgres import PASSWORD
-from tests.sluice.capture.source import Source
+from tests.sluice.capture.source import CAPTURE_SECONDS, Source
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def once(source: Source) -> Captured:
 
 
 def until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + 90
+    end = time.monotonic() + CAPTURE_SECONDS
     while not what():
         assert time.monotonic() < end
         time.sleep(0.1)

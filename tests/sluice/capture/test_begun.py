@@ -9,7 +9,7 @@ import pytest
 
 from sluice.capture import backlog, resnapshot
 from sluice.eventlog import Message, open_log
-from tests.sluice.capture.source import Source
+from tests.sluice.capture.source import CAPTURE_SECONDS, Source
 
 pytestmark = pytest.mark.slow
 
@@ -100,14 +100,14 @@ def test_a_run_at_work_ends_when_its_table_is_replaced(source: Source) -> None:
     process = source.start("run", "shop")
     try:
         source.sql("INSERT INTO things VALUES (3, 3)")
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + CAPTURE_SECONDS
         while len(seen(source, "things")) < 3 and time.monotonic() < deadline:
             time.sleep(0.2)
         assert seen(source, "things") == [("r", 1), ("r", 2), ("c", 3)]
         assert json.loads(path.read_text())["begun"]["numbers"] == number
         source.sql("DROP TABLE things; CREATE TABLE things (id INT PRIMARY KEY, v INT)")
         source.sql("ALTER TABLE things REPLICA IDENTITY FULL; ALTER PUBLICATION sluice_shop ADD TABLE things")
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=CAPTURE_SECONDS)
     finally:
         process.kill()
     assert process.returncode == 1

@@ -12,7 +12,7 @@ import pytest
 
 from sluice.eventlog import open_log
 from tests.faults import deep
-from tests.sluice.capture.source import Event, Source
+from tests.sluice.capture.source import CAPTURE_SECONDS, Event, Source
 
 pytestmark = pytest.mark.slow
 
@@ -99,7 +99,7 @@ def test_killed_at_random_points_each_change_is_there_once(source: Source, parti
             change(rng.uniform(2.0, 6.0))
         else:
             # While it writes: how long Java takes to begin differs by the load of the machine.
-            limit = time.monotonic() + 120
+            limit = time.monotonic() + CAPTURE_SECONDS
             while written(source) == before:
                 assert process.poll() is None and time.monotonic() < limit
                 change(0.2)
@@ -149,7 +149,7 @@ def test_what_was_open_when_it_stopped_is_captured_when_it_commits(source: Sourc
     for number in range(100, 110):
         source.sql(f"INSERT INTO items VALUES ({number}, 'between')")
         sessions[0](f"INSERT INTO items VALUES ({number + 100}, 'open')")
-    end = time.monotonic() + 120
+    end = time.monotonic() + CAPTURE_SECONDS
     while written(source) < 10:
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.1)

@@ -21,7 +21,7 @@ from sluice.contracts import Contract, load_contracts
 from sluice.eventlog import open_log
 from sluice.lake import Lake
 from sluice.settings import PROJECT, Settings, load_settings
-from tests.sluice.capture.source import Session, Source
+from tests.sluice.capture.source import CAPTURE_SECONDS, Session, Source
 from tests.warehouse import load
 
 pytestmark = pytest.mark.slow
@@ -262,11 +262,17 @@ def test_a_transaction_older_than_the_slot_and_committed_after_it(
     def slots() -> list[str]:
         return source.sql(f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{source.slot}'")
 
+    def awaited(session: Session) -> bool:
+        """Whether the server waits for this session's transaction: here the slot, which wants it over."""
+        (xid,) = session("SELECT pg_current_xact_id()")
+        lock = f"locktype = 'transactionid' AND NOT granted AND transactionid = '{xid}'"
+        return bool(source.sql(f"SELECT 1 FROM pg_locks WHERE {lock}"))
+
     _until(lambda: bool(slots()))
-    time.sleep(0.5)  # until the server waits for the first transaction
+    _until(lambda: awaited(first))
     second("BEGIN; UPDATE customers SET country = 'Chile' WHERE customer_id = '10002'")
     first("COMMIT")
-    time.sleep(0.5)  # and then for the second
+    _until(lambda: awaited(second))
     third("BEGIN; UPDATE customers SET country = 'Chile' WHERE customer_id = '10003'")
     third("UPDATE customers SET country = 'Peru' WHERE customer_id = '10003'")
     second("COMMIT")
@@ -274,7 +280,7 @@ def test_a_transaction_older_than_the_slot_and_committed_after_it(
     read = [e for e in source.events("customers") if e.op == "r"]
     third("COMMIT")
     (at,) = third("SELECT extract(epoch FROM timestamp) * 1000000 FROM pg_last_committed_xact()")
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=CAPTURE_SECONDS)
     assert process.returncode == 0, said
     source.once()
     when = datetime(1970, 1, 1) + timedelta(milliseconds=read[-1].value["source"]["ts_ms"])
@@ -287,7 +293,7 @@ def test_a_transaction_older_than_the_slot_and_committed_after_it(
     assert warehouse(source, contracts, tmp_path) == table.versions()
 
 
-def _until(holds: Any, seconds: float = 60) -> None:
+def _until(holds: Any, seconds: float = CAPTURE_SECONDS) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end

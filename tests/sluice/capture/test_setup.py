@@ -13,7 +13,7 @@ from sluice.capture.progress import HEADER, Position
 from sluice.errors import ConfigurationError
 from sluice.eventlog import Message, open_log
 from tests.postgres import PASSWORD
-from tests.sluice.capture.source import Source
+from tests.sluice.capture.source import CAPTURE_SECONDS, Source
 
 pytestmark = pytest.mark.slow
 
@@ -101,7 +101,7 @@ def test_one_at_a_time_and_stopped_by_a_signal(source: Source) -> None:
     source.sql("CREATE TABLE things (id INT PRIMARY KEY, v INT); INSERT INTO things VALUES (1, 1)")
     source.define("public.things")
     process = source.start("run", "shop")
-    end = time.monotonic() + 90
+    end = time.monotonic() + CAPTURE_SECONDS
     while not source.events("things"):
         assert time.monotonic() < end
         time.sleep(0.2)
@@ -109,7 +109,7 @@ def test_one_at_a_time_and_stopped_by_a_signal(source: Source) -> None:
     assert code == 1 and "runs already" in said
     assert "shop: streaming, running" in source.command("status", "shop")[1]
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=CAPTURE_SECONDS)
     assert process.returncode == 0, said
     assert "shop: 1 event captured, 0 had been before" in said
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice.erasure.json_text import at_path, parse
@@ -51,6 +51,7 @@ def holding(path: list[Step], value: str) -> str:
     return json.dumps(made, ensure_ascii=False)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(KEYS, INDEXES), min_size=1, max_size=4))
 def test_any_steps_make_a_path_that_leads_there(path: list[Step]) -> None:
     text = holding(path, "here")
@@ -58,6 +59,7 @@ def test_any_steps_make_a_path_that_leads_there(path: list[Step]) -> None:
     assert extracted(text, path_of(path)) == led_to(text, path_of(path)) == "here"
 
 
+@settings(deadline=None)
 @given(st.lists(WRITTEN, min_size=1, max_size=3).map(lambda parts: "$" + "".join(parts)))
 def test_what_is_taken_for_a_path_leads_where_duckdb_goes(path: str) -> None:
     try:
