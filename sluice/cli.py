@@ -109,8 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SluiceError as error:
         print(f"sluice: {error}", file=sys.stderr)
         return 1
-    except PermissionError as error:
-        print(f"sluice: {error.filename or 'A file'}: {error.strerror}. Check its rights.", file=sys.stderr)
+    except (PermissionError, NotADirectoryError) as error:
+        print(
+            f"sluice: {error.filename or 'A file'}: {error.strerror}. Check the path and its rights.", file=sys.stderr
+        )
         return 1
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EBADF, *_NO_ROOM):

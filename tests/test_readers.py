@@ -167,7 +167,7 @@ def test_an_account_that_may_not_enter_is_told_in_a_line(home: Home) -> None:
     (home.folder / "settings.env").write_text("")
     home.close_to_readers(".")
     (told,) = home.read(say)
-    assert told == f"sluice: {home.folder}/settings.env: Permission denied. Check its rights.\n1\n"
+    assert told == f"sluice: {home.folder}/settings.env: Permission denied. Check the path and its rights.\n1\n"
 
 
 def test_the_copy_follows_publication_and_maintenance(tmp_path: Path) -> None:

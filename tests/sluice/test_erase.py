@@ -421,8 +421,12 @@ def test_what_an_account_may_not_read_is_not_searched(planted: Planted) -> None:
     assert "and 2 files could not be searched: mend or remove them, and look again.\n" in told
     # Of a folder nobody knows what is in it.
     closed[2].mkdir(0)
-    assert said() == (1, f"sluice: {closed[2]}: Permission denied. Check its rights.\n")
-    closed[2].chmod(0o700)
+    assert said() == (1, f"sluice: {closed[2]}: Permission denied. Check the path and its rights.\n")
+    closed[2].rmdir()
+    # Likewise of a landing area that is no folder.
+    (home / "landing").rename(home / "landed")
+    (home / "landing").write_text("")
+    assert said() == (1, f"sluice: {home / 'landing'}: Not a directory. Check the path and its rights.\n")
 
 
 @pytest.mark.parametrize("name", ["a#b", "100%25x", "what?"])
