@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -90,6 +91,9 @@ class Broker:
         """Have it answer nothing, with its connections open, until `thaw`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # On a busy machine its threads go on, and answer, until one of them has had its turn to take the signal.
+        state = os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert state is not None and state.si_code == os.CLD_STOPPED, f"The broker did not stop, but ended: {state}"
 
     def thaw(self) -> None:
         """Have it go on."""
