@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
+import subprocess
+import sys
 from pathlib import Path
 
+from sluice import sqlite_copy
 from sluice.errors import LakeUnavailableError, StorageFullError
 from sluice.lake_errors import explain, no_catalog
 from sluice.settings import Settings
@@ -14,6 +15,9 @@ from sluice.settings import Settings
 def copy_sqlite(settings: Settings, target: Path) -> None:
     """Copy the SQLite catalog as of one instant to a file of its own; writers are not held up.
 
+    A process of its own does it. Locks on a file are a process's, and end when any part of it closes the file: a copy
+    made here would take the catalog, and its write-ahead log with it, from a transaction of DuckDB in another thread.
+
     Raises:
         LakeUnavailableError: there is no lake, or its catalog cannot be read.
         StorageFullError: no room.
@@ -21,15 +25,13 @@ def copy_sqlite(settings: Settings, target: Path) -> None:
     if not settings.catalog_path.exists():
         raise no_catalog(settings)
     target.unlink(missing_ok=True)
-    try:
-        # All pages in one step, under one read transaction: with WAL nobody waits for it, nor it for anybody.
-        with closing(sqlite3.connect(settings.catalog_path)) as source, closing(sqlite3.connect(target)) as copy:
-            source.backup(copy)
-            # One file, without a log beside it.
-            copy.execute("PRAGMA journal_mode = DELETE")
-    except sqlite3.Error as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-            raise StorageFullError(f"The disk of {target} is full. Make room and run it again.") from error
-        raise explain(error, settings) or LakeUnavailableError(
-            f"The catalog {settings.catalog_path} cannot be read: {error}. `sluice books` tells whether the lake works."
-        ) from error
+    # -I and -S: nothing of the environment, and no packages, which would take longer to find than the copy does.
+    command = [sys.executable, "-I", "-S", sqlite_copy.__file__, str(settings.catalog_path), str(target)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    if done.returncode == sqlite_copy.FULL:
+        raise StorageFullError(f"The disk of {target} is full. Make room and run it again.")
+    if done.returncode != 0:
+        said = done.stderr.strip() or f"the copy ended with code {done.returncode}"
+        raise explain(RuntimeError(said), settings) or LakeUnavailableError(
+            f"The catalog {settings.catalog_path} cannot be read: {said}. `sluice books` tells whether the lake works."
+        )

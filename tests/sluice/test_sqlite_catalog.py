@@ -1,0 +1,62 @@
+"""Copies of the SQLite catalog: whole, harmless to who writes meanwhile, and told of when they cannot be made."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sluice.errors import LakeUnavailableError, NoLakeError
+from sluice.lake import CATALOG
+from sluice.sqlite_catalog import copy_sqlite
+from tests.conftest import Bench
+
+# Another process that would write: 0 where it may, 1 where somebody is writing.
+_WRITES = """
+import sqlite3, sys
+con = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)
+try:
+    con.execute("BEGIN IMMEDIATE")
+except sqlite3.OperationalError as error:
+    sys.exit(1 if "locked" in str(error) else 2)
+"""
+
+
+def test_a_transaction_in_the_same_process_keeps_the_catalog(bench: Bench, tmp_path: Path) -> None:
+    bench.lake.create()
+    catalog = bench.settings.catalog_path
+    log = catalog.with_name(f"{catalog.name}-wal")
+
+    def another_may_write() -> int:
+        return subprocess.run([sys.executable, "-I", "-S", "-c", _WRITES, str(catalog)]).returncode
+
+    with bench.lake.connect() as con:
+        con.execute("BEGIN")
+        con.execute(f"INSERT INTO {CATALOG}.ducklake_metadata VALUES ('of a test', 'open', NULL, NULL)")
+        assert another_may_write() == 1
+        copy_sqlite(bench.settings, tmp_path / "copy.sqlite")
+        assert (another_may_write(), log.exists()) == (1, True)
+        con.execute("COMMIT")
+        assert another_may_write() == 0
+        copy_sqlite(bench.settings, tmp_path / "later.sqlite")
+    wanted = "SELECT value FROM ducklake_metadata WHERE key = 'of a test'"
+    found = []
+    for name in ("copy.sqlite", "later.sqlite"):
+        with closing(sqlite3.connect(tmp_path / name)) as copy:
+            found.append(copy.execute(wanted).fetchall())
+            assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert found == [[], [("open",)]]
+    assert sorted(p.name for p in tmp_path.glob("*.sqlite*")) == ["copy.sqlite", "later.sqlite"]
+
+
+def test_what_cannot_be_copied_is_told(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(NoLakeError):
+        copy_sqlite(bench.settings, tmp_path / "copy.sqlite")
+    bench.lake.create()
+    bench.settings.catalog_path.write_bytes(b"no database, but long enough to be taken for one" * 100)
+    with pytest.raises(LakeUnavailableError, match=r"catalog\.sqlite .*: file is not a database"):
+        copy_sqlite(bench.settings, tmp_path / "copy.sqlite")
