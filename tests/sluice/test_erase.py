@@ -6,132 +6,23 @@ person.
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import io
-import json
 import os
 import sqlite3
-import struct
-import subprocess
-import sys
-from collections.abc import Callable
 from datetime import date
-from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from sluice.books import books
 from sluice.cli import main
 from sluice.contracts import Contract
-from sluice.dead_letters import Choice, letters
 from sluice.erasure import run
-from sluice.erasure.run import Erased, erase, find
+from sluice.erasure.run import erase
 from sluice.errors import ErasureError
-from sluice.replay import replay
-from sluice.settings import PROJECT
-from tests.conftest import ORDERS_HEADER, Bench, MakeBench, MakeContract
-
-ANN, BOB = "15036", "12345"
-MAIL = "ann@shop.example"
-DAY = "2026-01-02"
-
-
-def change(customer: str, mail: str | None, lsn: int, op: str = "c") -> str:
-    image = {"customer_id": customer, "country": "France", "segment": "retail", "email": mail}
-    before, after = (image, None) if op == "d" else (None if op == "c" else image, image)
-    source = {"lsn": lsn, "ts_ms": 1767225600000 + lsn}
-    return json.dumps({"op": op, "before": before, "after": after, "source": source}, separators=(",", ":"))
-
-
-def event(number: int, customer: str | None, **more: Any) -> str:
-    given = {"event_id": f"e{number}", "event_type": "view", "event_ts": f"{DAY}T10:00:00Z", "visitor_id": f"v{number}"}
-    return json.dumps({**given, "customer_id": customer, "stock_code": "85048", "channel": "web", **more})
-
-
-def order(number: int, customer: str, *, stock: str = "85048", quantity: object = 2) -> str:
-    return f"{500000 + number},{stock},CUP,{quantity},{DAY} 10:00:00,2.50,{customer},France"
-
-
-class Planted:
-    """A small shop in which Ann (to be erased) and Bob (to stay) are everywhere."""
-
-    def __init__(self, bench: Bench, contracts: dict[str, Contract]) -> None:
-        self.bench = bench
-        self.contracts = [dataclasses.replace(c, max_rejected_share=1.0) for c in contracts.values()]
-        self.deliver()
-        self.ingest()
-        home = bench.settings.home
-        (home / "dagster" / "storage").mkdir(parents=True)
-        (home / "dagster" / "run.log").write_text(f"row of {ANN}, {MAIL}; of {BOB}\n")
-        (home / "packed.txt").write_text("nothing")
-        # Configuration is nobody's row, though a number in it be Ann's.
-        (home / "settings.env").write_text(f"SLUICE_BELIEF_DAYS={ANN}\n")
-        with sqlite3.connect(home / "dagster" / "storage" / "index.db") as con:
-            con.execute("PRAGMA journal_mode = WAL")
-            con.execute("CREATE TABLE event_logs (event TEXT)")
-            con.executemany(
-                "INSERT INTO event_logs VALUES (?)",
-                [(f'{{"preview": "| {ANN} | France |", "pid": {ANN}}}',), (f'{{"preview": "| {BOB} |"}}',)],
-            )
-        con.close()
-
-    def deliver(self) -> None:
-        bench = self.bench
-        changes = [change(ANN, "old@ann.example", 1), change(BOB, "bob@shop.example", 2), change(ANN, MAIL, 3, "u")]
-        # Twice the same line, and a delete that breaks the envelope and so becomes a dead letter.
-        bad = change(ANN, MAIL, 4, "d").replace('"after":null', '"after":{"customer_id":"15036"}')
-        bench.put(f"cdc/customers/date={DAY}/c.jsonl.gz", "\n".join([*changes, changes[2], bad]) + "\n")
-        bench.put_orders(
-            f"{DAY}|uk",
-            order(1, ANN),
-            order(2, BOB),
-            order(3, BOB, stock=ANN),  # a product with the digits of Ann's id
-            order(4, ANN, quantity="two"),
-            f"500005,{ANN}",
-            order(6, BOB, stock=ANN, quantity="two"),
-            order(7, ANN),
-        )
-        bench.put(
-            f"events/date={DAY}/hour=10/e.jsonl", "\n".join([event(1, ANN), event(2, BOB), event(3, None)]) + "\n"
-        )
-        path = bench.landing / f"events/date={DAY}/hour=11/e.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with duckdb.connect() as con:
-            rows = "\n".join([event(4, ANN), event(5, BOB)])
-            (path.parent / "rows.tmp").write_text(rows)
-            read = f"read_json('{path.parent}/rows.tmp', format = 'newline_delimited', hive_partitioning = false)"
-            con.execute(f"COPY (FROM {read}) TO '{path}'")
-        (path.parent / "rows.tmp").unlink()
-        bench.put("elsewhere/list.csv", f"name,id\nAnn,{ANN}\nBob,{BOB}\n")
-
-    def ingest(self, **options: Any) -> dict[str, Any]:
-        self.bench.close()
-        return {c.name: self.bench.ingest(c, **options) for c in self.contracts}
-
-    def find(self, who: str = ANN) -> dict[str, int]:
-        self.bench.close()
-        return find(self.bench.lake, self.contracts, "customer", who).found
-
-    def erase(self, who: str = ANN, **options: Any) -> Erased:
-        self.bench.close()
-        return erase(
-            self.bench.lake, self.contracts, "customer", who, rebuild=_nothing_to_build, by="a test", **options
-        )
-
-    def everything(self, source: str) -> list[tuple[Any, ...]]:
-        return self.bench.sql(f"SELECT * EXCLUDE (_ingested_at) FROM bronze.{source} ORDER BY _file, _line")
-
-
-def _nothing_to_build() -> None:
-    raise AssertionError("there is no gold to build")
-
-
-@pytest.fixture
-def planted(bench: Bench, contracts: dict[str, Contract]) -> Planted:
-    return Planted(bench, contracts)
+from tests.conftest import Bench, MakeContract
+from tests.sluice.planted import ANN, BOB, DAY, MAIL, Planted, change, nothing_to_build, order
 
 
 def test_a_person_is_found_everywhere_and_then_nowhere(planted: Planted) -> None:
@@ -292,211 +183,17 @@ def test_a_value_others_have_too_is_not_searched_for(bench: Bench, contracts: di
     lines = [change(ANN, "family@shop.example", 1), change(BOB, "family@shop.example", 2)]
     bench.put(f"cdc/customers/date={DAY}/c.jsonl", "\n".join(lines) + "\n")
     bench.ingest(contracts["customers"])
-    done = erase(bench.lake, list(contracts.values()), "customer", ANN, rebuild=_nothing_to_build)
+    done = erase(bench.lake, list(contracts.values()), "customer", ANN, rebuild=nothing_to_build)
     assert (done.values_shared, done.findings.found) == (1, {})
     bench.close()
     assert bench.sql("SELECT customer_id, email FROM bronze.customers") == [(BOB, "family@shop.example")]
 
 
-def test_the_search_sees_what_hides(planted: Planted, tmp_path: Path) -> None:
-    """Compressed pages, freed pages of SQLite, packed logs, files of transactions cut short."""
-    planted.erase()
-    home, data = planted.bench.settings.home, Path(planted.bench.settings.lake_data_path)
-    assert planted.find() == {}
-
-    def hidden(make: Callable[[], Path]) -> None:
-        path = make()
-        assert planted.find(), path
-        path.unlink()
-        assert planted.find() == {}, path
-
-    def orphan() -> Path:
-        with duckdb.connect() as con:
-            path = data / "bronze" / "orders" / "orphan.parquet"
-            con.execute(
-                "COPY (SELECT CAST(10000 + i AS VARCHAR) AS customer_id FROM range(9999) AS r(i)) "
-                f"TO '{path}' (COMPRESSION zstd)"
-            )
-        assert ANN.encode() not in path.read_bytes(), "only its columns tell"
-        return path
-
-    def freed() -> Path:
-        path = home / "some.db"
-        con = sqlite3.connect(path)
-        con.execute("PRAGMA secure_delete = OFF")
-        con.execute("CREATE TABLE t (a TEXT)")
-        con.execute("INSERT INTO t VALUES (?)", [f"of {ANN}."])
-        con.commit()
-        con.execute("DELETE FROM t")
-        con.commit()
-        con.close()
-        return path
-
-    def packed() -> Path:
-        path = home / "old.log.gz"
-        path.write_bytes(gzip.compress(f"row of {ANN}".encode()))
-        return path
-
-    for make in (orphan, freed, packed):
-        hidden(make)
-    orphan()
-    assert planted.erase().findings.found == {}, "a file of no transaction goes with the person"
-
-
-def test_what_cannot_be_searched_is_neither_found_nor_passed_over(
-    planted: Planted, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bench = planted.bench
-    monkeypatch.setenv("SLUICE_HOME", str(bench.settings.home))
-
-    def said(*arguments: str) -> list[str]:
-        assert main(["erase", "--yes", *arguments]) == 1
-        return [line.strip() for line in "".join(capsys.readouterr()).splitlines()]
-
-    torn = gzip.compress(b"whatever" * 1000)[:-9]
-    log = bench.settings.home / "torn.log.gz"
-    log.write_bytes(torn)
-    told = said("--customer", "15063", "--find")
-    assert told[-2:] == [
-        f"NOT SEARCHED: {log} (cannot be unpacked)",
-        "Nothing was found, but 1 file could not be searched: mend or remove it, and look again.",
-    ]
-    # Nobody is taken for known because of it, whatever was asked for.
-    for more in ((), ("--from-logs",)):
-        (told,) = [line for line in said("--customer", "15063", *more) if line.startswith("sluice: ")]
-        assert told.startswith("sluice: There is no customer of this id: ") and "It stands in" not in told
-        assert told.endswith(f" {log} could not be searched: mend or remove such files and run the same command again.")
-    assert bench.sql("SELECT count(*) FROM ops.erasures") == [(0,)]
-    file = bench.put(f"orders/region=eu/date={DAY}/torn.csv", torn)
-    file = file.rename(file.with_name("torn.csv.gz"))
-    cut = bench.put("elsewhere/cut.parquet", b"PAR1 and no more")
-    told = said("--customer", ANN, "--find")
-    assert [line for line in told if line.startswith("NOT SEARCHED")] == [
-        f"NOT SEARCHED: {path} ({why})"
-        for path, why in ((cut, "cannot be read"), (file, "cannot be unpacked"), (log, "cannot be unpacked"))
-    ]
-    assert (
-        told[-1] == "The person is still there, and 3 files could not be searched: mend or remove them, and look again."
-    )
-    bench.close()
-    # What no transaction has is removed where it may hold the person.
-    orphan = Path(bench.settings.lake_data_path) / "bronze" / "orders" / "orphan.parquet"
-    orphan.write_bytes(b"PAR1 and no more")
-    assert planted.erase().findings.unsearched.keys() == {str(cut), str(file), str(log)}
-    assert not orphan.exists()
-    assert bench.sql("SELECT state FROM ops.erasures") == [("built",)], "not done before all could be searched"
-    for path in (cut, file, log):
-        path.unlink()
-    assert planted.erase().findings.nowhere
-    bench.close()
-    assert bench.sql("SELECT state FROM ops.erasures") == [("done",)]
-
-
-def test_what_an_account_may_not_read_is_not_searched(planted: Planted) -> None:
-    home = planted.bench.settings.home
-    planted.bench.close()
-    # Root may read what nobody may, unless it is without its privileges.
-    limited = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
-
-    def said() -> tuple[int, str]:
-        done = subprocess.run(
-            [*limited, sys.executable, "-m", "sluice", "erase", "--customer", ANN, "--find"],
-            cwd=PROJECT,
-            env={**os.environ, "SLUICE_HOME": str(home)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        return done.returncode, done.stdout
-
-    closed = [home / "dump.csv", home / "dump.parquet", home / "closed"]
-    for path in closed[:2]:
-        path.write_bytes(b"PAR1 NOBODY-7777")
-        path.chmod(0)
-    code, told = said()
-    assert code == 1 and [line.strip() for line in told.splitlines() if "dump" in line] == [
-        f"NOT SEARCHED: {path} (cannot be read)" for path in closed[:2]
-    ]
-    assert "and 2 files could not be searched: mend or remove them, and look again.\n" in told
-    # Of a folder nobody knows what is in it.
-    closed[2].mkdir(0)
-    assert said() == (1, f"sluice: {closed[2]}: Permission denied. Check the path and its rights.\n")
-    closed[2].rmdir()
-    # Likewise of a landing area that is no folder.
-    (home / "landing").rename(home / "landed")
-    (home / "landing").write_text("")
-    assert said() == (1, f"sluice: {home / 'landing'}: Not a directory. Check the path and its rights.\n")
-
-
-@pytest.mark.parametrize("name", ["a#b", "100%25x", "what?"])
-def test_a_home_may_have_a_name_that_means_something_in_a_uri(
-    make_bench: MakeBench, contracts: dict[str, Contract], name: str
-) -> None:
-    bench = make_bench(name)
-    bench.put_orders(f"{DAY}|uk", order(1, ANN), order(2, BOB))
-    bench.ingest(contracts["orders"])
-    log = bench.settings.home / "dagster.db"
-    with sqlite3.connect(log) as con:
-        con.execute("CREATE TABLE event_logs (event TEXT)")
-        con.execute("INSERT INTO event_logs VALUES (?)", [f"| {ANN} |"])
-    con.close()
-
-    def found() -> dict[str, int]:
-        bench.close()
-        return find(bench.lake, list(contracts.values()), "customer", ANN).found
-
-    assert any("dagster.db: event_logs.event" in place for place in found())
-    bench.close()
-    done = erase(bench.lake, list(contracts.values()), "customer", ANN, rebuild=_nothing_to_build)
-    assert (done.rows.rows_emptied, done.findings.found, found()) == (1, {}, {})
-    assert bench.sql("SELECT customer_id FROM bronze.orders ORDER BY 1 NULLS FIRST") == [(None,), (BOB,)]
-
-
-def test_an_id_that_stands_in_packed_bytes_by_chance_is_nobody(bench: Bench, make_contract: MakeContract) -> None:
-    contract = make_contract(
-        {
-            "customer": {"customProperties": [{"property": "subject", "value": "customer"}]},
-            "x": {"physicalType": "DOUBLE"},
-        },
-        formats=["parquet"],
-    )
-    file = bench.landing / "things/date=2026-01-01/a.parquet"
-    file.parent.mkdir(parents=True)
-    with duckdb.connect() as con:
-        (number,) = struct.unpack("<d", b"\x00 15036\x00")
-        con.execute("CREATE TABLE t AS SELECT '7' AS customer, ?::DOUBLE AS x", [number])
-        con.execute(f"COPY t TO '{file}' (FORMAT parquet, COMPRESSION uncompressed)")
-    assert b" 15036\x00" in file.read_bytes()
-    bench.ingest(contract)
-    bench.close()
-    assert find(bench.lake, [contract], "customer", ANN).found == {}
-    with pytest.raises(ErasureError, match="There is no customer of this id"):
-        erase(bench.lake, [contract], "customer", ANN, rebuild=lambda: None)
-    assert find(bench.lake, [contract], "customer", "7").found
-
-
-def test_a_letter_is_of_nobody_whose_digits_its_failed_correction_has_elsewhere(
-    bench: Bench, contracts: dict[str, Contract]
-) -> None:
-    orders = dataclasses.replace(contracts["orders"], max_rejected_share=1.0)
-    bench.put("orders/region=eu/date=2026-01-02/o.csv", "\n".join([ORDERS_HEADER, order(1, BOB, quantity="x")]) + "\n")
-    bench.ingest(orders)
-    (letter,) = letters(bench.lake, Choice(), 10)
-    # A spreadsheet's number in the place of a date, which the reasons quote.
-    wrong = order(1, BOB, quantity=2).replace(f"{DAY} 10:00:00", ANN)
-    assert replay(bench.lake, orders, Choice(), corrections={letter.dead_letter_id: wrong}).failed == 1
-    bench.close()
-    assert find(bench.lake, [orders], "customer", ANN).found == {}
-    assert find(bench.lake, [orders], "customer", BOB).found
-
-
 def test_nobody_is_named_by_the_contracts(bench: Bench, contracts: dict[str, Contract]) -> None:
     with pytest.raises(ErasureError, match="They name: customer"):
-        erase(bench.lake, list(contracts.values()), "employee", "1", rebuild=_nothing_to_build)
+        erase(bench.lake, list(contracts.values()), "employee", "1", rebuild=nothing_to_build)
     with pytest.raises(ErasureError, match="The id is empty"):
-        erase(bench.lake, list(contracts.values()), "customer", " ", rebuild=_nothing_to_build)
-    assert ORDERS_HEADER
+        erase(bench.lake, list(contracts.values()), "customer", " ", rebuild=nothing_to_build)
 
 
 def test_an_id_of_nobody_changes_nothing(
@@ -553,7 +250,7 @@ def test_what_the_contract_no_longer_knows_loses_the_person_too(bench: Bench, ma
     later = make_contract(who | {"birth": {"physicalName": "born", "physicalType": "DATE"}}, version="2.0.0")
     bench.put("things/date=2026-01-09/b.csv", "n,who,born\n3,A77,2000-05-01\n")
     bench.ingest(later, ["2026-01-09"])
-    erase(bench.lake, [later], "customer", "A77", rebuild=_nothing_to_build)
+    erase(bench.lake, [later], "customer", "A77", rebuild=nothing_to_build)
     bench.close()
     assert bench.sql("SELECT n, who, mail, born, birth FROM bronze.things ORDER BY n") == [
         ("1", None, None, None, None),

@@ -1,0 +1,222 @@
+"""The search for a person: what hides is found, what cannot be read is named, and nobody is found by chance.
+
+What is done with what was found is in test_erase.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import os
+import sqlite3
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from sluice.cli import main
+from sluice.contracts import Contract
+from sluice.dead_letters import Choice, letters
+from sluice.erasure.run import erase, find
+from sluice.errors import ErasureError
+from sluice.replay import replay
+from sluice.settings import PROJECT
+from tests.conftest import ORDERS_HEADER, Bench, MakeBench, MakeContract
+from tests.sluice.planted import ANN, BOB, DAY, Planted, nothing_to_build, order
+
+
+def test_the_search_sees_what_hides(planted: Planted, tmp_path: Path) -> None:
+    """Compressed pages, freed pages of SQLite, packed logs, files of transactions cut short."""
+    planted.erase()
+    home, data = planted.bench.settings.home, Path(planted.bench.settings.lake_data_path)
+    assert planted.find() == {}
+
+    def hidden(make: Callable[[], Path]) -> None:
+        path = make()
+        assert planted.find(), path
+        path.unlink()
+        assert planted.find() == {}, path
+
+    def orphan() -> Path:
+        with duckdb.connect() as con:
+            path = data / "bronze" / "orders" / "orphan.parquet"
+            con.execute(
+                "COPY (SELECT CAST(10000 + i AS VARCHAR) AS customer_id FROM range(9999) AS r(i)) "
+                f"TO '{path}' (COMPRESSION zstd)"
+            )
+        assert ANN.encode() not in path.read_bytes(), "only its columns tell"
+        return path
+
+    def freed() -> Path:
+        path = home / "some.db"
+        con = sqlite3.connect(path)
+        con.execute("PRAGMA secure_delete = OFF")
+        con.execute("CREATE TABLE t (a TEXT)")
+        con.execute("INSERT INTO t VALUES (?)", [f"of {ANN}."])
+        con.commit()
+        con.execute("DELETE FROM t")
+        con.commit()
+        con.close()
+        return path
+
+    def packed() -> Path:
+        path = home / "old.log.gz"
+        path.write_bytes(gzip.compress(f"row of {ANN}".encode()))
+        return path
+
+    for make in (orphan, freed, packed):
+        hidden(make)
+    orphan()
+    assert planted.erase().findings.found == {}, "a file of no transaction goes with the person"
+
+
+def test_what_cannot_be_searched_is_neither_found_nor_passed_over(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = planted.bench
+    monkeypatch.setenv("SLUICE_HOME", str(bench.settings.home))
+
+    def said(*arguments: str) -> list[str]:
+        assert main(["erase", "--yes", *arguments]) == 1
+        return [line.strip() for line in "".join(capsys.readouterr()).splitlines()]
+
+    torn = gzip.compress(b"whatever" * 1000)[:-9]
+    log = bench.settings.home / "torn.log.gz"
+    log.write_bytes(torn)
+    told = said("--customer", "15063", "--find")
+    assert told[-2:] == [
+        f"NOT SEARCHED: {log} (cannot be unpacked)",
+        "Nothing was found, but 1 file could not be searched: mend or remove it, and look again.",
+    ]
+    # Nobody is taken for known because of it, whatever was asked for.
+    for more in ((), ("--from-logs",)):
+        (told,) = [line for line in said("--customer", "15063", *more) if line.startswith("sluice: ")]
+        assert told.startswith("sluice: There is no customer of this id: ") and "It stands in" not in told
+        assert told.endswith(f" {log} could not be searched: mend or remove such files and run the same command again.")
+    assert bench.sql("SELECT count(*) FROM ops.erasures") == [(0,)]
+    file = bench.put(f"orders/region=eu/date={DAY}/torn.csv", torn)
+    file = file.rename(file.with_name("torn.csv.gz"))
+    cut = bench.put("elsewhere/cut.parquet", b"PAR1 and no more")
+    told = said("--customer", ANN, "--find")
+    assert [line for line in told if line.startswith("NOT SEARCHED")] == [
+        f"NOT SEARCHED: {path} ({why})"
+        for path, why in ((cut, "cannot be read"), (file, "cannot be unpacked"), (log, "cannot be unpacked"))
+    ]
+    assert (
+        told[-1] == "The person is still there, and 3 files could not be searched: mend or remove them, and look again."
+    )
+    bench.close()
+    # What no transaction has is removed where it may hold the person.
+    orphan = Path(bench.settings.lake_data_path) / "bronze" / "orders" / "orphan.parquet"
+    orphan.write_bytes(b"PAR1 and no more")
+    assert planted.erase().findings.unsearched.keys() == {str(cut), str(file), str(log)}
+    assert not orphan.exists()
+    assert bench.sql("SELECT state FROM ops.erasures") == [("built",)], "not done before all could be searched"
+    for path in (cut, file, log):
+        path.unlink()
+    assert planted.erase().findings.nowhere
+    bench.close()
+    assert bench.sql("SELECT state FROM ops.erasures") == [("done",)]
+
+
+def test_what_an_account_may_not_read_is_not_searched(planted: Planted) -> None:
+    home = planted.bench.settings.home
+    planted.bench.close()
+    # Root may read what nobody may, unless it is without its privileges.
+    limited = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+
+    def said() -> tuple[int, str]:
+        done = subprocess.run(
+            [*limited, sys.executable, "-m", "sluice", "erase", "--customer", ANN, "--find"],
+            cwd=PROJECT,
+            env={**os.environ, "SLUICE_HOME": str(home)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    closed = [home / "dump.csv", home / "dump.parquet", home / "closed"]
+    for path in closed[:2]:
+        path.write_bytes(b"PAR1 NOBODY-7777")
+        path.chmod(0)
+    code, told = said()
+    assert code == 1 and [line.strip() for line in told.splitlines() if "dump" in line] == [
+        f"NOT SEARCHED: {path} (cannot be read)" for path in closed[:2]
+    ]
+    assert "and 2 files could not be searched: mend or remove them, and look again.\n" in told
+    # Of a folder nobody knows what is in it.
+    closed[2].mkdir(0)
+    assert said() == (1, f"sluice: {closed[2]}: Permission denied. Check the path and its rights.\n")
+    closed[2].rmdir()
+    # Likewise of a landing area that is no folder.
+    (home / "landing").rename(home / "landed")
+    (home / "landing").write_text("")
+    assert said() == (1, f"sluice: {home / 'landing'}: Not a directory. Check the path and its rights.\n")
+
+
+@pytest.mark.parametrize("name", ["a#b", "100%25x", "what?"])
+def test_a_home_may_have_a_name_that_means_something_in_a_uri(
+    make_bench: MakeBench, contracts: dict[str, Contract], name: str
+) -> None:
+    bench = make_bench(name)
+    bench.put_orders(f"{DAY}|uk", order(1, ANN), order(2, BOB))
+    bench.ingest(contracts["orders"])
+    log = bench.settings.home / "dagster.db"
+    with sqlite3.connect(log) as con:
+        con.execute("CREATE TABLE event_logs (event TEXT)")
+        con.execute("INSERT INTO event_logs VALUES (?)", [f"| {ANN} |"])
+    con.close()
+
+    def found() -> dict[str, int]:
+        bench.close()
+        return find(bench.lake, list(contracts.values()), "customer", ANN).found
+
+    assert any("dagster.db: event_logs.event" in place for place in found())
+    bench.close()
+    done = erase(bench.lake, list(contracts.values()), "customer", ANN, rebuild=nothing_to_build)
+    assert (done.rows.rows_emptied, done.findings.found, found()) == (1, {}, {})
+    assert bench.sql("SELECT customer_id FROM bronze.orders ORDER BY 1 NULLS FIRST") == [(None,), (BOB,)]
+
+
+def test_an_id_that_stands_in_packed_bytes_by_chance_is_nobody(bench: Bench, make_contract: MakeContract) -> None:
+    contract = make_contract(
+        {
+            "customer": {"customProperties": [{"property": "subject", "value": "customer"}]},
+            "x": {"physicalType": "DOUBLE"},
+        },
+        formats=["parquet"],
+    )
+    file = bench.landing / "things/date=2026-01-01/a.parquet"
+    file.parent.mkdir(parents=True)
+    with duckdb.connect() as con:
+        (number,) = struct.unpack("<d", b"\x00 15036\x00")
+        con.execute("CREATE TABLE t AS SELECT '7' AS customer, ?::DOUBLE AS x", [number])
+        con.execute(f"COPY t TO '{file}' (FORMAT parquet, COMPRESSION uncompressed)")
+    assert b" 15036\x00" in file.read_bytes()
+    bench.ingest(contract)
+    bench.close()
+    assert find(bench.lake, [contract], "customer", ANN).found == {}
+    with pytest.raises(ErasureError, match="There is no customer of this id"):
+        erase(bench.lake, [contract], "customer", ANN, rebuild=lambda: None)
+    assert find(bench.lake, [contract], "customer", "7").found
+
+
+def test_a_letter_is_of_nobody_whose_digits_its_failed_correction_has_elsewhere(
+    bench: Bench, contracts: dict[str, Contract]
+) -> None:
+    orders = dataclasses.replace(contracts["orders"], max_rejected_share=1.0)
+    bench.put("orders/region=eu/date=2026-01-02/o.csv", "\n".join([ORDERS_HEADER, order(1, BOB, quantity="x")]) + "\n")
+    bench.ingest(orders)
+    (letter,) = letters(bench.lake, Choice(), 10)
+    # A spreadsheet's number in the place of a date, which the reasons quote.
+    wrong = order(1, BOB, quantity=2).replace(f"{DAY} 10:00:00", ANN)
+    assert replay(bench.lake, orders, Choice(), corrections={letter.dead_letter_id: wrong}).failed == 1
+    bench.close()
+    assert find(bench.lake, [orders], "customer", ANN).found == {}
+    assert find(bench.lake, [orders], "customer", BOB).found
