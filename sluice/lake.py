@@ -362,7 +362,8 @@ def _roll_back_killed(catalog: Path) -> None:
 
     SQLite does so by itself for whoever opens the file to write; a reader it tells that the file cannot be written.
     """
-    if _rolls_back(catalog):
+    # Of an empty file, or one that is not there, SQLite would make a database, and throw its journal away.
+    if _has_bytes(catalog) and _rolls_back(catalog):
         # By DuckDB's own SQLite: another one in this process would, closing the file, let go of the locks that the
         # first holds on it for whoever is making the lake here. Where this account may not, attaching says so.
         with suppress(duckdb.Error), opened("sqlite alone", lambda con: _attach_sqlite(con, catalog)):

@@ -11,6 +11,8 @@ A PostgreSQL catalog needs no copies, and has roles for readers (docs/deploy.md,
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from sluice.connections import without_password
 from sluice.lake import LAKE, copies
 from sluice.settings import Settings
 from sluice.sql import literal
-from sluice.sqlite_catalog import copy_sqlite
+from sluice.sqlite_catalog import UNFINISHED, copy_sqlite
 
 # Who has opened a copy goes on with it; DuckDB opens it again by its name. An hour of publications, two minutes apart,
 # is thirty copies of some megabytes. The data files a copy names are kept for a day.
@@ -32,7 +34,7 @@ def refresh_readers(settings: Settings, *, only: bool = False) -> Path:
 
     Args:
         settings: of the lake.
-        only: take away all former copies at once, from whoever reads them, too.
+        only: take away all former copies at once, from whoever reads them, and from whoever is making one, too.
 
     Returns:
         `published.sql` in the home folder.
@@ -44,18 +46,20 @@ def refresh_readers(settings: Settings, *, only: bool = False) -> Path:
         return _write(settings.home / "published.sql", reader_script(settings.attach_path, settings.lake_data_path))
     folder = settings.readers_path
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".catalog.sqlite.{os.getpid()}"
-    try:
-        copy_sqlite(settings, temporary)
-        catalog = _named(temporary, folder)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as own:
+        unnamed = Path(own) / "catalog.sqlite"
+        copy_sqlite(settings, unnamed)
+        catalog = _named(unnamed, folder)
     text = reader_script(f"ducklake:sqlite:{catalog}", settings.lake_data_path)
     _write(folder / "published.sql", text)
     script = _write(settings.home / "published.sql", text)
     for former in copies(settings):
         if former != catalog and (only or former.stat().st_mtime < time.time() - _KEPT_SECONDS):
             former.unlink(missing_ok=True)
+    if only:
+        # Else maintenance removes what killed processes have left.
+        for unfinished in folder.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(unfinished)
     return script
 
 

@@ -24,6 +24,7 @@ from sluice.lake import Lake
 from sluice.publication import current_publication
 from sluice.readers import refresh_readers
 from sluice.settings import Settings, load_settings
+from sluice.sqlite_catalog import UNFINISHED
 
 DATA, TOPICS = "data/", "topics/"
 
@@ -159,6 +160,8 @@ def _remove_strays(target: Path, files: Container[str]) -> None:
                 path.rmdir()
         elif path.relative_to(target).as_posix() not in files:
             path.unlink()
+    for left in target.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(left)
     for name in _MADE - {manifest.UNFINISHED, DATA.rstrip("/"), TOPICS.rstrip("/")}:
         if name not in files:
             (target / name).unlink(missing_ok=True)

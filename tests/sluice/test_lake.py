@@ -85,6 +85,13 @@ def test_what_a_killed_maker_left_half_written_is_undone_by_whoever_reads(bench:
         pass
     assert not journal.exists()
     # Likewise of a lake that is one: nothing of it is lost.
+    # It is of use where the catalog is put back: nothing is made in its place by whoever reads.
+    subprocess.run([sys.executable, "-c", KILLED, str(catalog), "0"], check=False)
+    kept, away = journal.read_bytes(), catalog.rename(catalog.with_name("away"))
+    with pytest.raises(NoLakeError), bench.lake.reading():
+        pass
+    assert (catalog.exists(), journal.read_bytes()) == (False, kept)
+    away.rename(catalog)
     bench.lake.create()
     with closing(sqlite3.connect(catalog)) as con:
         con.execute("PRAGMA journal_mode = DELETE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -12,8 +13,11 @@ import pytest
 
 from sluice.errors import LakeUnavailableError, NoLakeError
 from sluice.lake import CATALOG
-from sluice.sqlite_catalog import copy_sqlite
+from sluice.readers import refresh_readers
+from sluice.settings import PROJECT
+from sluice.sqlite_catalog import UNFINISHED, copy_sqlite
 from tests.conftest import Bench
+from tests.rest_server import until
 
 # Another process that would write: 0 where it may, 1 where somebody is writing.
 _WRITES = """
@@ -60,3 +64,42 @@ def test_what_cannot_be_copied_is_told(bench: Bench, tmp_path: Path) -> None:
     bench.settings.catalog_path.write_bytes(b"no database, but long enough to be taken for one" * 100)
     with pytest.raises(LakeUnavailableError, match=r"catalog\.sqlite .*: file is not a database"):
         copy_sqlite(bench.settings, tmp_path / "copy.sqlite")
+
+
+def test_a_copy_ends_with_who_wanted_it(bench: Bench) -> None:
+    """Else it would go on beside the next one."""
+    bench.lake.create()
+    readers = bench.settings.readers_path
+    wants = "import sys; from sluice.readers import refresh_readers; from sluice.settings import load_settings; "
+    wants += "refresh_readers(load_settings(home=sys.argv[1]))"
+    with closing(sqlite3.connect(bench.settings.catalog_path, isolation_level=None)) as con:
+        # Without a write-ahead log whoever reads waits for who writes.
+        con.execute("PRAGMA journal_mode = DELETE")
+        con.execute("BEGIN EXCLUSIVE")
+        with subprocess.Popen([sys.executable, "-c", wants, str(bench.settings.home)], cwd=PROJECT) as wanting:
+            until(lambda: any(readers.glob(f"{UNFINISHED}*/{UNFINISHED}*")), 60)
+            children = Path(f"/proc/{wanting.pid}/task/{wanting.pid}/children")
+            until(lambda: bool(children.read_text()), 60)
+            (copying,) = children.read_text().split()
+            wanting.kill()
+        until(lambda: not Path(f"/proc/{copying}").exists(), 60)
+        con.execute("ROLLBACK")
+    # An erasure leaves none of what it has begun; else maintenance takes it.
+    assert [path.name[: len(UNFINISHED)] for path in readers.iterdir()] == [UNFINISHED]
+    refresh_readers(bench.settings, only=True)
+    assert sorted(path.name for path in readers.iterdir()) == ["catalog-1.sqlite", "published.sql"]
+
+
+def test_no_room_for_the_copy_is_told_of_where_it_is_missing(bench: Bench, tmp_path: Path) -> None:
+    bench.lake.create()
+    assert bench.settings.catalog_path.stat().st_size > 100 * 1024
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 100 && exec "$0" -m sluice backup "$1"', sys.executable, str(tmp_path / "there")],
+        cwd=PROJECT,
+        env={**os.environ, "SLUICE_HOME": str(bench.settings.home)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"sluice: There is no room for a copy of the catalog in {tmp_path / 'there'}: ")
+    assert done.stderr.count("\n") == 1
