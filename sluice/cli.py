@@ -39,6 +39,8 @@ from sluice.settings import PROJECT, Settings, load_settings
 
 # A full disk, a full quota, and the longest file this account may write.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What is wrong with a path, whoever named it.
+_PATHS = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -109,12 +111,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SluiceError as error:
         print(f"sluice: {error}", file=sys.stderr)
         return 1
-    except (PermissionError, NotADirectoryError) as error:
-        print(
-            f"sluice: {error.filename or 'A file'}: {error.strerror}. Check the path and its rights.", file=sys.stderr
-        )
-        return 1
     except OSError as error:
+        if error.errno in _PATHS:
+            path = error.filename or "A file"
+            print(f"sluice: {path}: {error.strerror}. Check the path and its rights.", file=sys.stderr)
+            return 1
         if error.errno not in (errno.EPIPE, errno.EBADF, *_NO_ROOM):
             raise
         # Whoever read the output has seen enough (`| head`), or it has no room. Python would complain once more,
@@ -126,10 +127,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("sluice: The standard output is not open for writing. Send it somewhere else.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        # What shells say of a program that SIGINT has ended.
-        print("sluice: interrupted.", file=sys.stderr)
-        return 128 + signal.SIGINT
+        return _interrupted()
     except Exception as error:
+        if type(error) is RuntimeError and str(error) == "Query interrupted":
+            # DuckDB's, for a Ctrl-C while it computes.
+            return _interrupted()
+        if type(error) is RuntimeError and str(error).startswith("Symlink loop from"):
+            # pathlib's, until Python 3.13, for what the system says as an OSError.
+            print(f"sluice: {error}. Check the path.", file=sys.stderr)
+            return 1
         # Deferred: help and contracts need no DuckDB.
         import duckdb
 
@@ -140,6 +146,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"sluice: {told}", file=sys.stderr)
         return 1
+
+
+def _interrupted() -> int:
+    """Say so; the exit code is what shells say of a program that SIGINT has ended."""
+    print("sluice: interrupted.", file=sys.stderr)
+    return 128 + signal.SIGINT
 
 
 def _sync(settings: Settings, _: argparse.Namespace) -> int:

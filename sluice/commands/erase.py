@@ -35,7 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--find",
         action="store_true",
-        help="only search; exit 1 if the person is anywhere, or a file could not be searched",
+        help="only search; exit 1 if the person is anywhere, or not all could be searched",
     )
     command.add_argument("--by", default=me(), help="who asks for it, kept in the list of the erased (you)")
     command.add_argument(
@@ -140,7 +140,7 @@ def _tell(findings: Findings, again: str) -> int:
     if findings.unsearched:
         it = "it" if len(findings.unsearched) == 1 else "them"
         joined = ", and" if findings.found else ", but"
-        unsearched = many(len(findings.unsearched), "file")
+        unsearched = many(len(findings.unsearched), "place")
         end += f"{joined} {unsearched} could not be searched: mend or remove {it}, and {again}"
     print(f"{end}.")
     return 0 if findings.nowhere else 1

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import select
+import signal
 import sys
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sluice.commands import add_as_of
@@ -76,7 +79,7 @@ def _write_csv(con: duckdb.DuckDBPyConnection, result: duckdb.DuckDBPyRelation) 
             os.close(writer)
 
     # DuckDB beside, the output here: a signal comes to the main thread, and must not find it waiting for DuckDB.
-    with ThreadPoolExecutor(1) as pool:
+    with _one_interrupt(), ThreadPoolExecutor(1) as pool:
         made = pool.submit(make)
         try:
             while block := os.read(reader, _BLOCK):
@@ -92,8 +95,32 @@ def _give_up(con: duckdb.DuckDBPyConnection, reader: int, made: Future[None]) ->
     """End a query whose rows nobody takes any more, wherever it is."""
     # It may be waiting for room in the pipe, or computing its first row.
     os.close(reader)
-    while not wait([made], _INTERRUPT_EVERY_SECONDS).done:
+    while not made.done():
         con.interrupt()
+        wait([made], _INTERRUPT_EVERY_SECONDS)
+
+
+@contextmanager
+def _one_interrupt() -> Iterator[None]:
+    """Let one Ctrl-C through, and none after it: it would end what ends the query, which is waited for all the same."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        # Somebody else decides what it means.
+        yield
+        return
+
+    heard = False
+
+    def interrupted(*_: object) -> None:
+        nonlocal heard
+        if not heard:
+            heard = True
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _write_all(output: int, block: bytes) -> None:

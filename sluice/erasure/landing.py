@@ -26,6 +26,7 @@ from sluice.lake import Lake
 from sluice.landing import GZIP_SUFFIX, scan
 from sluice.records.parquet_rows import names_of, row_text
 from sluice.records.shape import no_glob
+from sluice.settings import Settings
 from sluice.sql import literal, quoted, temp_table
 
 # Size, time and inode of a file: what differs once somebody has delivered it anew, in place or by renaming.
@@ -78,6 +79,22 @@ class Cleaned:
     delivered: tuple[str, ...]
 
 
+def routed(settings: Settings, contracts: Iterable[Contract]) -> dict[str, tuple[Contract, str]]:
+    """The landing files of partitions, by their paths below the landing folder: whose they are, and their format.
+
+    Raises:
+        LandingError: a source's folder cannot be listed.
+    """
+    folder = settings.landing_path
+    if not folder.is_dir():
+        return {}
+    return {
+        file.path: (contract, file.format)
+        for contract in contracts
+        for file in scan(contract, folder, settings.start_date, settings.end_date).files
+    }
+
+
 def clean(lake: Lake, contracts: Iterable[Contract], where: Iterable[Place], person: Person) -> Cleaned:
     """Rewrite every landing file that holds the person. May be run again at any time.
 
@@ -89,19 +106,17 @@ def clean(lake: Lake, contracts: Iterable[Contract], where: Iterable[Place], per
     if not folder.is_dir():
         return Cleaned(0, ())
     by_source = {place.contract.name: place for place in where}
-    routed: dict[str, tuple[Contract, str]] = {}
-    for contract in contracts:
-        for file in scan(contract, folder, lake.settings.start_date, lake.settings.end_date).files:
-            routed[file.path] = (contract, file.format)
+    known = routed(lake.settings, contracts)
     for left in folder.rglob(f".*{_COPY}"):
         left.unlink()  # of a try that was cut short
-    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    # Path's own raises where a folder tells the names in it, and no more.
+    paths = sorted(p for p in folder.rglob("*") if os.path.isfile(p))  # noqa: PTH113
     done: set[str] = set()
     for _ in range(_TRIES):
         made, unsettled = [], []
         for path in paths:
             name = path.relative_to(folder).as_posix()
-            contract_, form = routed.get(name, (None, ""))
+            contract_, form = known.get(name, (None, ""))
             place = by_source.get(contract_.name) if contract_ else None
             try:
                 seen = _state(path)
@@ -113,7 +128,8 @@ def clean(lake: Lake, contracts: Iterable[Contract], where: Iterable[Place], per
                     )
                 elif _state(path) != seen:
                     unsettled.append(path)
-            except FileNotFoundError:  # taken away by its source
+            except (FileNotFoundError, PermissionError):
+                # Taken away by its source; or not this account's to read or write, which the search says.
                 continue
         if made:
             lake.write(lambda con, made=made: _note(con, folder, made), "erasure: landing files rewritten")  # type: ignore[misc]

@@ -43,27 +43,35 @@ def tokens(person: Person, text: Bytes) -> Iterator[tuple[int, int]]:
 def files_of(folders: Iterable[Path], *without: Path) -> list[Path]:
     """All files below the folders, but for those below `without`; no links.
 
-    Raises:
-        OSError: a folder cannot be listed: of what is in it nobody could say anything.
+    A folder that cannot be listed stands for itself: of what is in it nobody can say anything.
     """
+    found = set()
 
     def told(error: OSError) -> None:
-        # A folder that is not there, or not any more, holds nothing.
+        # One that is not there, or not any more, holds nothing.
         if not isinstance(error, FileNotFoundError):
-            raise error
+            found.add(Path(error.filename))
 
-    found = []
     for folder in folders:
-        for root, _, names in os.walk(folder, onerror=told):
+        for root, below, names in os.walk(folder, onerror=told):
+            here = Path(root)
+            below[:] = [name for name in below if here / name not in without]
             for name in names:
-                path = Path(root) / name
-                if not path.is_symlink() and path.is_file() and not any(path.is_relative_to(w) for w in without):
-                    found.append(path)
-    return sorted(set(found))
+                path = here / name
+                try:
+                    if path not in without and not path.is_symlink() and path.is_file():
+                        found.add(path)
+                except PermissionError:
+                    # Its folder tells the names in it, and no more.
+                    found.add(here)
+    return sorted(found)
 
 
 def clean_logs(paths: Iterable[Path], person: Person) -> int:
-    """Blank the person in text files and SQLite databases; returns in how many files they were."""
+    """Blank the person in text files and SQLite databases; returns in how many files they were.
+
+    One that this account may not read or write is left to the search, which names it.
+    """
     changed = 0
     for path in paths:
         try:
@@ -72,7 +80,8 @@ def clean_logs(paths: Iterable[Path], person: Person) -> int:
                 changed += clean_sqlite(path, person)
             elif not head.startswith((PARQUET, GZIP)):
                 changed += _clean_text(path, person)
-        except FileNotFoundError:  # a log may be rotated away, or a run end and take its files along
+        except (FileNotFoundError, IsADirectoryError, PermissionError):
+            # A log may be rotated away, or a run end and take its files along.
             continue
     return changed
 

@@ -90,10 +90,13 @@ def erase(
     Raises:
         ErasureError: no contract names such people; the person was never erased and is nowhere, or in logs only
             without `from_logs`; the build failed; or somebody holds the catalog.
+        LandingError: a source's folder cannot be listed; nothing was changed.
         LakeUnavailableError, StorageFullError: as `Lake`.
     """
     where = _places(contracts, subject)
     _check(person_id)
+    # To be told now, and not in the midst of it.
+    landing.routed(lake.settings, contracts)
     lake.create()
     with lake.reading() as con:
         present = register.register_key(lake.settings)
@@ -292,7 +295,8 @@ def _unread(lake: Lake, logs: Sequence[Path]) -> list[Path]:
 
 def _logs(folders: Iterable[Path]) -> list[Path]:
     """What dbt leaves beside its project: logs and results. The rest is made of the project, not of data."""
-    return [p for p in leftovers.files_of(folders) if p.suffix == ".log" or p.name == "run_results.json"]
+    found = leftovers.files_of(folders)
+    return [p for p in found if p.suffix == ".log" or p.name == "run_results.json" or p.is_dir()]
 
 
 def _without_orphans(

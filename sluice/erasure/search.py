@@ -19,18 +19,18 @@ from pathlib import Path
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.erasure.landing import parquet_rows, records
+from sluice.erasure.landing import parquet_rows, records, routed
 from sluice.erasure.leftovers import GZIP, PARQUET, SQLITE, configuration, files_of, sqlite_columns, tokens
 from sluice.erasure.lines import may_hold
 from sluice.erasure.person import SQL_NUMBER, Person, Place, is_numeric
 from sluice.erasure.rows import may_name, names_them
 from sluice.erasure.topics import hits, topics_of
 from sluice.lake import LAKE, Lake, copies
-from sluice.landing import scan
 from sluice.records.shape import no_glob
 from sluice.sql import literal, quoted
 
 _NOT_READ = "cannot be read"
+_NOT_LISTED = "cannot be listed"
 
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 
@@ -44,7 +44,7 @@ class Findings:
         found: places with a number of hits.
         elsewhere: places where the same digits have another meaning, with a number of hits.
         mentions: those of `found` that say of no value what it means, such as logs.
-        unsearched: files of which nobody can say what is in them, with why.
+        unsearched: files and folders of which nobody can say what is in them, with why.
     """
 
     files: int = 0
@@ -85,7 +85,7 @@ def search(
         contracts: all there are: what a column means is theirs to say.
         where: the sources that name such people.
         person: who.
-        logs: files outside the home folder that are searched as well.
+        logs: files, and folders that cannot be listed, outside the home folder, that are searched as well.
     """
     settings = lake.settings
     data = None if "://" in settings.lake_data_path else Path(settings.lake_data_path)
@@ -93,12 +93,7 @@ def search(
     own = [settings.catalog_path, settings.erasure_key_path, *copies(settings)]
     landing = settings.landing_path
     folders = [settings.home, landing, *([data] if data else [])]
-    routed = {
-        (landing / f.path).resolve(): (c, f.format)
-        for c in contracts
-        if landing.is_dir()
-        for f in scan(c, landing, settings.start_date, settings.end_date).files
-    }
+    known = {(landing / path).resolve(): what for path, what in routed(settings, contracts).items()}
     parquet = []
     for path in sorted({*files_of(folders), *logs} - set(configuration(settings))):
         try:
@@ -107,8 +102,8 @@ def search(
             seeker.findings.bytes += path.stat().st_size
             if any(path.is_relative_to(folder) for folder in settings.logs_of_events):
                 continue  # packed: the embedded log is read by message below, a Kafka's files are the broker's
-            if path.resolve() in routed:
-                seeker.landing_file(path, *routed[path.resolve()])
+            if path.resolve() in known:
+                seeker.landing_file(path, *known[path.resolve()])
             elif head.startswith(PARQUET):
                 parquet.append(path)
             elif head.startswith(SQLITE):
@@ -117,8 +112,8 @@ def search(
                 seeker.log(path, head, mention=not path.is_relative_to(landing))
         except FileNotFoundError:  # a run has ended and taken its files along
             continue
-        except PermissionError:
-            seeker.findings.unsearched[str(path)] = _NOT_READ
+        except (PermissionError, IsADirectoryError):
+            seeker.findings.unsearched[str(path)] = _NOT_LISTED if path.is_dir() else _NOT_READ
     for folder, group in groupby(parquet, key=lambda p: p.parent):
         seeker.parquet(folder, list(group))
     if data is None:

@@ -21,6 +21,7 @@ from sluice.publication import publish
 from sluice.settings import PROJECT
 from tests.conftest import Bench, MakeBench
 
+TOO_LONG = "x" * 300
 GOOD = "489434,85048,CUP,1,2026-01-01 10:00:00,1.50,12345,United Kingdom"
 
 
@@ -309,3 +310,15 @@ def test_publications_are_listed_and_moved(home: Bench, capsys: pytest.CaptureFi
     assert len(said("list", "--limit", "2").splitlines()) == 2
     with pytest.raises(SystemExit):
         main(["publish", "rollback"])
+
+
+@pytest.mark.parametrize(("name", "words"), [(TOO_LONG, "File name too long"), ("loop/x", "Symlink loop")])
+def test_a_path_that_cannot_be_is_told_in_a_line(
+    name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    path = tmp_path / name
+    for command in (["restore", str(path), str(tmp_path / "there")], ["backup", str(path)]):
+        assert main(command) == 1
+        (told,) = capsys.readouterr().err.splitlines()
+        assert told.startswith("sluice: ") and words in told, told

@@ -9,6 +9,7 @@ import dataclasses
 import gzip
 import os
 import sqlite3
+import stat
 import struct
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from sluice.cli import main
 from sluice.contracts import Contract
 from sluice.dead_letters import Choice, letters
 from sluice.erasure.run import erase, find
-from sluice.errors import ErasureError
+from sluice.errors import ErasureError, LandingError
 from sluice.replay import replay
 from sluice.settings import PROJECT
 from tests.conftest import ORDERS_HEADER, Bench, MakeBench, MakeContract
@@ -90,7 +91,7 @@ def test_what_cannot_be_searched_is_neither_found_nor_passed_over(
     told = said("--customer", "15063", "--find")
     assert told[-2:] == [
         f"NOT SEARCHED: {log} (cannot be unpacked)",
-        "Nothing was found, but 1 file could not be searched: mend or remove it, and look again.",
+        "Nothing was found, but 1 place could not be searched: mend or remove it, and look again.",
     ]
     # Nobody is taken for known because of it, whatever was asked for.
     for more in ((), ("--from-logs",)):
@@ -107,7 +108,8 @@ def test_what_cannot_be_searched_is_neither_found_nor_passed_over(
         for path, why in ((cut, "cannot be read"), (file, "cannot be unpacked"), (log, "cannot be unpacked"))
     ]
     assert (
-        told[-1] == "The person is still there, and 3 files could not be searched: mend or remove them, and look again."
+        told[-1]
+        == "The person is still there, and 3 places could not be searched: mend or remove them, and look again."
     )
     bench.close()
     # What no transaction has is removed where it may hold the person.
@@ -124,14 +126,14 @@ def test_what_cannot_be_searched_is_neither_found_nor_passed_over(
 
 
 def test_what_an_account_may_not_read_is_not_searched(planted: Planted) -> None:
-    home = planted.bench.settings.home
-    planted.bench.close()
+    bench, home = planted.bench, planted.bench.settings.home
+    bench.close()
     # Root may read what nobody may, unless it is without its privileges.
     limited = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
 
-    def said() -> tuple[int, str]:
+    def said(how: str) -> tuple[int, list[str]]:
         done = subprocess.run(
-            [*limited, sys.executable, "-m", "sluice", "erase", "--customer", ANN, "--find"],
+            [*limited, sys.executable, "-m", "sluice", "erase", "--customer", ANN, how],
             cwd=PROJECT,
             env={**os.environ, "SLUICE_HOME": str(home)},
             stdout=subprocess.PIPE,
@@ -139,25 +141,48 @@ def test_what_an_account_may_not_read_is_not_searched(planted: Planted) -> None:
             text=True,
             check=False,
         )
-        return done.returncode, done.stdout
+        return done.returncode, [line.strip() for line in done.stdout.splitlines()]
 
-    closed = [home / "dump.csv", home / "dump.parquet", home / "closed"]
-    for path in closed[:2]:
-        path.write_bytes(b"PAR1 NOBODY-7777")
-        path.chmod(0)
-    code, told = said()
-    assert code == 1 and [line.strip() for line in told.splitlines() if "dump" in line] == [
-        f"NOT SEARCHED: {path} (cannot be read)" for path in closed[:2]
-    ]
-    assert "and 2 files could not be searched: mend or remove them, and look again.\n" in told
-    # Of a folder nobody knows what is in it.
-    closed[2].mkdir(0)
-    assert said() == (1, f"sluice: {closed[2]}: Permission denied. Check the path and its rights.\n")
-    closed[2].rmdir()
-    # Likewise of a landing area that is no folder.
-    (home / "landing").rename(home / "landed")
-    (home / "landing").write_text("")
-    assert said() == (1, f"sluice: {home / 'landing'}: Not a directory. Check the path and its rights.\n")
+    closed = [home / name for name in ("closed", "dump.csv", "dump.parquet", "names")]
+    for path, mode in zip(closed, (0, 0, 0, stat.S_IRUSR), strict=True):
+        if "dump" in path.name:
+            path.write_text("of nobody")
+        else:
+            path.mkdir()
+            (path / "log").write_text(f"of {ANN}")
+        path.chmod(mode)
+    kept = bench.put("elsewhere/kept.csv", f"{ANN}\n")
+    kept.chmod(0)
+    not_searched = sorted(
+        f"NOT SEARCHED: {path} (cannot be {'listed' if path.is_dir() else 'read'})" for path in (*closed, kept)
+    )
+    code, told = said("--find")
+    assert (code, [line for line in told if line.startswith("NOT SEARCHED")]) == (1, not_searched)
+    assert any(line.startswith("FOUND: bronze.orders: customer_id") for line in told)
+    assert told[-1].endswith("and 5 places could not be searched: mend or remove them, and look again.")
+    # Whatever else there is of the person goes all the same.
+    code, told = said("--yes")
+    assert (code, [line for line in told if line.startswith(("NOT SEARCHED", "FOUND"))]) == (1, not_searched)
+    assert bench.sql("SELECT state FROM ops.erasures") == [("built",)], "not done before all could be searched"
+    bench.close()
+    for path in (*closed, kept):
+        path.chmod(stat.S_IRWXU)
+    code, told = said("--yes")
+    assert (code, told[-1]) == (0, "Nothing was found.")
+    assert (home / "closed" / "log").read_text() == "of      "
+    assert bench.sql("SELECT state FROM ops.erasures") == [("done",)]
+
+
+def test_nothing_is_begun_where_a_source_cannot_be_listed(planted: Planted) -> None:
+    bench = planted.bench
+    bench.close()
+    (bench.landing / "orders").rename(bench.landing / "taken")
+    (bench.landing / "orders").write_text("no folder")
+    with pytest.raises(LandingError, match=r"Cannot list .*orders: Not a directory"):
+        planted.erase()
+    bench.close()
+    assert bench.sql("SELECT count(*) FROM ops.erasures") == [(0,)]
+    assert planted.everything("customers")[0][0] is not None
 
 
 @pytest.mark.parametrize("name", ["a#b", "100%25x", "what?"])

@@ -116,28 +116,54 @@ def test_csv_waits_for_a_reader_that_does_not_wait(unbuffered: str) -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.usefixtures("published")
-def test_an_interrupted_query_ends() -> None:
-    # In a background job of a shell Python finds SIGINT ignored, and leaves it so.
-    run = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from sluice.cli import main; sys.exit(main(sys.argv[1:]))"
+# In a background job of a shell Python finds SIGINT ignored, and leaves it so.
+WITH_INTERRUPTS = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from sluice.cli import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
+def interruptible(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", WITH_INTERRUPTS, "query", *arguments],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
+
+
+# It writes at once, and then computes for longer than anybody waits.
+COMPUTING = "FROM range(10000) UNION ALL SELECT count(*) FROM range(10000000) a, range(10000000) b"
+
+
+@pytest.mark.parametrize("times", [1, 2, 9])
+@pytest.mark.usefixtures("published")
+def test_an_interrupted_query_ends(times: int) -> None:
     writing = "FROM range(1000000000)"
-    computing = "FROM range(10000) UNION ALL SELECT count(*) FROM range(10000000) a, range(10000000) b"
-    for sql, lines in ((writing, 10), (computing, 9_000)):
-        with subprocess.Popen(
-            [sys.executable, "-c", run, "query", "--csv", sql],
-            cwd=PROJECT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
+    for sql, lines in ((writing, 10), (COMPUTING, 9_000)):
+        with interruptible("--csv", sql) as process:
             assert process.stdout is not None
             # As soon as it has written, it is under way, and the second has no more to write.
             for _ in range(lines):
                 assert process.stdout.readline()
-            process.send_signal(signal.SIGINT)
+            for _ in range(times):
+                process.send_signal(signal.SIGINT)
             assert process.wait(120) == 130
             assert process.stderr is not None
             assert process.stderr.read() == "sluice: interrupted.\n"
+
+
+@pytest.mark.usefixtures("published")
+def test_an_interrupted_query_for_people_ends() -> None:
+    # The second statement begins when the first has written its file.
+    home = Path(os.environ["SLUICE_HOME"])
+    begun = home / "begun.csv"
+    with interruptible(f"COPY (SELECT 1) TO '{begun}'; {COMPUTING}") as process:
+        while not begun.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == "sluice: interrupted.\n"
