@@ -188,7 +188,7 @@ def _resolved(con: duckdb.DuckDBPyConnection, table: str) -> str:
 
 
 def _is_of(con: duckdb.DuckDBPyConnection, value: str, kind: str) -> bool:
-    """Whether a text is a value of a type as it stands: DuckDB rounds 20260105.4 to an INTEGER."""
+    """Whether a text is a value of a type; of a whole number or DECIMAL as it stands: DuckDB rounds 20260105.4."""
     row = con.execute(f"SELECT CAST(TRY_CAST(? AS {kind}) AS VARCHAR)", [value]).fetchone()
     taken = None if row is None else row[0]
     if taken is None or not _EXACT.fullmatch(kind):

@@ -24,6 +24,7 @@ from sluice.connections import scrub
 from sluice.errors import LakeUnavailableError
 from sluice.extensions import install_extensions, opened
 from sluice.settings import Settings
+from sluice.sql import literal
 
 # What Sluice's own transactions on a small lake stay below; after that somebody is told why nothing happens.
 _QUIET_SECONDS = 3.0
@@ -31,6 +32,9 @@ _LOOK_AGAIN_SECONDS = 0.05
 
 # The advisory lock in the catalog's database, which has one lake: "sluice" in ASCII, so that nobody else's is met.
 _KEY = int.from_bytes(b"sluice")
+
+# Settings by which PostgreSQL ends what takes long; the last is of version 17.
+_LIMITS = ("idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout", "transaction_timeout")
 
 _WAITING = "Waiting for somebody else who writes to the lake: a build, or another command."
 
@@ -174,9 +178,10 @@ def _lock(con: duckdb.DuckDBPyConnection, *, shared: bool) -> None:
     told.start()
     try:
         con.execute("BEGIN")
-        # A server may be told to end transactions in which nothing happens, and waits; in this one nothing will.
-        for name in ("idle_in_transaction_session_timeout", "lock_timeout"):
-            _ask(con, f"SELECT set_config('{name}', '0', true)")
+        # A server may be told to end what takes long; in this one nothing happens, and it waits. Not every version has
+        # all of them.
+        limits = ", ".join(literal(name) for name in _LIMITS)
+        _ask(con, f"SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ({limits})")
         _ask(con, f"SELECT pg_advisory_xact_lock{'_shared' if shared else ''}({_KEY}) IS NULL")
     finally:
         told.cancel()
@@ -212,8 +217,7 @@ def _mine() -> dict[str, _Session]:
 
 def _attach(con: duckdb.DuckDBPyConnection, connection: str) -> None:
     con.execute("LOAD postgres_scanner")
-    # As the lake's literals are made; `sluice.lake` writes by this module.
-    con.execute("ATTACH '{}' AS catalog (TYPE postgres, READ_ONLY)".format(connection.replace("'", "''")))
+    con.execute(f"ATTACH {literal(connection)} AS catalog (TYPE postgres, READ_ONLY)")
 
 
 def _still(held: _Session) -> None:

@@ -124,6 +124,36 @@ def drip_head(h: Handler) -> None:
         h.wfile.flush()
 
 
+@contextmanager
+def slow_proxy() -> Iterator[str]:
+    """A proxy that answers for ever, a byte now and then, and lets nobody through; yields its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ended = threading.Event()
+
+        def serve() -> None:
+            while not ended.is_set():
+                try:
+                    asking, _ = listener.accept()
+                except OSError:
+                    return
+                with asking:
+                    try:
+                        asking.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                        while not ended.wait(0.02):
+                            asking.sendall(b"x")
+                    except OSError:
+                        continue  # who asked has gone
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            ended.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
 def reset(h: Handler) -> None:
     """The connection is reset."""
     h.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

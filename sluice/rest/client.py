@@ -256,6 +256,8 @@ class Client:
                 raise self._too_slow(here) from None
             raise
         except requests.exceptions.SSLError as error:
+            if self._sockets.cut:
+                raise self._too_slow(here) from None
             raise RestRefusedError(
                 f"{here}: the certificate is not trusted ({_why(error)}). Mend it on the server, or give "
                 "REQUESTS_CA_BUNDLE the file of your own authority."
@@ -446,6 +448,12 @@ class _Sockets:
                 # The time was over while it was being made.
                 self._shut(connection)
 
+    def leave(self, connection: socket.socket) -> None:
+        """Watch it no more, and close it."""
+        with self._lock:
+            self._open.remove(connection)
+            connection.close()
+
     def _cut(self) -> None:
         with self._lock:
             self.cut = True
@@ -463,18 +471,32 @@ class _Adapter(HTTPAdapter):
     """Tells of every connection it makes."""
 
     def __init__(self, sockets: _Sockets) -> None:
-        class Plain(HTTPConnection):
-            def connect(self) -> None:
-                super().connect()
-                sockets.watch(self.sock)
+        class Watched(HTTPConnection):
+            _made: socket.socket | None = None
 
-        class Encrypted(HTTPSConnection):
+            def _new_conn(self) -> socket.socket:
+                # urllib3's own name for it, of which requests knows no public one: what follows, a proxy's leave and
+                # TLS, may take long as well. TLS goes on with another object, so a second one of the same connection
+                # is watched meanwhile.
+                made = super()._new_conn()
+                self._made = made.dup()
+                sockets.watch(self._made)
+                return made
+
             def connect(self) -> None:
-                super().connect()
-                sockets.watch(self.sock)
+                try:
+                    super().connect()
+                    sockets.watch(self.sock)
+                finally:
+                    if self._made is not None:
+                        sockets.leave(self._made)
+                        self._made = None
+
+        class Encrypted(Watched, HTTPSConnection):
+            pass
 
         class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
+            ConnectionCls = Watched
 
         class EncryptedPool(HTTPSConnectionPool):
             ConnectionCls = Encrypted

@@ -238,6 +238,13 @@ def test_time_that_is_over_while_a_connection_is_made_is_over(source: Source, mo
     assert type(found) is UNAVAILABLE and "not fetched within 0.5 s" in str(found)
 
 
+def test_time_that_is_over_while_a_proxy_lets_through_is_over(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    with rest_server.slow_proxy() as address:
+        monkeypatch.setenv("HTTPS_PROXY", address)
+        found = the_failure(source.fetch(url="https://api.example/x", timeouts={"total": 3}))
+    assert type(found) is UNAVAILABLE and "not fetched within 3 s" in str(found)
+
+
 def test_a_first_answer_without_rows_is_no_empty_file(source: Source) -> None:
     assert "set rest.empty: allow" in str(the_failure(source.fetch(reply({"rows": []}))))
     assert source.fetch(reply({"rows": []}), empty="allow").fetched[0].rows == 0

@@ -158,6 +158,19 @@ def test_a_build_is_not_kept_waiting_by_loads_that_come_after_it(
     assert order == ["build", "load"]
 
 
+def test_a_turn_lasts_whatever_limits_the_server_has(postgres: Server, make_bench: MakeBench) -> None:
+    settings = on_postgres(postgres, make_bench).settings
+    name = f"writers_{next(_numbers) - 1}"
+    limits = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+    for limit in limits:
+        postgres.run("postgres", f"ALTER DATABASE {name} SET {limit} = '1h'")
+    for place in (alone, beside):
+        with place(settings):
+            session = writers._mine()[settings.connection].con
+            for limit in limits:
+                assert writers._ask(session, f"SELECT current_setting('{limit}')") == [("0",)], limit
+
+
 _WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 
