@@ -30,8 +30,11 @@ def prepare_instance(settings: Settings) -> Path:
     return folder
 
 
-def port_problem(port: int) -> str | None:
+def port_problem(text: str) -> str | None:
     """Why the web UI cannot be served on a port of 127.0.0.1; None if it can."""
+    port = int(text) if text.isdecimal() and len(text) < 6 else 0
+    if not 0 < port < 65_536:
+        return f"{text!r} is no port. Choose a number from 1 to 65535: make dev PORT=3000"
     with socket.socket() as probe:
         # As the webserver does, so that a port just given up counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     except SluiceError as error:
         print(f"dev: {error}", file=sys.stderr)
         return 1
-    problem = port_problem(int(arguments[0])) if arguments else None
+    problem = port_problem(arguments[0]) if arguments else None
     if problem:
         print(f"dev: {problem}", file=sys.stderr)
     return 1 if problem else 0

@@ -363,6 +363,8 @@ def contracts_at(place: str, standing: Path) -> dict[str, Contract]:
             has no contracts.
     """
     if not place.startswith(REVISION):
+        if not Path(place).is_dir():
+            raise ContractError(f"There is no folder {place!r}. A revision is written as git:{place}.")
         return load_contracts(Path(place))
     revision, _, folder = place.removeprefix(REVISION).partition(":")
     top = Path(_git(standing)("rev-parse", "--show-toplevel").strip())

@@ -369,7 +369,10 @@ def connect(
         PublicationError: `as_of` and `live` were both asked for, nothing had been published by then, or what had been
             is no longer kept.
         LakeUnavailableError: there is no lake, or its catalog cannot be reached.
+        TypeError: `as_of` is no datetime.
     """
+    if not isinstance(as_of, datetime | None):
+        raise TypeError(f"as_of is a datetime, such as datetime(2026, 1, 5, 12), and no {type(as_of).__name__}.")
     lake = Lake(settings or load_settings())
     if live:
         if as_of is not None:

@@ -246,6 +246,15 @@ def _check_names(given: Iterable[str]) -> None:
             raise ConfigurationError(f"{name} is no setting. Did you mean {close[0]}? Mend the name, or unset it.")
 
 
+# What to write, where the checker's own words are of patterns and parsers; by its type of error.
+_INSTEAD = {
+    "string_pattern_mismatch": "is no amount; write for instance 4GB",
+    "int_parsing": "is no whole number",
+    "date_parsing": "is no date; write for instance 2026-01-31",
+    "date_from_datetime_parsing": "is no date; write for instance 2026-01-31",
+}
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings; `overrides` win over every other place.
 
@@ -262,5 +271,5 @@ def load_settings(**overrides: Any) -> Settings:
         lines = []
         for item in error.errors(include_input=False, include_url=False, include_context=False):
             name = "SLUICE_" + "_".join(str(part) for part in item["loc"]).upper() if item["loc"] else "settings"
-            lines.append(f"{name}: {item['msg']}")
+            lines.append(f"{name}: {_INSTEAD.get(item['type'], item['msg'])}")
         raise ConfigurationError("; ".join(lines) + ". Mend the variable or the settings file.") from None

@@ -86,6 +86,8 @@ def test_what_cannot_be_traced_is_told(
         (["mart_daily_sales", "date_key=20260102.4"], "date_key of gold.mart_daily_sales is INTEGER, and '20260102.4'"),
         (["mart_daily_sales", "date_key=20260102.00000000001"], "is INTEGER, and '20260102.00000000001'"),
         (["2026-02-30"], "'2026-02-30' is no day of the calendar."),
+        (["20260230"], "'20260230' is no day of the calendar."),
+        (["5"], "'5' is no day of the calendar."),
         (["mart_daily_sale"], "Did you mean 'gold.mart_daily_sales'?"),
         (["silver.stg_ordrs"], "Did you mean 'silver.stg_orders'?"),
     ):
@@ -157,7 +159,10 @@ def test_the_command_shows_file_batch_contract_and_run(
     assert "orders/region=uk/date=2026-01-02/" in shown
     assert "contract 1.0.0 (" in shown
     assert cli.main(["trace", "2026-01-02"]) == 0
-    assert "gold.fct_events" in capsys.readouterr().out
+    of_the_day = capsys.readouterr().out
+    assert "gold.fct_events" in of_the_day
+    assert cli.main(["trace", "20260102"]) == 0
+    assert capsys.readouterr().out == of_the_day
     assert cli.main(["trace", "2026-01-02", "date_key=1"]) == 1
     assert cli.main(["trace", "fct_order_lines", "date_key"]) == 1
     assert "write COLUMN=VALUE" in capsys.readouterr().err

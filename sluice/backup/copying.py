@@ -60,8 +60,9 @@ def back_up(settings: Settings, destination: Path) -> Manifest:
         destination: not there, empty, or an unfinished backup.
 
     Raises:
-        BackupError: the folder holds something else, lies in one of Sluice's own, a backup to it is under way, the
-            lake lacks a file that its catalog names, its data lies in a bucket, or the folder cannot be written to.
+        BackupError: the folder holds something else, lies in the home or another folder of Sluice's own, a backup to
+            it is under way, the lake lacks a file that its catalog names, its data lies in a bucket, or the folder
+            cannot be written to.
         NoLakeError: there is no lake yet; nothing was written.
         LakeUnavailableError: the lake's catalog is gone, or cannot be read.
         StorageFullError: no room; run it again when there is.
@@ -74,6 +75,11 @@ def back_up(settings: Settings, destination: Path) -> Manifest:
     data = Path(settings.lake_data_path)
     target = destination.resolve()
     _check_apart(settings, destination)
+    if target.is_relative_to(settings.home.resolve()):
+        raise BackupError(
+            f"{destination} lies in the home folder {settings.home}, all of which `sluice erase` searches: it would "
+            "find there whoever is to be erased, and changes no backup. Choose a folder elsewhere."
+        )
     # Of a catalog that is no lake's, or of one half made, nobody could restore anything.
     with Lake(settings).reading():
         pass

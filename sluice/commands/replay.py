@@ -45,11 +45,14 @@ def _replay(settings: Settings, chosen: argparse.Namespace) -> int:
     if not sources:
         known = ", ".join(sorted(c.stream.topic for c in contracts if c.stream)) or "none"
         raise ContractError(f"No contract reads the topic {shown(chosen.topic)!r}. Those that are read: {known}.")
+    log = open_log(settings)
+    # Where there is no such topic nothing is made of it, and no lake either.
+    log.bounds(chosen.topic)
     for contract in sources:
         done = rebuild(
             Lake(settings),
             contract,
-            open_log(settings),
+            log,
             chosen.since,
             force=chosen.force,
             compare_only=chosen.compare,

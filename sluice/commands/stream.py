@@ -54,7 +54,10 @@ def _seconds(text: str) -> float:
 
 
 def _place(text: str) -> datetime | str:
-    return text if text in _ENDS else moment_utc(text)
+    try:
+        return text if text in _ENDS else moment_utc(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or {', '.join(_ENDS[:-1])} or {_ENDS[-1]}") from None
 
 
 def _contract(settings: Settings, source: str) -> Contract:
@@ -71,11 +74,14 @@ def _contract(settings: Settings, source: str) -> Contract:
 def _run(settings: Settings, chosen: argparse.Namespace) -> int:
     from sluice.eventlog import open_log
     from sluice.lake import Lake
+    from sluice.stream_positions import stream_of
     from sluice.streams import StreamResult, read_until
 
     contract = _contract(settings, chosen.source)
     total = StreamResult(contract.name, ())
     with open_log(settings) as log:
+        # Where there is no such topic nothing is made of it, and no lake either.
+        log.bounds(stream_of(contract).topic)
         for result in read_until(Lake(settings), contract, log, force=chosen.force, seconds=chosen.seconds):
             total = total.with_more(result)
             print(_told(result), flush=True)
@@ -99,15 +105,14 @@ def _status(settings: Settings, _: argparse.Namespace) -> int:
     from sluice.lake import Lake
     from sluice.stream_positions import former_topics, lag, next_watermark, positions
 
-    log, lake = open_log(settings), Lake(settings)
+    log = open_log(settings)
     streams = [c for c in load_contracts(settings.contracts).values() if c.stream]
     if not streams:
         print("No contract has a stream.")
         return 0
     code = 0
     topics = log.topics()
-    lake.create()
-    with lake.reading() as con:
+    with Lake(settings).reading() as con:
         for contract in streams:
             assert contract.stream is not None
             if contract.stream.topic not in topics:

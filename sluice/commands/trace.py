@@ -96,9 +96,11 @@ def _show(step: Step, most: int | None) -> None:
 def _day(text: str) -> date | None:
     from sluice.errors import TraceError
 
+    # Also as date_key has it, and this command shows it.
+    form = "%Y%m%d" if re.fullmatch(r"\d{8}", text) else "%Y-%m-%d"
     try:
-        return datetime.strptime(text, "%Y-%m-%d").date()
+        return datetime.strptime(text, form).date()
     except ValueError:
-        if re.fullmatch(r"\d+-\d+-\d+", text):
+        if re.fullmatch(r"\d+(-\d+-\d+)?", text):
             raise TraceError(f"{text!r} is no day of the calendar. Write it as 2026-01-05.") from None
         return None

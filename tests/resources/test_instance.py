@@ -19,5 +19,8 @@ def test_a_port_in_use_is_told_with_another(
         port = taken.getsockname()[1]
         assert main([str(port)]) == 1
         assert f"make dev PORT={port + 1}" in capsys.readouterr().err
-    assert port_problem(port) is None
+    assert port_problem(str(port)) is None
+    for text in ("abc", "80000", "0", "-1", "1e3"):
+        assert main([text]) == 1
+        assert capsys.readouterr().err.startswith(f"dev: {text!r} is no port. ")
     assert (tmp_path / "home/dagster/dagster.yaml").exists()

@@ -322,3 +322,21 @@ def test_a_path_that_cannot_be_is_told_in_a_line(
         assert main(command) == 1
         (told,) = capsys.readouterr().err.splitlines()
         assert told.startswith("sluice: ") and words in told, told
+
+
+def test_looking_at_streams_makes_no_lake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be taken for the lake that was meant, with nothing in it."""
+    monkeypatch.setenv("SLUICE_HOME", str(tmp_path / "wrong"))
+    for command, words in (
+        (["stream", "status"], "There is no lake at "),
+        (["stream", "run", "events"], "There is no topic 'shop.events'"),
+        (["replay", "--topic", "shop.events", "--from", "2026-01-31", "--compare"], "There is no topic 'shop.events'"),
+    ):
+        assert main(command) == 1
+        assert capsys.readouterr().err.startswith(f"sluice: {words}")
+    assert not (tmp_path / "wrong" / "lake").exists()
+    with pytest.raises(SystemExit):
+        main(["stream", "seek", "events", "--to", "nowhere"])
+    assert "or unread, earliest or latest" in capsys.readouterr().err

@@ -359,11 +359,12 @@ def test_the_command_compares_with_a_revision(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["HEAD"], "There is no folder 'HEAD'. A revision is written as git:HEAD."),
         (["git:nowhere"], "'nowhere' is no revision of the repository in"),
         (["git:"], "names no revision"),
         (["git:--upload-pack=x"], "names no revision"),
         (["git:HEAD:elsewhere"], "no contract (*.odcs.yaml) in elsewhere/ at HEAD"),
-        (["/nowhere"], "No contract (*.odcs.yaml) in /nowhere"),
+        (["/"], "No contract (*.odcs.yaml) in /. "),
     ],
 )
 def test_what_cannot_be_compared_is_code_2(

@@ -270,6 +270,8 @@ def test_what_was_seen_is_kept_for_as_long_as_the_setting_says(told: Bench) -> N
     for gone in (first, second):
         with pytest.raises(PublicationError, match=r"is no longer kept: SLUICE_BELIEF_DAYS is 90"):
             connect(told.settings, as_of=gone)
+    with pytest.raises(TypeError, match=r"as_of is a datetime, such as .*, and no str"):
+        connect(told.settings, as_of="2026-01-05")  # type: ignore[arg-type]
     assert seen_at(told, third) == [1, 2, 3]
 
 

@@ -83,13 +83,14 @@ def test_the_home_of_the_environment_names_its_settings_file(
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"threads": "many"}, ["SLUICE_THREADS: ", "integer"]),
+        ({"threads": "many"}, ["SLUICE_THREADS: is no whole number"]),
         ({"threads": -1}, ["SLUICE_THREADS: ", "greater than or equal to 0"]),
         ({"threads": 99_999_999_999}, ["SLUICE_THREADS: ", "less than or equal to 4096"]),
         ({"belief_days": 10**7}, ["SLUICE_BELIEF_DAYS: ", "less than or equal to 36500"]),
         ({"chunk_bytes": 0}, ["SLUICE_CHUNK_BYTES: ", "greater than 0"]),
-        ({"start_date": "2026-13-01"}, ["SLUICE_START_DATE: ", "date"]),
-        ({"memory_limit": "lots"}, ["SLUICE_MEMORY_LIMIT: "]),
+        ({"start_date": "2026-13-01"}, ["SLUICE_START_DATE: is no date; write for instance 2026-01-31"]),
+        ({"start_date": "soon"}, ["SLUICE_START_DATE: is no date; write for instance 2026-01-31"]),
+        ({"memory_limit": "lots"}, ["SLUICE_MEMORY_LIMIT: is no amount; write for instance 4GB"]),
         ({"end_date": date(2026, 1, 1)}, ["end_date 2026-01-01 must lie after start_date 2026-01-01"]),
         ({"threads": "x", "chunk_bytes": "y"}, ["SLUICE_THREADS", "SLUICE_CHUNK_BYTES"]),
     ],
