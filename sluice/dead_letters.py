@@ -313,8 +313,11 @@ def corrections_of(path: Path) -> dict[str, str]:
                     f"{path} has a line of more than {_LONGEST_CSV_LINE:,} bytes. Leave out columns other than "
                     "dead_letter_id and corrected, or give the corrections as .jsonl."
                 ) from error
+            # A column that is not there has DuckDB speak of its own FROM clause.
+            lacking = isinstance(error, duckdb.BinderException)
+            why = "it lacks a column" if lacking else str(error).splitlines()[0].rstrip(".")
             raise DeadLetterError(
-                f"{path} cannot be read as corrections: {str(error).splitlines()[0]}. It needs the columns "
+                f"{path} cannot be read as corrections: {why}. It needs the columns "
                 "dead_letter_id and corrected; `sluice dead-letters export` writes such a file."
             ) from error
     found: dict[str, str] = {}

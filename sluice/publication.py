@@ -58,10 +58,11 @@ class Publication:
         }
 
 
-def publish_as_is(lake: Lake, *, reason: str) -> Publication:
+def publish_as_is(lake: Lake, *, reason: str, by: str = "") -> Publication:
     """Move readers to the lake's present snapshot, pinned ones too, and hold them there if they were held.
 
-    For changes of how tables are stored, not of what they hold.
+    For changes of how tables are stored, not of what they hold, and for those that nobody may be held back from. `by`
+    says who decided it.
 
     Raises:
         PublicationError: the newest audit failed, or there is none, or something was loaded since.
@@ -76,7 +77,8 @@ def publish_as_is(lake: Lake, *, reason: str) -> Publication:
                 "Something was loaded since the newest build. Readers stay where they are. Build again."
             )
         _take_turn(con)
-        return _insert(con, lake.current_snapshot(con), audit.run_id, reason, pinned=bool(current and current.pinned))
+        pinned = bool(current and current.pinned)
+        return _insert(con, lake.current_snapshot(con), audit.run_id, reason, pinned=pinned, by=by)
 
     return _shown(lake, lake.write(work, "publish"))
 

@@ -57,9 +57,9 @@ def refresh_readers(settings: Settings, *, only: bool = False) -> Path:
         if former != catalog and (only or former.stat().st_mtime < time.time() - _KEPT_SECONDS):
             former.unlink(missing_ok=True)
     if only:
-        # Else maintenance removes what killed processes have left.
+        # Else maintenance removes what killed processes have left. Whoever is making one may take it away meanwhile.
         for unfinished in folder.glob(f"{UNFINISHED}*"):
-            shutil.rmtree(unfinished)
+            shutil.rmtree(unfinished, ignore_errors=True)
     return script
 
 

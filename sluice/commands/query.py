@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -103,8 +104,9 @@ def _give_up(con: duckdb.DuckDBPyConnection, reader: int, made: Future[None]) ->
 @contextmanager
 def _one_interrupt() -> Iterator[None]:
     """Let one Ctrl-C through, and none after it: it would end what ends the query, which is waited for all the same."""
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        # Somebody else decides what it means.
+    decided = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    if decided or threading.current_thread() is not threading.main_thread():
+        # Somebody else decides what it means, or is told of it.
         yield
         return
 

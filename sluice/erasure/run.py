@@ -157,7 +157,7 @@ def erase(
 
     rows = lake.write(work, f"erasure of a {subject}: bronze and dead letters")
     tell("silver, gold and their gates")
-    _build(lake, rebuild)
+    _build(lake, rebuild, by)
     tell("logs")
     blanked = leftovers.clean_logs(_unread(lake, logs), person)
     tell("old snapshots and their files")
@@ -233,7 +233,7 @@ def _in_bronze(con: duckdb.DuckDBPyConnection, where: Iterable[Place], person_id
     return False
 
 
-def _build(lake: Lake, rebuild: Callable[[], None]) -> None:
+def _build(lake: Lake, rebuild: Callable[[], None], by: str) -> None:
     """Build, and publish what was built, pinned readers as well: what they see is about to go.
 
     Raises:
@@ -263,7 +263,7 @@ def _build(lake: Lake, rebuild: Callable[[], None]) -> None:
     if current_publication(lake) is None:
         return
     try:
-        publish_as_is(lake, reason="erasure of a person")
+        publish_as_is(lake, reason="erasure of a person", by=by)
     except PublicationError as error:
         raise ErasureError(
             f"{error} The person is out of bronze, not yet out of what readers see: run the same command again when "

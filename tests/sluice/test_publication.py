@@ -398,7 +398,8 @@ def test_what_was_loaded_since_the_build_is_not_published_as_it_is(warehouse: Be
     record_audit(warehouse.lake, run_id="b", checks_passed=1, failed=[])
     publish(warehouse.lake, run_id="p")
     add(warehouse, 2)
-    assert publish_as_is(warehouse.lake, reason="tables only").reason == "tables only"
+    as_is = publish_as_is(warehouse.lake, reason="tables only", by="ann")
+    assert (as_is.reason, as_is.decided_by) == ("tables only", "ann")
     warehouse.lake.write(
         lambda con: con.execute("INSERT INTO ops.ledger BY NAME SELECT 'b1' AS batch_id, 1 AS rows_accepted"), "a load"
     )

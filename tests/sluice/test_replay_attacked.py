@@ -473,6 +473,11 @@ def test_corrections_are_read_as_they_stand(tmp_path: Path) -> None:
     csv_path.write_text("dead_letter_id,corrected\n,x\n")
     with pytest.raises(DeadLetterError, match="corrects no letter"):
         corrections_of(csv_path)
+    csv_path.write_text("id,corrected\na1,x\n")
+    with pytest.raises(
+        DeadLetterError, match=r"as corrections: it lacks a column\. It needs the columns dead_letter_id"
+    ):
+        corrections_of(csv_path)
     with pytest.raises(DeadLetterError, match="cannot be read as corrections"):
         corrections_of(tmp_path / "none.csv")
 
