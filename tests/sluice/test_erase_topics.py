@@ -19,7 +19,7 @@ from sluice.rebuild import rebuild
 from sluice.stream_positions import broken_ranges, lag
 from sluice.streams import read_stream
 from tests.conftest import Bench, MakeBench
-from tests.sluice.test_erase import ANN, BOB, MAIL, change, event
+from tests.sluice.planted import ANN, BOB, MAIL, change, event
 
 CUSTOMERS, EVENTS, NOTES = "shop.public.customers", "shop.events", "notes"
 MIDNIGHT = 1_767_225_600_000
