@@ -32,7 +32,7 @@ def prepare_instance(settings: Settings) -> Path:
 
 def port_problem(text: str) -> str | None:
     """Why the web UI cannot be served on a port of 127.0.0.1; None if it can."""
-    port = int(text) if text.isdecimal() and len(text) < 6 else 0
+    port = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
     if not 0 < port < 65_536:
         return f"{text!r} is no port. Choose a number from 1 to 65535: make dev PORT=3000"
     with socket.socket() as probe:

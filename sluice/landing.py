@@ -99,6 +99,9 @@ def scan(contract: Contract, landing: Path, start: date, end: date | None) -> Sc
             stat = entry.stat(follow_symlinks=useless is None)
         except FileNotFoundError:  # taken away since it was listed
             continue
+        except PermissionError as error:
+            # A folder may tell the names in it, and no more.
+            raise LandingError(f"Cannot look at {entry.path}: {error.strerror}. Check its rights.") from error
         routed = useless or _route(contract, pattern, relative, entry, landing, start, end)
         if isinstance(routed, str):
             name = relative.encode("utf-8", "backslashreplace").decode()

@@ -6,6 +6,7 @@ Never touches what is published or may still be, nor what was published of late 
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -116,12 +117,14 @@ def _remove_leftovers(settings: Settings, before: datetime) -> None:
         *settings.readers_path.glob(".*"),
     ]
     for path in left:
-        if datetime.fromtimestamp(path.stat().st_mtime, UTC) >= before:
-            continue
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        # Whose it was may have ended meanwhile, and taken it away.
+        with suppress(FileNotFoundError):
+            if datetime.fromtimestamp(path.stat().st_mtime, UTC) >= before:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def _size(con: object) -> tuple[int, int]:

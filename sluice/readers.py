@@ -26,6 +26,9 @@ from sluice.sqlite_catalog import UNFINISHED, copy_sqlite
 # is thirty copies of some megabytes. The data files a copy names are kept for a day.
 _KEPT_SECONDS = 3600
 
+# A copy of 250 MB is made in seconds.
+_ABANDONED_SECONDS = 600
+
 
 def refresh_readers(settings: Settings, *, only: bool = False) -> Path:
     """Give readers the catalog as it is now, in one step.
@@ -34,7 +37,7 @@ def refresh_readers(settings: Settings, *, only: bool = False) -> Path:
 
     Args:
         settings: of the lake.
-        only: take away all former copies at once, from whoever reads them, and from whoever is making one, too.
+        only: take away all former copies at once, from whoever reads them, too, and what killed processes have left.
 
     Returns:
         `published.sql` in the home folder.
@@ -53,14 +56,25 @@ def refresh_readers(settings: Settings, *, only: bool = False) -> Path:
     text = reader_script(f"ducklake:sqlite:{catalog}", settings.lake_data_path)
     _write(folder / "published.sql", text)
     script = _write(settings.home / "published.sql", text)
-    for former in copies(settings):
-        if former != catalog and (only or former.stat().st_mtime < time.time() - _KEPT_SECONDS):
+    made = copies(settings)
+    # Those after it are somebody else's, and what readers are given by now.
+    for former in made[: made.index(catalog)] if catalog in made else []:
+        if only or _older(former, _KEPT_SECONDS):
             former.unlink(missing_ok=True)
     if only:
-        # Else maintenance removes what killed processes have left. Whoever is making one may take it away meanwhile.
+        # Else maintenance removes what killed processes have left.
         for unfinished in folder.glob(f"{UNFINISHED}*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+            if _older(unfinished, _ABANDONED_SECONDS):
+                shutil.rmtree(unfinished, ignore_errors=True)
     return script
+
+
+def _older(path: Path, seconds: float) -> bool:
+    """Whether a file is older; false where somebody has removed it."""
+    try:
+        return path.stat().st_mtime < time.time() - seconds
+    except FileNotFoundError:
+        return False
 
 
 def _named(temporary: Path, folder: Path) -> Path:

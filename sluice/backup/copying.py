@@ -75,11 +75,6 @@ def back_up(settings: Settings, destination: Path) -> Manifest:
     data = Path(settings.lake_data_path)
     target = destination.resolve()
     _check_apart(settings, destination)
-    if target.is_relative_to(settings.home.resolve()):
-        raise BackupError(
-            f"{destination} lies in the home folder {settings.home}, all of which `sluice erase` searches: it would "
-            "find there whoever is to be erased, and changes no backup. Choose a folder elsewhere."
-        )
     # Of a catalog that is no lake's, or of one half made, nobody could restore anything.
     with Lake(settings).reading():
         pass
@@ -245,6 +240,12 @@ def _check_apart(settings: Settings, folder: Path) -> None:
     for own in settings.own_folders:
         if target.is_relative_to(own.resolve()):
             raise BackupError(f"{folder} lies in {own}, where Sluice reads and removes files. Choose another.")
+    home = settings.home.resolve()
+    if target != home and target.is_relative_to(home):
+        raise BackupError(
+            f"{folder} lies in the home folder {settings.home}, all of which `sluice erase` searches: it would find "
+            "there whoever is to be erased, and changes no backup and no other home. Choose a folder elsewhere."
+        )
 
 
 def _stage(backup: Path, found: Manifest, staging: Path) -> None:
@@ -334,7 +335,7 @@ def _claimed(target: Path) -> Iterator[None]:
         there = {p.name for p in target.iterdir()} if target.is_dir() else {target.name}
         if there and not manifest.is_unfinished(target):
             raise BackupError(f"{target} is neither empty nor an unfinished backup. Choose another folder.")
-        if foreign := sorted(there - _MADE):
+        if foreign := sorted(name for name in there - _MADE if not name.startswith(UNFINISHED)):
             raise BackupError(
                 f"{target / foreign[0]} is of no backup. Move it away, or choose another folder; nothing was changed."
             )

@@ -8,7 +8,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -80,12 +80,14 @@ def _write_csv(con: duckdb.DuckDBPyConnection, result: duckdb.DuckDBPyRelation) 
             os.close(writer)
 
     # DuckDB beside, the output here: a signal comes to the main thread, and must not find it waiting for DuckDB.
-    with _one_interrupt(), ThreadPoolExecutor(1) as pool:
+    with _interrupts() as heed, ThreadPoolExecutor(1) as pool:
         made = pool.submit(make)
         try:
+            heed(True)
             while block := os.read(reader, _BLOCK):
                 _write_all(sys.stdout.fileno(), block)
         except BaseException:
+            heed(False)
             _give_up(con, reader, made)
             raise
         os.close(reader)
@@ -102,25 +104,35 @@ def _give_up(con: duckdb.DuckDBPyConnection, reader: int, made: Future[None]) ->
 
 
 @contextmanager
-def _one_interrupt() -> Iterator[None]:
-    """Let one Ctrl-C through, and none after it: it would end what ends the query, which is waited for all the same."""
+def _interrupts() -> Iterator[Callable[[bool], None]]:
+    """Heed Ctrl-C where something can be done about it, and once: in the midst of ending a query it would leave that.
+
+    Yields:
+        Says whether to heed it from here on; one that has come before is not lost.
+    """
     decided = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     if decided or threading.current_thread() is not threading.main_thread():
         # Somebody else decides what it means, or is told of it.
-        yield
+        yield lambda _: None
         return
+    heeded = heard = False
 
-    heard = False
+    def heed(yes: bool) -> None:
+        nonlocal heeded
+        heeded = yes
+        if heeded and heard:
+            raise KeyboardInterrupt
 
     def interrupted(*_: object) -> None:
-        nonlocal heard
-        if not heard:
-            heard = True
+        nonlocal heeded, heard
+        heard = True
+        if heeded:
+            heeded = False
             raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupted)
     try:
-        yield
+        yield heed
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

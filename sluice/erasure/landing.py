@@ -10,9 +10,11 @@ import base64
 import gzip
 import hashlib
 import itertools
+import logging
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from sluice.erasure.lines import LINE_END, Line, header_of, may_hold, variants, 
 from sluice.erasure.person import Person, Place
 from sluice.erasure.register import ERASED
 from sluice.lake import Lake
+from sluice.lake_errors import no_room
 from sluice.landing import GZIP_SUFFIX, scan
 from sluice.records.parquet_rows import names_of, row_text
 from sluice.records.shape import no_glob
@@ -36,6 +39,8 @@ State = tuple[int, int, int]
 _COPY = ".erasing.tmp"
 
 _MARK = "\ufeff"
+
+_log = logging.getLogger(__name__)
 
 # Ways to write a record that are tried: so many people with rows alike in all else have been erased from one file.
 _WAYS = 10_000
@@ -95,7 +100,17 @@ def routed(settings: Settings, contracts: Iterable[Contract]) -> dict[str, tuple
     }
 
 
-def clean(lake: Lake, contracts: Iterable[Contract], where: Iterable[Place], person: Person) -> Cleaned:
+def folders(settings: Settings, contracts: Iterable[Contract]) -> list[Path]:
+    """The landing folder, and those of sources and above them: any may be a link, which loading follows."""
+    found = {
+        settings.landing_path / part
+        for contract in contracts
+        for part in (Path(contract.landing.prefix), *Path(contract.landing.prefix).parents)
+    }
+    return sorted(found | {settings.landing_path})
+
+
+def clean(lake: Lake, contracts: Sequence[Contract], where: Iterable[Place], person: Person) -> Cleaned:
     """Rewrite every landing file that holds the person. May be run again at any time.
 
     The books learn of the new content before it is there, so that a file never looks new: where this is cut short, a
@@ -107,10 +122,12 @@ def clean(lake: Lake, contracts: Iterable[Contract], where: Iterable[Place], per
         return Cleaned(0, ())
     by_source = {place.contract.name: place for place in where}
     known = routed(lake.settings, contracts)
-    for left in folder.rglob(f".*{_COPY}"):
-        left.unlink()  # of a try that was cut short
+    within = folders(lake.settings, contracts)
+    for left in {path for each in within for path in each.rglob(f".*{_COPY}")}:
+        with suppress(PermissionError):
+            left.unlink()  # of a try that was cut short
     # Path's own raises where a folder tells the names in it, and no more.
-    paths = sorted(p for p in folder.rglob("*") if os.path.isfile(p))  # noqa: PTH113
+    paths = sorted({path for each in within for path in each.rglob("*") if os.path.isfile(path)})  # noqa: PTH113
     done: set[str] = set()
     for _ in range(_TRIES):
         made, unsettled = [], []
@@ -128,20 +145,33 @@ def clean(lake: Lake, contracts: Iterable[Contract], where: Iterable[Place], per
                     )
                 elif _state(path) != seen:
                     unsettled.append(path)
-            except (FileNotFoundError, PermissionError):
-                # Taken away by its source; or not this account's to read or write, which the search says.
-                continue
+            except (OSError, duckdb.IOException) as error:
+                _pass_over(path, error)
         if made:
             lake.write(lambda con, made=made: _note(con, folder, made), "erasure: landing files rewritten")  # type: ignore[misc]
         for item in made:
-            if _put(folder, item):
-                done.add(item.path)
-            else:
-                unsettled.append(folder / item.path)
+            try:
+                if _put(folder, item):
+                    done.add(item.path)
+                else:
+                    unsettled.append(folder / item.path)
+            except OSError as error:
+                _pass_over(folder / item.path, error)
         paths = sorted(unsettled)
         if not paths:
             break
     return Cleaned(len(done), tuple(p.relative_to(folder).as_posix() for p in paths))
+
+
+def _pass_over(path: Path, error: Exception) -> None:
+    """Go on without a file that its source has taken away, or that this account may not rewrite: the search names it.
+
+    Raises:
+        Exception: `error`, where there is no room.
+    """
+    if no_room(error):
+        raise error
+    _log.info("%s was not rewritten: %s", path, type(error).__name__)
 
 
 def _state(path: Path) -> State:
@@ -176,7 +206,9 @@ def rewrite(path: Path, place: Place | None, form: str, person: Person) -> Copy 
         form: its format; empty where it is of no partition.
         person: who.
     """
-    copy = path.with_name(f".{path.name}{_COPY}")
+    # Beside the file itself, should this be a link to it: from another disk it could not be put in its place.
+    target = path.resolve()
+    copy = target.with_name(f".{target.name}{_COPY}")
     if form == "parquet" or (not form and path.suffix == ".parquet"):
         return _rewrite_parquet(path, place, person, copy) if place is not None else None
     data = path.read_bytes()

@@ -7,6 +7,7 @@ here.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sqlite3
@@ -21,6 +22,8 @@ from sluice.settings import Settings
 SQLITE = b"SQLite format 3\0"
 PARQUET = b"PAR1"
 GZIP = b"\x1f\x8b"
+
+_log = logging.getLogger(__name__)
 
 # Before a bare number that is a value of JSON: an unescaped quote ends the key.
 _KEY = re.compile(rb'(?<!\\)"\s*:\s*$')
@@ -41,10 +44,13 @@ def tokens(person: Person, text: Bytes) -> Iterator[tuple[int, int]]:
 
 
 def files_of(folders: Iterable[Path], *without: Path) -> list[Path]:
-    """All files below the folders, but for those below `without`; no links.
+    """All files below the folders, but for those below `without`.
 
-    A folder that cannot be listed stands for itself: of what is in it nobody can say anything.
+    A folder that cannot be listed stands for itself: of what is in it nobody can say anything. So does a link that
+    leads out of the folders, for whatever is there may be anybody's.
     """
+    folders = list(folders)
+    inside = [folder.resolve() for folder in folders]
     found = set()
 
     def told(error: OSError) -> None:
@@ -56,10 +62,13 @@ def files_of(folders: Iterable[Path], *without: Path) -> list[Path]:
         for root, below, names in os.walk(folder, onerror=told):
             here = Path(root)
             below[:] = [name for name in below if here / name not in without]
-            for name in names:
-                path = here / name
+            for path in (here / name for name in [*below, *names]):
                 try:
-                    if path not in without and not path.is_symlink() and path.is_file():
+                    if path.is_symlink():
+                        there = path.resolve()
+                        if there.exists() and not any(there.is_relative_to(folder) for folder in inside):
+                            found.add(path)
+                    elif path not in without and path.is_file():
                         found.add(path)
                 except PermissionError:
                     # Its folder tells the names in it, and no more.
@@ -70,19 +79,24 @@ def files_of(folders: Iterable[Path], *without: Path) -> list[Path]:
 def clean_logs(paths: Iterable[Path], person: Person) -> int:
     """Blank the person in text files and SQLite databases; returns in how many files they were.
 
-    One that this account may not read or write is left to the search, which names it.
+    What cannot be cleaned, because it may not be written or is damaged, is left to the search, which names it.
+
+    Raises:
+        ErasureError: somebody holds a database.
     """
     changed = 0
     for path in paths:
         try:
+            if path.is_symlink():
+                continue
             head = path.open("rb").read(16)
             if head.startswith(SQLITE):
                 changed += clean_sqlite(path, person)
             elif not head.startswith((PARQUET, GZIP)):
                 changed += _clean_text(path, person)
-        except (FileNotFoundError, IsADirectoryError, PermissionError):
-            # A log may be rotated away, or a run end and take its files along.
-            continue
+        except (OSError, sqlite3.Error) as error:
+            # Also a log that was rotated away, or files of a run that has ended.
+            _log.info("%s was not cleaned: %s", path, type(error).__name__)
     return changed
 
 

@@ -7,6 +7,7 @@ long as that is kept, so that a second try knows what to look for.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,13 +91,14 @@ def erase(
     Raises:
         ErasureError: no contract names such people; the person was never erased and is nowhere, or in logs only
             without `from_logs`; the build failed; or somebody holds the catalog.
-        LandingError: a source's folder cannot be listed; nothing was changed.
+        LandingError, EventLogUnavailableError: a source's folder, or the topics, cannot be listed; nothing was changed.
         LakeUnavailableError, StorageFullError: as `Lake`.
     """
     where = _places(contracts, subject)
     _check(person_id)
     # To be told now, and not in the midst of it.
     landing.routed(lake.settings, contracts)
+    topics.topic_names(lake.settings)
     lake.create()
     with lake.reading() as con:
         present = register.register_key(lake.settings)
@@ -296,7 +298,8 @@ def _unread(lake: Lake, logs: Sequence[Path]) -> list[Path]:
 def _logs(folders: Iterable[Path]) -> list[Path]:
     """What dbt leaves beside its project: logs and results. The rest is made of the project, not of data."""
     found = leftovers.files_of(folders)
-    return [p for p in found if p.suffix == ".log" or p.name == "run_results.json" or p.is_dir()]
+    # Path's own raises where a folder tells the names in it, and no more.
+    return [p for p in found if p.suffix == ".log" or p.name == "run_results.json" or os.path.isdir(p)]  # noqa: PTH112
 
 
 def _without_orphans(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import mmap
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Sequence
@@ -19,18 +20,20 @@ from pathlib import Path
 import duckdb
 
 from sluice.contracts import Contract
-from sluice.erasure.landing import parquet_rows, records, routed
+from sluice.erasure.landing import folders, parquet_rows, records, routed
 from sluice.erasure.leftovers import GZIP, PARQUET, SQLITE, configuration, files_of, sqlite_columns, tokens
 from sluice.erasure.lines import may_hold
 from sluice.erasure.person import SQL_NUMBER, Person, Place, is_numeric
 from sluice.erasure.rows import may_name, names_them
-from sluice.erasure.topics import hits, topics_of
+from sluice.erasure.topics import hits, topic_names, topics_of
+from sluice.errors import EventLogUnavailableError
 from sluice.lake import LAKE, Lake, copies
 from sluice.records.shape import no_glob
 from sluice.sql import literal, quoted
 
 _NOT_READ = "cannot be read"
 _NOT_LISTED = "cannot be listed"
+_LEADS_OUT = "a link to elsewhere"
 
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 
@@ -92,11 +95,16 @@ def search(
     seeker = _Seeker(lake, contracts, where, person)
     own = [settings.catalog_path, settings.erasure_key_path, *copies(settings)]
     landing = settings.landing_path
-    folders = [settings.home, landing, *([data] if data else [])]
+    # No link is followed but those that Sluice follows itself: its own folders, those of sources, and landing files.
+    within = [settings.home, *settings.own_folders, *([data] if data else [])]
+    within += [folder.resolve() for folder in folders(settings, contracts)]
     known = {(landing / path).resolve(): what for path, what in routed(settings, contracts).items()}
     parquet = []
-    for path in sorted({*files_of(folders), *logs} - set(configuration(settings))):
+    for path in sorted({*files_of(within), *logs, *known} - set(configuration(settings))):
         try:
+            if path.is_symlink() and not (path.parent.resolve().is_relative_to(landing) and path.is_file()):
+                seeker.findings.unsearched[str(path)] = _LEADS_OUT
+                continue
             head = path.open("rb").read(16)
             seeker.findings.files += 1
             seeker.findings.bytes += path.stat().st_size
@@ -112,13 +120,20 @@ def search(
                 seeker.log(path, head, mention=not path.is_relative_to(landing))
         except FileNotFoundError:  # a run has ended and taken its files along
             continue
-        except (PermissionError, IsADirectoryError):
-            seeker.findings.unsearched[str(path)] = _NOT_LISTED if path.is_dir() else _NOT_READ
+        except (PermissionError, IsADirectoryError, sqlite3.DatabaseError):
+            # Path's own raises where a folder tells the names in it, and no more.
+            is_folder = os.path.isdir(path)  # noqa: PTH112
+            seeker.findings.unsearched[str(path)] = _NOT_LISTED if is_folder else _NOT_READ
     for folder, group in groupby(parquet, key=lambda p: p.parent):
         seeker.parquet(folder, list(group))
     if data is None:
         seeker.bucket()
-    for topic, messages, theirs, others in hits(settings, topics_of(contracts, where), person):
+    for topic in topic_names(settings):
+        try:
+            messages, theirs, others = hits(settings, topics_of(contracts, where), topic, person)
+        except EventLogUnavailableError:
+            seeker.findings.unsearched[f"topic {topic}"] = _NOT_READ
+            continue
         seeker.findings.rows += messages
         seeker.findings.hit(f"topic {topic}", theirs)
         seeker.findings.hit(f"topic {topic}", others, other=True)

@@ -7,6 +7,7 @@ by their retention or compaction, and its owner's tools remove them earlier.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +18,15 @@ from sluice.contracts import Contract
 from sluice.erasure.lines import without
 from sluice.erasure.person import Person, Place
 from sluice.erasure.spelling import Finder
+from sluice.errors import EventLogUnavailableError
 from sluice.eventlog.embedded import EmbeddedLog
 from sluice.eventlog.protocol import RECORDS
 from sluice.records.messages import ERASED_HEADER
 from sluice.settings import Settings
 
 Headers = list[dict[str, Any]] | None
+_log = logging.getLogger(__name__)
+
 _Message = tuple[bytes | None, bytes | None, Headers]
 
 
@@ -42,33 +46,51 @@ def topics_of(contracts: Iterable[Contract], where: Iterable[Place]) -> TopicsOf
 
 
 def clean(settings: Settings, known: TopicsOf, person: Person) -> int:
-    """Rewrite every message of the embedded log that holds the person; how many. May be run again at any time."""
+    """Rewrite every message of the embedded log that holds the person; how many. May be run again at any time.
+
+    A topic that this account may not read or write is left to the search, which names it.
+    """
     log = EmbeddedLog(settings.topics_path)
     done = 0
-    for topic in log.topics():
-        for partition in log.bounds(topic):
+    for topic in topic_names(settings):
+        try:
+            for partition in log.bounds(topic):
 
-            def change(table: pa.Table, topic: str = topic) -> tuple[pa.Table, int]:
-                return _without(table, known, topic, person)
+                def change(table: pa.Table, topic: str = topic) -> tuple[pa.Table, int]:
+                    return _without(table, known, topic, person)
 
-            done += log.rewrite(topic, partition, change)
+                done += log.rewrite(topic, partition, change)
+        except EventLogUnavailableError as error:
+            _log.info("%s was not rewritten: %s", topic, error)
     return done
 
 
-def hits(settings: Settings, known: TopicsOf, person: Person) -> Iterator[tuple[str, int, int, int]]:
-    """By topic: messages, those that name the person, and those in which the same digits mean something else."""
+def topic_names(settings: Settings) -> list[str]:
+    """The topics of the embedded log.
+
+    Raises:
+        EventLogUnavailableError: they cannot be listed.
+    """
+    return EmbeddedLog(settings.topics_path).topics()
+
+
+def hits(settings: Settings, known: TopicsOf, topic: str, person: Person) -> tuple[int, int, int]:
+    """Of a topic: messages, those that name the person, and those in which the same digits mean something else.
+
+    Raises:
+        EventLogUnavailableError: it cannot be read.
+    """
     log = EmbeddedLog(settings.topics_path)
-    for topic in log.topics():
-        read = found = other = 0
-        for partition in log.bounds(topic):
-            for table in log.tables(topic, partition):
-                read += table.num_rows
-                for row in _rows(table):
-                    if _message(row, known, topic, person) is not None:
-                        found += 1
-                    elif topic in known.others and any(person.tokens.is_in(part) for part in _parts(row)):
-                        other += 1
-        yield topic, read, found, other
+    read = found = other = 0
+    for partition in log.bounds(topic):
+        for table in log.tables(topic, partition):
+            read += table.num_rows
+            for row in _rows(table):
+                if _message(row, known, topic, person) is not None:
+                    found += 1
+                elif topic in known.others and any(person.tokens.is_in(part) for part in _parts(row)):
+                    other += 1
+    return read, found, other
 
 
 def _without(table: pa.Table, known: TopicsOf, topic: str, person: Person) -> tuple[pa.Table, int]:

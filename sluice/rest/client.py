@@ -443,6 +443,7 @@ class _Sockets:
 
     def watch(self, connection: socket.socket) -> None:
         with self._lock:
+            self._open = [each for each in self._open if each.fileno() >= 0]
             self._open.append(connection)
             if self.cut:
                 # The time was over while it was being made.

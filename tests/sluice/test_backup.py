@@ -402,6 +402,7 @@ def test_targets_that_hold_something_are_left_alone(full: Bench, whole: Path, tm
             for own in ("landing", "topics", "lake", "readers", "tmp")
         ),
         (lambda: back_up(full.settings, full.settings.home / "b"), "all of which `sluice erase` searches"),
+        (lambda: restore(whole, full.settings.home / "h", full.settings), "all of which `sluice erase` searches"),
         (lambda: restored(whole, busy), "is not empty"),
         (lambda: restored(whole, busy / "mine"), "is not empty"),
         (lambda: restored(whole, whole / "home"), "lies in the backup"),

@@ -22,6 +22,7 @@ import pytest
 from sluice.cli import main
 from sluice.contracts import Contract
 from sluice.dead_letters import Choice, letters
+from sluice.erasure.leftovers import SQLITE
 from sluice.erasure.run import erase, find
 from sluice.errors import ErasureError, LandingError
 from sluice.replay import replay
@@ -125,24 +126,24 @@ def test_what_cannot_be_searched_is_neither_found_nor_passed_over(
     assert bench.sql("SELECT state FROM ops.erasures") == [("done",)]
 
 
+def as_an_account(planted: Planted, how: str) -> tuple[int, list[str]]:
+    """What erasing Ann says to an account without root's privileges, for which rights hold; and the exit code."""
+    planted.bench.close()
+    limited = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [*limited, sys.executable, "-m", "sluice", "erase", "--customer", ANN, how],
+        cwd=PROJECT,
+        env={**os.environ, "SLUICE_HOME": str(planted.bench.settings.home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.returncode, [line.strip() for line in done.stdout.splitlines()]
+
+
 def test_what_an_account_may_not_read_is_not_searched(planted: Planted) -> None:
     bench, home = planted.bench, planted.bench.settings.home
-    bench.close()
-    # Root may read what nobody may, unless it is without its privileges.
-    limited = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
-
-    def said(how: str) -> tuple[int, list[str]]:
-        done = subprocess.run(
-            [*limited, sys.executable, "-m", "sluice", "erase", "--customer", ANN, how],
-            cwd=PROJECT,
-            env={**os.environ, "SLUICE_HOME": str(home)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        return done.returncode, [line.strip() for line in done.stdout.splitlines()]
-
     closed = [home / name for name in ("closed", "dump.csv", "dump.parquet", "names")]
     for path, mode in zip(closed, (0, 0, 0, stat.S_IRUSR), strict=True):
         if "dump" in path.name:
@@ -156,21 +157,92 @@ def test_what_an_account_may_not_read_is_not_searched(planted: Planted) -> None:
     not_searched = sorted(
         f"NOT SEARCHED: {path} (cannot be {'listed' if path.is_dir() else 'read'})" for path in (*closed, kept)
     )
-    code, told = said("--find")
+    code, told = as_an_account(planted, "--find")
     assert (code, [line for line in told if line.startswith("NOT SEARCHED")]) == (1, not_searched)
     assert any(line.startswith("FOUND: bronze.orders: customer_id") for line in told)
     assert told[-1].endswith("and 5 places could not be searched: mend or remove them, and look again.")
     # Whatever else there is of the person goes all the same.
-    code, told = said("--yes")
+    code, told = as_an_account(planted, "--yes")
     assert (code, [line for line in told if line.startswith(("NOT SEARCHED", "FOUND"))]) == (1, not_searched)
     assert bench.sql("SELECT state FROM ops.erasures") == [("built",)], "not done before all could be searched"
-    bench.close()
     for path in (*closed, kept):
         path.chmod(stat.S_IRWXU)
-    code, told = said("--yes")
+    code, told = as_an_account(planted, "--yes")
     assert (code, told[-1]) == (0, "Nothing was found.")
-    assert (home / "closed" / "log").read_text() == "of      "
+    assert (home / "closed" / "log").read_text() == "of *****"
     assert bench.sql("SELECT state FROM ops.erasures") == [("done",)]
+
+
+def test_what_cannot_be_cleaned_is_named_and_all_else_goes(planted: Planted, tmp_path: Path) -> None:
+    bench, home = planted.bench, planted.bench.settings.home
+    logs, landed = home / "dagster", bench.landing / f"events/date={DAY}/hour=11"
+    kept = logs / "kept.db"
+    con = sqlite3.connect(kept)
+    con.execute("CREATE TABLE event_logs AS SELECT '| ' || ? || ' |' AS event", [ANN])
+    con.commit()
+    con.close()
+    kept.chmod(stat.S_IRUSR)
+    torn = logs / "torn.db"
+    torn.write_bytes(SQLITE + b"and no more")
+    names = logs / "names"
+    (names / "below").mkdir(parents=True)
+    names.chmod(stat.S_IRUSR)
+    landed.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text(f"of {ANN}")
+    link = logs / "link.log"
+    link.symlink_to(elsewhere)
+    # A link to what is searched anyway is none to elsewhere.
+    (logs / "again").symlink_to(home / "lake")
+    code, told = as_an_account(planted, "--yes")
+    assert (code, [line for line in told if line.startswith("NOT SEARCHED")]) == (
+        1,
+        [
+            f"NOT SEARCHED: {link} (a link to elsewhere)",
+            f"NOT SEARCHED: {names} (cannot be listed)",
+            f"NOT SEARCHED: {names / 'below'} (cannot be read)",
+            f"NOT SEARCHED: {torn} (cannot be read)",
+        ],
+    )
+    found = [line for line in told if line.startswith("FOUND")]
+    for where in (str(landed), "kept.db"):
+        assert [line for line in found if where in line], where
+        found = [line for line in found if where not in line]
+    assert found == []
+    assert elsewhere.read_text() == f"of {ANN}"
+    assert bench.sql("SELECT state FROM ops.erasures") == [("built",)]
+    for path, mode in ((kept, 0o600), (names, 0o700), (landed, 0o755)):
+        path.chmod(mode)
+    torn.unlink()
+    link.unlink()
+    code, told = as_an_account(planted, "--yes")
+    assert (code, told[-1]) == (0, "Nothing was found.")
+    assert bench.sql("SELECT state FROM ops.erasures") == [("done",)]
+
+
+def test_files_that_links_lead_to_are_theirs_whose_folder_it_is(planted: Planted, tmp_path: Path) -> None:
+    """Loading follows a link in the place of a source's folder, and of a file."""
+    bench, away = planted.bench, tmp_path / "away"
+    away.mkdir()
+    for name in ("orders", "cdc"):
+        (bench.landing / name).rename(away / name)
+        (bench.landing / name).symlink_to(away / name)
+    one = bench.landing / f"events/date={DAY}/hour=10/e.jsonl"
+    one.rename(away / "e.jsonl")
+    one.symlink_to(away / "e.jsonl")
+    (away / "orders" / "readme.txt").write_text(f"of {ANN}")
+    lake = bench.settings.home / "lake"
+    bench.close()
+    lake.rename(away / "lake")
+    lake.symlink_to(away / "lake")
+    assert any(place.startswith(str(away / "orders")) for place in planted.find())
+    done = planted.erase()
+    assert (done.findings.found, done.findings.unsearched) == ({}, {})
+    assert one.is_symlink() and ANN not in (away / "e.jsonl").read_text()
+    assert (away / "orders" / "readme.txt").read_text() == "of *****"
+    texts = [path.read_text() for path in (away / "orders").rglob("*.csv")]
+    # What is left of these digits is a product.
+    assert [line.split(",")[1] for text in texts for line in text.splitlines() if ANN in line] == [ANN, ANN]
 
 
 def test_nothing_is_begun_where_a_source_cannot_be_listed(planted: Planted) -> None:

@@ -167,3 +167,29 @@ def test_an_interrupted_query_for_people_ends() -> None:
         assert process.wait(120) == 130
         assert process.stderr is not None
         assert process.stderr.read() == "sluice: interrupted.\n"
+
+
+AT_ONCE = """
+import os, signal
+from concurrent import futures
+class Pool(futures.ThreadPoolExecutor):
+    def submit(self, *given):
+        made = super().submit(*given)
+        os.kill(os.getpid(), signal.SIGINT)
+        return made
+from sluice.commands import query
+query.ThreadPoolExecutor = Pool
+"""
+
+
+@pytest.mark.usefixtures("published")
+def test_an_interrupt_as_soon_as_it_has_begun_ends_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ONCE + WITH_INTERRUPTS, "query", "--csv", COMPUTING],
+        cwd=PROJECT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (130, "sluice: interrupted.\n")

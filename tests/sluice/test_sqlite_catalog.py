@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from sluice import readers
+from sluice.backup import manifest
+from sluice.backup.copying import back_up, verify
 from sluice.errors import LakeUnavailableError, NoLakeError
 from sluice.lake import CATALOG
 from sluice.readers import refresh_readers
@@ -69,7 +72,7 @@ def test_what_cannot_be_copied_is_told(bench: Bench, tmp_path: Path) -> None:
 def test_a_copy_ends_with_who_wanted_it(bench: Bench) -> None:
     """Else it would go on beside the next one."""
     bench.lake.create()
-    readers = bench.settings.readers_path
+    folder = bench.settings.readers_path
     wants = "import sys; from sluice.readers import refresh_readers; from sluice.settings import load_settings; "
     wants += "refresh_readers(load_settings(home=sys.argv[1]))"
     with closing(sqlite3.connect(bench.settings.catalog_path, isolation_level=None)) as con:
@@ -77,17 +80,21 @@ def test_a_copy_ends_with_who_wanted_it(bench: Bench) -> None:
         con.execute("PRAGMA journal_mode = DELETE")
         con.execute("BEGIN EXCLUSIVE")
         with subprocess.Popen([sys.executable, "-c", wants, str(bench.settings.home)], cwd=PROJECT) as wanting:
-            until(lambda: any(readers.glob(f"{UNFINISHED}*/{UNFINISHED}*")), 60)
+            until(lambda: any(folder.glob(f"{UNFINISHED}*/{UNFINISHED}*")), 60)
             children = Path(f"/proc/{wanting.pid}/task/{wanting.pid}/children")
             until(lambda: bool(children.read_text()), 60)
             (copying,) = children.read_text().split()
             wanting.kill()
         until(lambda: not Path(f"/proc/{copying}").exists(), 60)
         con.execute("ROLLBACK")
-    # An erasure leaves none of what it has begun; else maintenance takes it.
-    assert [path.name[: len(UNFINISHED)] for path in readers.iterdir()] == [UNFINISHED]
+    # An erasure takes what it has begun, unless somebody may still be at it; else maintenance does.
+    (left,) = folder.iterdir()
+    assert left.name.startswith(UNFINISHED)
     refresh_readers(bench.settings, only=True)
-    assert sorted(path.name for path in readers.iterdir()) == ["catalog-1.sqlite", "published.sql"]
+    assert left.exists()
+    os.utime(left, (0, 0))
+    refresh_readers(bench.settings, only=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["catalog-2.sqlite", "published.sql"]
 
 
 def test_no_room_for_the_copy_is_told_of_where_it_is_missing(bench: Bench, tmp_path: Path) -> None:
@@ -103,3 +110,34 @@ def test_no_room_for_the_copy_is_told_of_where_it_is_missing(bench: Bench, tmp_p
     assert done.returncode == 1
     assert done.stderr.startswith(f"sluice: There is no room for a copy of the catalog in {tmp_path / 'there'}: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_backup_goes_on_where_it_was_killed_while_it_copied_the_catalog(bench: Bench, tmp_path: Path) -> None:
+    bench.lake.create()
+    there = tmp_path / "there"
+    back_up(bench.settings, there)
+    (there / manifest.NAME).rename(there / manifest.UNFINISHED)
+    (there / manifest.UNFINISHED).write_bytes(manifest.MARK)
+    (there / f"{UNFINISHED}x").mkdir()
+    (there / f"{UNFINISHED}x" / "catalog.sqlite-journal").write_text("x")
+    done = back_up(bench.settings, there)
+    assert verify(there) == done
+    assert not any(there.glob(f"{UNFINISHED}*"))
+
+
+def test_whoever_refreshes_leaves_later_copies_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are what readers are given by then."""
+    bench.lake.create()
+    refresh_readers(bench.settings)
+    named = readers._named
+
+    def overtaken(made: Path, folder: Path) -> Path:
+        mine = named(made, folder)
+        monkeypatch.setattr(readers, "_named", named)
+        refresh_readers(bench.settings)
+        return mine
+
+    monkeypatch.setattr(readers, "_named", overtaken)
+    refresh_readers(bench.settings, only=True)
+    there = sorted(path.name for path in bench.settings.readers_path.glob("catalog-*"))
+    assert there == ["catalog-2.sqlite", "catalog-3.sqlite"]
