@@ -314,8 +314,9 @@ def test_publications_are_listed_and_moved(home: Bench, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize(("name", "words"), [(TOO_LONG, "File name too long"), ("loop/x", "Symlink loop")])
 def test_a_path_that_cannot_be_is_told_in_a_line(
-    name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, words: str, home: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    home.lake.create()
     (tmp_path / "loop").symlink_to("loop")
     path = tmp_path / name
     for command in (["restore", str(path), str(tmp_path / "there")], ["backup", str(path)]):
