@@ -134,7 +134,9 @@ def _interrupts() -> Iterator[Callable[[bool], None]]:
     try:
         yield heed
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        # Once interrupted the command ends, and another Ctrl-C in the midst of saying so would be a traceback.
+        if not heard:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _write_all(output: int, block: bytes) -> None:
