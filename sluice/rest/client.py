@@ -9,7 +9,6 @@ from __future__ import annotations
 import email.utils
 import logging
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
@@ -19,9 +18,6 @@ from urllib.parse import parse_qsl, urljoin, urlsplit
 import pybreaker
 import requests
 import tenacity
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from sluice.contracts.rest import TOKEN, VARIABLE, RestSource
 from sluice.errors import (
@@ -37,6 +33,7 @@ from sluice.rest.breaker import breaker
 from sluice.rest.clock import Clock
 from sluice.rest.pages import Answer, Request, origin
 from sluice.rest.secrets import Secrets
+from sluice.rest.sockets import Adapter, Sockets
 from sluice.rest.state import State
 
 # The server is busy, restarting, or wants fewer requests (RFC 9110, 8470, 6585); any 5xx besides.
@@ -101,7 +98,7 @@ class Client:
             harmless=_is_harmless,
             clock=clock,
         )
-        self._sockets = _Sockets(rest.timeouts.total)
+        self._sockets = Sockets(rest.timeouts.total)
         self.requests = self.bytes = 0
         self.waited = 0.0
 
@@ -111,7 +108,7 @@ class Client:
         session.auth = _as_it_is
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("http://", "https://"):
-            session.mount(scheme, _Adapter(self._sockets))
+            session.mount(scheme, Adapter(self._sockets))
         self._session = session
         self._sockets.start()
         return self
@@ -420,96 +417,3 @@ def _why(error: BaseException) -> str:
         requests.exceptions.ConnectionError: "the connection was lost, or nothing came in time",
     }
     return next((word for kind, word in words.items() if isinstance(error, kind)), type(error).__name__)
-
-
-class _Sockets:
-    """The connections of a client, which are cut when its time is over.
-
-    A server may send a byte now and then, so that no time-out between two of them is ever reached.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._open: list[socket.socket] = []
-        self._lock = threading.Lock()
-        self._timer = threading.Timer(seconds, self._cut)
-        self._timer.daemon = True
-        self.cut = False
-
-    def start(self) -> None:
-        self._timer.start()
-
-    def stop(self) -> None:
-        self._timer.cancel()
-
-    def watch(self, connection: socket.socket) -> None:
-        with self._lock:
-            self._open = [each for each in self._open if each.fileno() >= 0]
-            self._open.append(connection)
-            if self.cut:
-                # The time was over while it was being made.
-                self._shut(connection)
-
-    def leave(self, connection: socket.socket) -> None:
-        """Watch it no more, and close it."""
-        with self._lock:
-            self._open.remove(connection)
-            connection.close()
-
-    def _cut(self) -> None:
-        with self._lock:
-            self.cut = True
-            for connection in self._open:
-                self._shut(connection)
-
-    def _shut(self, connection: socket.socket) -> None:
-        try:
-            connection.shutdown(socket.SHUT_RDWR)
-        except OSError as error:
-            _log.debug("A connection was closed already: %s", error.strerror)
-
-
-class _Adapter(HTTPAdapter):
-    """Tells of every connection it makes."""
-
-    def __init__(self, sockets: _Sockets) -> None:
-        class Watched(HTTPConnection):
-            _made: socket.socket | None = None
-
-            def _new_conn(self) -> socket.socket:
-                # urllib3's own name for it, of which requests knows no public one: what follows, a proxy's leave and
-                # TLS, may take long as well. TLS goes on with another object, so a second one of the same connection
-                # is watched meanwhile.
-                made = super()._new_conn()
-                self._made = made.dup()
-                sockets.watch(self._made)
-                return made
-
-            def connect(self) -> None:
-                try:
-                    super().connect()
-                    sockets.watch(self.sock)
-                finally:
-                    if self._made is not None:
-                        sockets.leave(self._made)
-                        self._made = None
-
-        class Encrypted(Watched, HTTPSConnection):
-            pass
-
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Watched
-
-        class EncryptedPool(HTTPSConnectionPool):
-            ConnectionCls = Encrypted
-
-        self._pools = {"http": PlainPool, "https": EncryptedPool}
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pools
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = self._pools
-        return manager
